@@ -1,0 +1,1 @@
+"""What lies on disk, turned into training clips and test videos."""

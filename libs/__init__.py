@@ -1,0 +1,1 @@
+"""What the three scripts share: configuration, the time loop, losses, training, scores."""

@@ -1,0 +1,95 @@
+"""The cycle of STM-Cycle (Li et al., NeurIPS 2020): predict the reference frame back from a later one.
+
+As a loss it trains the network (section 3.2); its gradient with respect to a mask corrects the mask (section 3.3).
+"""
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from libs.losses import mask_loss, present_channels
+from libs.propagate import Reference, Step
+from models.stm import STM, Memory
+
+
+def segment_reference(model: STM, reference: Reference, memory: Memory) -> Tensor:
+    """Segment the reference frame from the memory of one later frame alone: (B, K, H, W) logits."""
+    return model.segment(reference.query, [memory])
+
+
+@dataclass(frozen=True)
+class CycleLoss:
+    """Sum of the cycle terms, and how many of the clips' frames gave one."""
+
+    value: Tensor
+    used: int
+    skipped: int
+
+
+def cycle_loss(model: STM, steps: list[Step], truth: Tensor, num_objects: list[int], kind: str) -> CycleLoss:
+    """Predict frame 0 from each later frame alone and compare with its true mask.
+
+    A clip's frame counts only where its true mask holds the clip's highest label; of the objects, those in that mask.
+
+    Args:
+        steps: all T steps of propagation, frame 0 first; truth: (B, T, K, H, W) one-hot; num_objects: of each clip.
+        kind: 'ce', 'iou' or 'both'.
+    """
+    reference, value, used = steps[0].reference, truth.new_zeros(()), 0
+    for t in range(len(steps) - 1, 0, -1):
+        present = [present_channels(masks) for masks in truth[:, t]]
+        clips = [b for b, count in enumerate(num_objects) if present[b][count]]
+        if not clips:
+            continue
+        logits = segment_reference(model, reference, steps[t].memory)
+        value = value + sum(mask_loss(logits[b], truth[b, 0], present[b], kind) for b in clips)
+        used += len(clips)
+    return CycleLoss(value, used, len(num_objects) * (len(steps) - 1) - used)
+
+
+class GradientCorrection:
+    """Move a predicted mask down the gradient of the loss with which it predicts the reference frame back.
+
+    For the use as `remember` of `propagate`, with one clip.
+
+    Args:
+        every: correct frames at multiples of this (the paper: save_freq).
+        loop: gradient steps; rate: their size; momentum: share of the last step that is added to the next.
+    """
+
+    def __init__(self, model: STM, every: int, loop: int, rate: float, momentum: float = 0.0):
+        self.model, self.every, self.loop, self.rate, self.momentum = model, every, loop, rate, momentum
+        self.seconds = 0.0
+        self.frames = 0
+
+    def __call__(self, step: Step) -> Tensor:
+        """Masks (1, K, H, W) to remember of `step`; corrected ones are neither clamped nor normalised."""
+        masks = step.logits.softmax(1)
+        if step.t % self.every or not self.loop or step.reference is None:
+            return masks
+        start = time.perf_counter()
+        velocity = torch.zeros_like(masks)
+        for _ in range(self.loop):
+            velocity = self.momentum * velocity + self._gradient(step, masks)
+            masks = masks - self.rate * velocity
+        self.seconds += _elapsed(start, masks.device)
+        self.frames += 1
+        return masks
+
+    def _gradient(self, step: Step, masks: Tensor) -> Tensor:
+        leaf = masks.detach().requires_grad_()
+        counted = torch.zeros(masks.shape[1], dtype=torch.bool, device=masks.device)
+        counted[0] = counted[step.objects.channel] = True  # all objects count, present or not
+        with torch.enable_grad():
+            memory = self.model.memorize(step.image, leaf, step.objects)
+            logits = segment_reference(self.model, step.reference, memory)
+            loss = mask_loss(logits[0], step.reference.masks[0], counted)
+        return torch.autograd.grad(loss, leaf)[0]
+
+
+def _elapsed(start: float, device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start

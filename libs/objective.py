@@ -1,0 +1,97 @@
+"""What training minimises: forward along the clip, then from each frame back to frame 0."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from libs.cycle import cycle_loss
+from libs.losses import mask_loss, present_channels, soft_iou_loss
+from libs.masks import one_hot
+from libs.propagate import FrameInput, Step, propagate
+from libs.structures import Clip
+from models.stm import STM, Objects
+
+MODES = ("mask", "recurrent", "threshold")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Clips of one length side by side, on the model's device."""
+
+    names: list[str]
+    frames: Tensor  # (B, T, 3, H, W)
+    masks: Tensor  # (B, T, K, H, W) one-hot
+    num_objects: list[int]
+
+    @staticmethod
+    def of(clips: list[Clip], device: torch.device) -> "Batch":
+        """Stack clips of equal T, H, W; K is that of the clip with the most objects."""
+        num_objects = [clip.num_objects for clip in clips]
+        labels = torch.stack([clip.labels for clip in clips]).to(device)
+        frames = torch.stack([clip.frames for clip in clips]).to(device)
+        return Batch([clip.name for clip in clips], frames, one_hot(labels, max(num_objects) + 1), num_objects)
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Terms summed over clips and frames; `total` is what is differentiated."""
+
+    forward: Tensor
+    cycle: Tensor
+    total: Tensor
+    cycle_used: int
+    cycle_skipped: int
+
+
+def training_losses(model: STM, batch: Batch, mode: str, kind: str = "both", iou_threshold: float = 0.65) -> Losses:
+    """Forward and cycle loss of a batch of clips (STM-Cycle, section 3.2; SPEC of the losses: libs/losses.py).
+
+    Args:
+        mode: what is memorised, see `memory_policy`; kind: 'ce', 'iou' or 'both'.
+    Returns: total = (forward + cycle) / (B (T - 1)).
+    """
+    num_clips, num_frames = batch.frames.shape[:2]
+    remember = memory_policy(mode, batch.masks, iou_threshold)
+    steps = list(propagate(model, training_frames(model, batch), save_freq=1, remember=remember))
+    forward = batch.frames.new_zeros(())
+    for b in range(num_clips):
+        counted = present_channels(batch.masks[b, 0])
+        forward = forward + sum(mask_loss(step.logits[b], batch.masks[b, step.t], counted, kind) for step in steps[1:])
+    back = cycle_loss(model, steps, batch.masks, batch.num_objects, kind)
+    total = (forward + back.value) / (num_clips * max(num_frames - 1, 1))
+    return Losses(forward, back.value, total, back.used, back.skipped)
+
+
+def training_frames(model: STM, batch: Batch) -> list[FrameInput]:
+    """The loop's input: frame 0 with its true masks; the query features of all frames are made in one pass."""
+    num_clips, num_frames = batch.frames.shape[:2]
+    images = batch.frames.transpose(0, 1)  # (T, B, 3, H, W)
+    query = model.encode(images.flatten(0, 1))  # T*B pictures, those of one moment in a row
+    objects = Objects.of(batch.num_objects, batch.masks.shape[2], batch.frames.device)
+    queries = [query[t * num_clips : (t + 1) * num_clips] for t in range(num_frames)]
+    first = FrameInput(images[0], batch.masks[:, 0], objects, queries[0])
+    return [first, *(FrameInput(images[t], query=queries[t]) for t in range(1, num_frames))]
+
+
+def memory_policy(mode: str, truth: Tensor, iou_threshold: float) -> Callable[[Step], Tensor]:
+    """What is memorised of a predicted frame while training (the config's `mode`).
+
+    'mask': the truth; 'recurrent': the soft prediction, through which gradients flow; 'threshold': the prediction of
+    those clips where its mean soft IoU over the objects of frame 0 reaches `iou_threshold`, else the truth.
+
+    Args:
+        truth: (B, T, K, H, W) one-hot.
+    """
+
+    def threshold(step: Step) -> Tensor:
+        probs = step.logits.softmax(1)
+        chosen = []
+        for b, masks in enumerate(truth[:, step.t]):
+            iou = 1 - soft_iou_loss(probs[b].detach(), masks, present_channels(truth[b, 0]))
+            chosen.append(probs[b] if iou >= iou_threshold else masks)
+        return torch.stack(chosen)
+
+    policies = {"mask": lambda step: truth[:, step.t], "recurrent": lambda step: step.logits.softmax(1), "threshold": threshold}
+    return policies[mode]

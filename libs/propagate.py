@@ -1,0 +1,131 @@
+"""THE time loop: carry masks from frame to frame through a memory. Training, validation, test and demo all run it.
+
+Letters: B clips side by side (1 outside training), K channels with background first, H, W pixels of the input.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models.stm import STM, Memory, Objects, Query
+
+
+@dataclass(frozen=True)
+class FrameInput:
+    """One moment of the clips."""
+
+    image: Tensor  # (B, 3, H, W), normalised
+    given: Tensor | None = None  # (B, K, H, W) one-hot masks that come with the frame
+    appearing: Objects | None = None  # objects that are first seen here
+    query: Query | None = None  # features of `image`, where the caller has them already
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The latest frame with a given mask: what cycle loss and gradient correction predict back."""
+
+    query: Query
+    masks: Tensor  # (B, K, H, W) one-hot
+
+
+@dataclass
+class Step:
+    """What the loop knows after frame t."""
+
+    t: int
+    image: Tensor  # (B, 3, H, W)
+    objects: Objects  # all objects seen so far
+    logits: Tensor | None  # (B, K, H, W) predicted from the past, None before the first object
+    masks: Tensor | None = None  # (B, K, H, W) soft, as they are remembered
+    memory: Memory | None = None  # of this frame alone
+    reference: Reference | None = None
+
+
+class MemoryBank:
+    """Memories of the frames that are kept, and of the newest one, for each group of objects that appeared together.
+
+    A frame is kept for good every `save_freq` frames, and where its mask was given (original code: the former only,
+    so an object that appeared in between lost its one true mask).
+    """
+
+    def __init__(self) -> None:
+        self._groups: list[Objects] = []
+        self._kept: list[list[Memory]] = []
+        self._newest: list[Memory] = []
+
+    def appear(self, objects: Objects) -> None:
+        """Open a history for objects that are first seen now."""
+        self._groups.append(objects)
+        self._kept.append([])
+
+    def add(self, memory: Memory, keep: bool) -> None:
+        """Take in the memory of one frame, of all objects so far in the order in which they appeared."""
+        sizes = [len(group) for group in self._groups]
+        keys, values = memory.keys.split(sizes), memory.values.split(sizes)
+        self._newest = [Memory(*parts) for parts in zip(keys, values, self._groups)]
+        if keep:
+            for kept, newest in zip(self._kept, self._newest):
+                kept.append(newest)
+
+    def read(self) -> list[Memory]:
+        """One memory a group: its kept frames and the newest one."""
+        return [_join(kept if kept and kept[-1] is new else [*kept, new]) for kept, new in zip(self._kept, self._newest)]
+
+
+def propagate(
+    model: STM, frames: Iterable[FrameInput], save_freq: int, remember: Callable[[Step], Tensor] | None = None
+) -> Iterator[Step]:
+    """Segment frame after frame, each from the memory of earlier ones.
+
+    Args:
+        frames: read one at a time; nothing happens before the first one with objects.
+        save_freq: a frame enters the memory for good every so many frames.
+        remember: the masks (B, K, H, W) to memorise of a predicted frame; default: its probabilities.
+    Yields: a Step a frame, when its memory is made.
+    """
+    bank, objects, reference = MemoryBank(), None, None
+    for t, frame in enumerate(frames):
+        query = frame.query or model.encode(frame.image)
+        logits = model.segment(query, bank.read()) if objects else None
+        if frame.appearing:
+            bank.appear(frame.appearing)
+            objects = objects + frame.appearing if objects else frame.appearing
+        step = Step(t, frame.image, objects, logits, reference=reference)
+        if frame.given is not None:
+            step.masks = frame.given if logits is None else impose(logits.softmax(1), frame.given)
+            step.reference = reference = Reference(query, harden(step.masks))
+        elif objects:
+            step.masks = remember(step) if remember else logits.softmax(1)
+        if objects:
+            step.memory = model.memorize(frame.image, step.masks, objects)
+            bank.add(step.memory, keep=t % save_freq == 0 or frame.given is not None)
+        yield step
+
+
+def impose(probs: Tensor, given: Tensor) -> Tensor:
+    """Add given masks to predicted ones: a given object is exactly its pixels, the others keep what is left.
+
+    (The original let a later mask replace those of all objects.)
+
+    Args:
+        probs: (B, K, H, W) soft; given: (B, K, H, W) one-hot.
+    Returns: (B, K, H, W), of sum 1 at each pixel.
+    """
+    named = given[:, 1:].flatten(2).any(2)[..., None, None]  # (B, K - 1, 1, 1)
+    kept = probs[:, 1:] * ~named
+    rest = torch.cat([1 - kept.sum(1, keepdim=True), kept], dim=1)
+    return torch.where(given[:, :1] > 0, rest, given)
+
+
+def harden(masks: Tensor) -> Tensor:
+    """Soft masks (B, K, H, W) to one-hot ones."""
+    return torch.zeros_like(masks).scatter_(1, masks.argmax(1, keepdim=True), 1)
+
+
+def _join(memories: list[Memory]) -> Memory:
+    if len(memories) == 1:
+        return memories[0]
+    keys, values = torch.cat([m.keys for m in memories], 1), torch.cat([m.values for m in memories], 1)
+    return Memory(keys, values, memories[0].objects)

@@ -1,0 +1,65 @@
+"""The things that travel between the data sets and the engine, with their shapes.
+
+Letters: T frames, O objects, H, W pixels of the network's input, Hs, Ws pixels of the source.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+
+class InputError(Exception):
+    """Something outside the code is wrong: one line that names the file or key, what was expected and what to do."""
+
+
+@dataclass(frozen=True)
+class VideoIndex:
+    """Where a video lies on disk, known without reading a pixel.
+
+    frames: image files in order, or one video file.
+    masks: position of a frame -> its annotation file.
+    given: positions whose masks are handed to the network; the other masks serve scoring and training only.
+    binary: every label above 0 is the same one object (DAVIS 2016 stores it as 255).
+    """
+
+    name: str
+    frames: tuple[Path, ...]
+    masks: dict[int, Path] = field(default_factory=dict)
+    given: tuple[int, ...] = (0,)
+    binary: bool = False
+
+    @property
+    def annotated(self) -> bool:
+        """Whether every frame has a mask, so that predictions can be scored."""
+        return len(self.masks) == len(self.frames) > 2
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A few frames of one video, augmented and letterboxed, to train on."""
+
+    name: str
+    frames: Tensor  # (T, 3, H, W) float32, normalised
+    labels: Tensor  # (T, H, W) uint8, 0 = background, objects 1..num_objects
+    num_objects: int
+
+
+@dataclass(frozen=True)
+class SourceFrame:
+    """One frame of a video as it lies on disk."""
+
+    name: str  # file name without suffix: the mask's name too
+    image: np.ndarray  # (Hs, Ws, 3) uint8, RGB
+    given: np.ndarray | None = None  # (Hs, Ws) uint8 labels handed to the network, objects 1..O, or None
+    truth: np.ndarray | None = None  # (Hs, Ws) uint8 labels to score with, or None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the network says of one source frame."""
+
+    frame: SourceFrame
+    labels: np.ndarray  # (Hs, Ws) uint8, objects 1..O
+    object_probs: np.ndarray | None  # (O, Hs, Ws) float32 for heat maps, or None where nobody asked for them

@@ -1,0 +1,1 @@
+"""The Space-Time Memory network, and nothing else."""

@@ -1,0 +1,157 @@
+"""The Space-Time Memory network (Oh et al., ICCV 2019): two verbs, memorize a frame and segment a frame.
+
+Letters: B clips, O objects of all clips in a row, K channels with background first, N memory positions,
+H, W pixels, h = ceil(H/16), w = ceil(W/16), Ck = keydim, Cv = valdim.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.decoder import Decoder
+from models.encoders import KeyValue, MemoryEncoder, QueryEncoder, channels
+from models.memory_read import at_least_float32, read, soft_aggregate
+
+
+@dataclass(frozen=True)
+class Objects:
+    """Whose objects these are: object i is channel `channel[i]` of the masks of clip `owner[i]`."""
+
+    owner: Tensor  # (O,) int64, 0..B-1
+    channel: Tensor  # (O,) int64, 1..K-1
+    num_channels: int  # K
+
+    @staticmethod
+    def of(num_objects: Sequence[int], num_channels: int | None = None, device: torch.device | str = "cpu") -> "Objects":
+        """All objects of clips that hold num_objects[0], num_objects[1], ... objects."""
+        owner = [clip for clip, count in enumerate(num_objects) for _ in range(count)]
+        channel = [k for count in num_objects for k in range(1, count + 1)]
+        k = num_channels or max(num_objects) + 1
+        return Objects(torch.tensor(owner, device=device), torch.tensor(channel, device=device), k)
+
+    def __len__(self) -> int:
+        return len(self.owner)
+
+    def __add__(self, more: "Objects") -> "Objects":
+        owner, channel = torch.cat([self.owner, more.owner]), torch.cat([self.channel, more.channel])
+        return Objects(owner, channel, self.num_channels)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What is remembered of one frame, or of several, for objects that share a history."""
+
+    keys: Tensor  # (O, N, Ck)
+    values: Tensor  # (O, N, Cv)
+    objects: Objects
+
+
+@dataclass(frozen=True)
+class Query:
+    """Everything of B pictures that does not depend on an object."""
+
+    key: Tensor  # (B, Ck, h, w)
+    value: Tensor  # (B, Cv, h, w)
+    res3: Tensor  # (B, 128e, H/8, W/8)
+    res2: Tensor  # (B, 64e, H/4, W/4)
+    size: tuple[int, int]  # (H, W), before padding
+
+    def __getitem__(self, pictures: slice) -> "Query":
+        return Query(self.key[pictures], self.value[pictures], self.res3[pictures], self.res2[pictures], self.size)
+
+
+class STM(nn.Module):
+    """Space-Time Memory network.
+
+    Args:
+        arch: resnet18, resnet34, resnet50 or resnet101.
+        context: 'background' (STM-Cycle) or 'others' (official STM), see MemoryEncoder.
+        pad_to: pad pictures and masks evenly to multiples of this; 16 for official STM, 1 for STM-Cycle.
+        freeze_bn: keep batch norm on its running statistics while training, as in the paper.
+    """
+
+    def __init__(
+        self, arch: str = "resnet50", keydim: int = 128, valdim: int = 512, context: str = "background",
+        pad_to: int = 1, freeze_bn: bool = True,
+    ):
+        super().__init__()
+        width = channels(arch)
+        self.pad_to, self.freeze_bn = pad_to, freeze_bn
+        # The names are those of the released weight files.
+        self.Encoder_M = MemoryEncoder(arch, context)
+        self.Encoder_Q = QueryEncoder(arch)
+        self.KV_M_r4 = KeyValue(width.res4, keydim, valdim)
+        self.KV_Q_r4 = KeyValue(width.res4, keydim, valdim)
+        self.Decoder = Decoder(valdim, width.res3, width.res2)
+
+    def memorize(self, frames: Tensor, masks: Tensor, objects: Objects) -> Memory:
+        """Remember each object of each clip as it looks in this frame.
+
+        Args:
+            frames: (B, 3, H, W) normalised; masks: (B, K, H, W) soft; objects: O of them.
+        Returns: memory of N = h*w positions.
+        """
+        maps = self.Encoder_M(self._pad(frames, picture=True), self._pad(masks), objects.owner, objects.channel)
+        key, value = self.KV_M_r4(maps.res4)
+        return Memory(key.flatten(2).transpose(1, 2), value.flatten(2).transpose(1, 2), objects)  # (O, h*w, C)
+
+    def encode(self, frames: Tensor) -> Query:
+        """What `segment` needs to know of the pictures (B, 3, H, W), normalised."""
+        maps = self.Encoder_Q(self._pad(frames, picture=True))
+        key, value = self.KV_Q_r4(maps.res4)
+        return Query(key, value, maps.res3, maps.res2, frames.shape[-2:])
+
+    def segment(self, query: Query, memories: Sequence[Memory]) -> Tensor:
+        """Find the remembered objects in the query pictures.
+
+        Args:
+            query: B pictures; memories: one for each group of objects with its own history.
+        Returns: (B, K, H, W) logits; softmax over K gives probabilities.
+        """
+        probs = self.object_probs(query, memories)
+        objects = _all_objects(memories)
+        masks = probs.new_zeros(len(query.key), objects.num_channels, *query.size)
+        masks = masks.index_put((objects.owner, objects.channel), probs)
+        return soft_aggregate(masks)
+
+    def object_probs(self, query: Query, memories: Sequence[Memory]) -> Tensor:
+        """Each object's own probability, as if it were alone: (O, H, W), in the order of the memories."""
+        found = [read(m.keys, m.values, query.key.index_select(0, m.objects.owner)) for m in memories]
+        owner = _all_objects(memories).owner
+        readout = torch.cat([torch.cat(found), query.value.index_select(0, owner)], dim=1)  # (O, 2Cv, h, w)
+        height, width = (side + sum(_padding(side, self.pad_to)) for side in query.size)
+        logits = self.Decoder(readout, query.res3, query.res2, owner, (height, width))
+        top, left = (_padding(side, self.pad_to)[0] for side in query.size)
+        inside = logits[..., top : top + query.size[0], left : left + query.size[1]]
+        return at_least_float32(inside).softmax(dim=1)[:, 1]
+
+    def train(self, mode: bool = True) -> "STM":
+        """Training mode, in which batch norm stays as it is where `freeze_bn` says so."""
+        super().train(mode)
+        if self.freeze_bn:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
+    def _pad(self, maps: Tensor, picture: bool = False) -> Tensor:
+        """Pad (B, C, H, W) with 0, a picture with what 0 becomes by normalisation (official STM pads before it)."""
+        top, bottom = _padding(maps.shape[-2], self.pad_to)
+        left, right = _padding(maps.shape[-1], self.pad_to)
+        if not any((top, bottom, left, right)):
+            return maps
+        border = -self.Encoder_Q.mean / self.Encoder_Q.std if picture else 0
+        return F.pad(maps - border, (left, right, top, bottom)) + border
+
+
+def _padding(side: int, multiple: int) -> tuple[int, int]:
+    """Pixels to add before and after `side`; the odd one goes after."""
+    missing = -side % multiple
+    return missing // 2, missing - missing // 2
+
+
+def _all_objects(memories: Sequence[Memory]) -> Objects:
+    return sum((m.objects for m in memories[1:]), start=memories[0].objects)

@@ -1,0 +1,92 @@
+"""Released weight files and ImageNet's, brought to the names and shapes of our network."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.error import URLError
+
+from torch import Tensor
+from torchvision.models import get_model_weights
+
+from models.encoders import CONTEXTS
+from models.stm import STM
+
+LISTED = 10  # names shown of a long list
+
+
+class WeightsError(ValueError):
+    """Weights that do not fit, in one line."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A state dict with the names of our network, and the memory context that its names imply."""
+
+    state_dict: dict[str, Tensor]
+    context: str
+
+
+def convert_state_dict(content: object) -> Weights:
+    """Read any released variant: bare or under 'state_dict', with or without the prefix 'module.', STM-Cycle or STM.
+
+    Raises: WeightsError where `content` is not a dictionary of tensors.
+    """
+    state = content.get("state_dict", content) if isinstance(content, Mapping) else content
+    if not isinstance(state, Mapping) or not state:
+        raise WeightsError("expected a state dict or {'state_dict': ...}; give a file of network weights")
+    strangers = [str(name) for name, value in state.items() if not isinstance(value, Tensor)]
+    if strangers:
+        raise WeightsError(f"expected tensors only, found others at {_listed(strangers)}; give a file of network weights")
+    plain = {name.removeprefix("module."): value for name, value in state.items()}
+    others = f"Encoder_M.{CONTEXTS['others']}.weight" in plain
+    return Weights(plain, "others" if others else "background")
+
+
+def load_weights(model: STM, weights: Weights) -> None:
+    """Fill `model`; every entry must be there with its shape, and nothing else.
+
+    Raises: WeightsError listing what is missing, unknown or of another shape.
+    """
+    # Files of before PyTorch 0.4.1 lack the counters, which nothing reads.
+    own = {k: v for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
+    given = {k: v for k, v in weights.state_dict.items() if not k.endswith("num_batches_tracked")}
+    shapes = [
+        f"{k} {tuple(given[k].shape)} instead of {tuple(v.shape)}"
+        for k, v in own.items() if k in given and given[k].shape != v.shape
+    ]
+    faults = {"missing": sorted(own.keys() - given.keys()), "unknown": sorted(given.keys() - own.keys()), "shape": shapes}
+    if any(faults.values()):
+        found = "; ".join(f"{kind}: {_listed(names)}" for kind, names in faults.items() if names)
+        raise WeightsError(f"weights {guess_arch(given)}do not fit the network; {found}; check arch, keydim and valdim")
+    model.load_state_dict(given, strict=False)
+
+
+def load_imagenet(model: STM, arch: str) -> None:
+    """Start both encoders from torchvision's ImageNet weights (version 1, as the paper had), downloaded once.
+
+    Raises: WeightsError without network.
+    """
+    try:
+        source = get_model_weights(arch).IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
+    except (URLError, OSError, RuntimeError) as fault:
+        raise WeightsError(
+            f"ImageNet weights of {arch} could not be downloaded ({fault}); "
+            "start without them by `pretrained False`, or from a file by `initial FILE`"
+        ) from fault
+    renamed = {k.replace("layer1", "res2").replace("layer2", "res3").replace("layer3", "res4"): v for k, v in source.items()}
+    for encoder in (model.Encoder_M, model.Encoder_Q):
+        own = encoder.state_dict()
+        encoder.load_state_dict({k: v for k, v in renamed.items() if k in own}, strict=False)
+
+
+def guess_arch(state: Mapping[str, Tensor]) -> str:
+    """'(of resnet50) ' where the names tell, else ''."""
+    blocks = {int(name.split(".")[2]) for name in state if name.startswith("Encoder_Q.res4.")}
+    bottleneck = "Encoder_Q.res4.0.conv3.weight" in state
+    table = {(2, False): "resnet18", (6, False): "resnet34", (6, True): "resnet50", (23, True): "resnet101"}
+    arch = table.get((len(blocks), bottleneck))
+    return f"(of {arch}) " if arch else ""
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more

@@ -1,0 +1,83 @@
+"""Numbers computed with the original implementations (README.md says which), and how close to them one must be."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tests.golden.inputs import clip
+from tests.golden.weights import fill_
+
+HERE = Path(__file__).parent
+CYCLE = ("resnet18", "resnet34_absent", "resnet50")
+OFFICIAL = ("stm_official_resnet50", "stm_official_resnet50_padded")
+
+KEPT = {  # which entries of an array were stored
+    "memory_key": np.s_[:, ::7, ::5],
+    "memory_value": np.s_[:, ::7, ::17],
+    "logits": np.s_[:, :, ::2, ::2],
+    "object_prob": np.s_[:, ::2, ::2],
+    "train_prob_last": np.s_[:, :, ::2, ::2],
+    "test_prob": np.s_[:, :, ::4, ::4],
+    "corrected_prob": np.s_[:, :, ::4, ::4],
+    "corrected_mask_last": np.s_[:, :, ::4, ::4],
+}
+BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "mean", "std")
+
+
+def weights(kind: str, arch: str, gain: float = 1.0) -> dict[str, Tensor]:
+    """Filled-in state dict of `kind` stm_cycle or stm_official; its parameters require gradients."""
+    shapes = json.loads((HERE / f"keys_{kind}_{arch}.json").read_text())
+    return trainable(fill_({name: torch.zeros(shape) for name, shape in shapes.items()}, gain))
+
+
+def trainable(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copies that require gradients, except for buffers."""
+    return {k: v.detach().clone().requires_grad_(k.split(".")[-1] not in BUFFERS) for k, v in state.items()}
+
+
+def double(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same in float64."""
+    return trainable({k: v.double() if v.is_floating_point() else v for k, v in state.items()})
+
+
+class Case:
+    """One .npz: its input, its weights, and the comparisons with its arrays at the tolerances of README.md."""
+
+    def __init__(self, name: str):
+        self.arrays = np.load(HERE / f"{name}.npz")
+        self.meta = json.loads(str(self.arrays["meta"]))
+        self.official = name in OFFICIAL
+        names = ("frames", "height", "width", "num_objects", "max_obj")
+        frames, masks = clip(self.meta["clip_seed"], *(self.meta[n] for n in names), self.meta.get("absent", ()))
+        self.num_objects, self.save_freq = self.meta["num_objects"], self.meta["save_freq"]
+        channels = self.num_objects + 1 if self.official else self.meta["max_obj"] + 1
+        self.frames, self.masks = torch.from_numpy(frames), torch.from_numpy(masks)[:, :channels]
+
+    def weights(self) -> dict[str, Tensor]:
+        kind = "stm_official" if self.official else "stm_cycle"
+        return weights(kind, self.meta["arch"], self.meta["gain"])
+
+    def check_array(self, name: str, full: Tensor) -> None:
+        expected = self.arrays[name]
+        found = full.detach().numpy()[KEPT[name]]
+        assert found.shape == expected.shape, name
+        assert np.abs(found - expected).max() <= 1e-4, name
+
+    def check_labels(self, name: str, probs: Tensor) -> None:
+        """probs: (T - 1, K, H, W)."""
+        assert np.mean(probs.argmax(1).numpy() == self.arrays[name][1:]) >= 0.999, name
+
+    def check_losses(self, forward: Tensor, cycle: Tensor, total: Tensor) -> None:
+        for name, found in (("forward", forward), ("cycle", cycle), ("total", total)):
+            expected = float(self.arrays[f"train_{name}_loss"])
+            assert abs(found.item() - expected) <= 1e-4 * abs(expected), name
+
+    def check_gradients(self, gradients: dict[str, Tensor]) -> None:
+        """gradients: of every parameter, by name."""
+        names = [str(name) for name in self.arrays["grad_names"]]
+        assert set(gradients) - {"KV_M_r4.Key.bias"} == set(names)
+        for name, expected in zip(names, self.arrays["grad_norms"]):
+            assert abs(gradients[name].double().norm().item() - expected) <= 2e-4 * expected, name
