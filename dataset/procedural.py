@@ -2,7 +2,7 @@
 
     python3 -m dataset.procedural --out DIR [--train 24] [--val 4] [--frames 24] [--size 240x432] [--seed 0]
 
-Lengths are in units of sqrt(H * W), so that clips look much the same at every size; times in frames; angles in radians.
+Lengths are in units of sqrt(H * W), so that clips look alike at every size; times in frames; angles in radians.
 """
 
 import argparse
@@ -20,9 +20,8 @@ from libs.masks import palette
 from libs.structures import InputError
 
 VAL_SEEDS = 1 << 31  # seeds from here on draw validation clips, those below draw training clips
-MIN_SIDE, MAX_ASPECT = 32, 4
-MIN_AREA, MIN_SHOWN = 0.02, 0.6  # shares of the picture, and of itself, that an object shows in frame 0
-TURN = 2 * math.pi
+MIN_AREA, MIN_SHOWN = 0.02, 0.6  # what an object shows in frame 0: a share of the picture, a share of itself
+Size = tuple[int, int]  # height and width in pixels
 
 
 @dataclass(frozen=True)
@@ -51,17 +50,16 @@ class Actor:
         cos, sin = scale * math.cos(angle), scale * math.sin(angle)
         return np.array([[cos, -sin, x], [sin, cos, y]])
 
-    def coverage(self, time: int, size: tuple[int, int]) -> np.ndarray:
+    def coverage(self, time: int, size: Size) -> np.ndarray:
         """Returns: (H, W) uint8, how much of each pixel the shape covers; 255 = all of it."""
-        around = np.linspace(0, TURN, len(self.outline), endpoint=False)
+        around = np.linspace(0, math.tau, len(self.outline), endpoint=False)
         swell = 1 + self.ripple * np.sin(3 * around + self.pulse[0] + 2 * self.pulse[1] * time)
-        pose, fraction_bits = self.pose(time) * math.sqrt(math.prod(size)), 4
-        corners = (self.outline * swell[:, None]) @ pose[:, :2].T + pose[:, 2]
-        corners = np.rint(corners * (1 << fraction_bits)).astype(np.int32)
-        return cv2.fillPoly(np.zeros(size, np.uint8), [corners], 255, cv2.LINE_AA, fraction_bits)
+        pose = self.pose(time) * math.sqrt(math.prod(size)) * 16  # corners in sixteenths of a pixel: `shift` 4
+        corners = np.rint((self.outline * swell[:, None]) @ pose[:, :2].T + pose[:, 2]).astype(np.int32)
+        return cv2.fillPoly(np.zeros(size, np.uint8), [corners], 255, lineType=cv2.LINE_AA, shift=4)
 
 
-def draw_clip(seed: int, index: int, frames: int, size: tuple[int, int], step: int = 1) -> tuple[np.ndarray, np.ndarray]:
+def draw_clip(seed: int, index: int, frames: int, size: Size, step: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Draw one clip: the same arguments give the same bytes, and a shorter clip is the beginning of a longer one.
 
     Args:
@@ -73,51 +71,48 @@ def draw_clip(seed: int, index: int, frames: int, size: tuple[int, int], step: i
     """
     _check(seed, index, frames, size, step)
     rng = np.random.default_rng([seed, index])
-    backdrop, *cast = actors = _stage(rng, size)
+    actors = _stage(rng, size)
     textures, grain = [_texture(rng, actor.reach, size) for actor in actors], rng.uniform(1, 6)
     images, labels = np.empty((frames, *size, 3), np.uint8), np.zeros((frames, *size), np.uint8)
-    for t in range(frames):
-        time = t * step
-        picture = np.empty((*size, 3), np.float32)
+    for t, time in enumerate(range(0, frames * step, step)):
+        picture = np.zeros((*size, 3), np.float32)
         for actor, texture in zip(actors, textures):
             _paint(picture, labels[t], actor, texture, time)
-        # noise from the frame's own time: neither `frames` nor `step` may change it
-        sensor = np.random.default_rng(np.random.SeedSequence([seed, index], spawn_key=(time,)))
-        picture *= 1 + 0.06 * math.sin(backdrop.pulse[0] + backdrop.pulse[1] * time)
+        sensor = np.random.default_rng(np.random.SeedSequence([seed, index], spawn_key=(time,)))  # whatever the step
+        picture *= 1 + 0.06 * math.sin(actors[0].pulse[0] + actors[0].pulse[1] * time)
         picture += grain * sensor.standard_normal(picture.shape, np.float32)
         images[t] = np.clip(picture, 0, 255)
     return images, labels
 
 
-def write_tree(out: Path, train: int = 24, val: int = 4, frames: int = 24, size: tuple[int, int] = (240, 432),
+def write_tree(out: Path, train: int = 24, val: int = 4, frames: int = 24, size: Size = (240, 432),
                seed: int = 0) -> Path:
     """Write `out`/DAVIS17 in the layout of DAVIS 2017; a tree written before with these arguments is left as it is.
 
     Args:
         train, val: numbers of clips. frames: T of each. size: (H, W) in pixels. seed: from 0 to 2**31 - 1.
-    Returns: the tree's folder, complete.
-    Raises: InputError where an argument is out of range, or the folder holds anything else.
+    Returns: the tree's folder. Raises: InputError where an argument is out of range or the folder holds anything else.
     """
     if min(train, val) < 0 or train + val == 0 or not 0 <= seed < VAL_SEEDS:
         raise InputError(f"train {train}, val {val}, seed {seed}: expected a clip or more, and a seed below 2**31")
     _check(seed, 0, frames, size, 1)
-    recipe = {"train": train, "val": val, "frames": frames, "size": list(size), "seed": seed}
-    tree = out / "DAVIS17"
+    subsets = {"train": (seed, train), "val": (VAL_SEEDS + seed, val)}
+    sequences = [{"name": f"{subset}-{i:04d}", "set": subset, "year": 2017, "num_frames": frames}
+                 for subset, (_, count) in subsets.items() for i in range(count)]
+    index = yaml.safe_dump({"procedural": {"seed": seed, "size": list(size)}, "sequences": sequences})
+    tree, index_at = out / "DAVIS17", Path("data", "db_info.yaml")
     if tree.exists() and any(tree.iterdir()):
-        index = tree / "data" / "db_info.yaml"
-        if index.is_file() and yaml.safe_load(index.read_text()).get("procedural") == recipe:
+        if (tree / index_at).is_file() and (tree / index_at).read_bytes() == index.encode():
             return tree
         raise InputError(f"{tree}: holds something else already; choose another folder or move it away")
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out) as unfinished:
-        draft, sequences = Path(unfinished) / "DAVIS17", []
-        for subset, count, subset_seed in (("train", train, seed), ("val", val, VAL_SEEDS + seed)):
+        draft = Path(unfinished) / tree.name
+        for subset, (subset_seed, count) in subsets.items():
             for i in range(count):
-                name = f"{subset}-{i:04d}"
-                _write_clip(draft, name, *draw_clip(subset_seed, i, frames, size))
-                sequences.append({"name": name, "set": subset, "year": 2017, "num_frames": frames})
-        (draft / "data").mkdir()
-        (draft / "data" / "db_info.yaml").write_text(yaml.safe_dump({"procedural": recipe, "sequences": sequences}))
+                _write_clip(draft, f"{subset}-{i:04d}", *draw_clip(subset_seed, i, frames, size))
+        (draft / index_at).parent.mkdir()
+        (draft / index_at).write_bytes(index.encode())
         draft.rename(tree)
     return tree
 
@@ -133,59 +128,56 @@ def _write_clip(tree: Path, name: str, images: np.ndarray, labels: np.ndarray) -
         indexed.save(masks / f"{t:05d}.png")
 
 
-def _check(seed: int, index: int, frames: int, size: tuple[int, int], step: int) -> None:
+def _check(seed: int, index: int, frames: int, size: Size, step: int) -> None:
     if not (0 <= seed < 1 << 32 and 0 <= index < 1 << 32):
         raise InputError(f"seed {seed}, index {index}: expected whole numbers from 0 to 2**32 - 1")
     if min(frames, step) < 1:
         raise InputError(f"frames {frames}, step {step}: expected at least 1")
-    if min(size) < MIN_SIDE or max(size) > MAX_ASPECT * min(size):
-        raise InputError(f"size {size[0]}x{size[1]}: expected sides from {MIN_SIDE} pixels up, at most 1 to {MAX_ASPECT}")
+    if min(size) < 32 or max(size) > 4 * min(size):
+        raise InputError(f"size {size[0]}x{size[1]}: expected sides of at least 32 pixels, and at most 4:1 or 1:4")
 
 
-def _stage(rng: np.random.Generator, size: tuple[int, int]) -> list[Actor]:
-    """Cast until all objects are well in sight in frame 0. Returns: the backdrop, then the others from back to front."""
-    centre = np.array(size[::-1]) / (2 * math.sqrt(math.prod(size)))
+def _stage(rng: np.random.Generator, size: Size) -> list[Actor]:
+    """Cast until all objects are well in sight in frame 0. Returns: the backdrop, and the others from back to front."""
+    backdrop = replace(_actor(rng, 0, size), outline=3 * np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]), reach=1.0,
+                       ripple=0.0, velocity=rng.uniform(-0.008, 0.008, 2), turning=(0.0, rng.uniform(-0.01, 0.01)))
+    labels = [*range(1, rng.integers(1, 4) + 1), *[0] * rng.integers(0, 3)]
     for _ in range(200):
-        everything = np.array([(-3, -3), (3, -3), (3, 3), (-3, 3)])
-        backdrop = replace(_actor(rng, 0, size), outline=everything, reach=1.0, ripple=0.0, start=centre,
-                           velocity=rng.uniform(-0.006, 0.006, 2), turning=tuple(rng.uniform(-0.008, 0.008, 2)))
-        labels = rng.permutation([*range(1, rng.integers(2, 5)), *[0] * rng.integers(0, 3)])
-        actors = [_actor(rng, int(label), size) for label in labels]
-        actors += [_actor(rng, 0, size, passing=True)] * (rng.random() < 0.4)
-        covered = [actor.coverage(0, size) >= 128 for actor in actors]
-        hidden, shown = np.zeros(size, bool), []
-        for inside in reversed(covered):
-            shown.append((inside & ~hidden).sum())
-            hidden |= inside
-        ...
+        actors = [_actor(rng, int(label), size) for label in rng.permutation(labels)]
+        if rng.random() < 0.4:
+            actors.append(_actor(rng, 0, size, passing=True))
+        seen, whole = np.zeros(size, np.uint8), {}
+        for actor in actors:
+            whole[actor.label] = actor.coverage(0, size) >= 128
+            seen[whole[actor.label]] = actor.label
+        if all((seen == k).sum() >= max(MIN_AREA * seen.size, MIN_SHOWN * whole[k].sum()) for k in whole if k):
+            return [backdrop, *actors]
     raise InputError(f"size {size[0]}x{size[1]}: the objects find no room; choose a larger or squarer one")
 
 
-def _actor(rng: np.random.Generator, label: int, size: tuple[int, int], passing: bool = False) -> Actor:
-    """A random shape on a random path; one that is only passing is slim and quick, and roams outside the picture too."""
+def _actor(rng: np.random.Generator, label: int, size: Size, passing: bool = False) -> Actor:
+    """A random shape on a random path; one that only passes is slim and quick, and roams outside the picture too."""
     outline = _outline(rng, stretch=3.0 if passing else rng.uniform(1, 1.8))
     diameter = math.exp(rng.uniform(math.log(0.21), math.log(0.39)))  # of a disc as large
     outline *= diameter / 2 * math.sqrt(math.pi / cv2.contourArea(outline.astype(np.float32)))
     picture = np.array(size[::-1]) / math.sqrt(math.prod(size))
-    margin = -0.3 if passing else 0.15 * picture
-    room = np.stack([0 * picture + margin, picture - margin])
-    heading, speed = rng.uniform(0, TURN), diameter * (rng.uniform(0.08, 0.16) if passing else rng.uniform(0.02, 0.06))
+    inset, pace = (np.full(2, -0.3), (0.08, 0.16)) if passing else (0.15 * picture, (0.02, 0.06))
+    room, heading, speed = np.stack([inset, picture - inset]), rng.uniform(0, math.tau), diameter * rng.uniform(*pace)
     return Actor(
         label=label, outline=outline, reach=float(np.abs(outline).max()), room=room, start=rng.uniform(*room),
         velocity=speed * np.array([math.cos(heading), math.sin(heading)]), sway=diameter * rng.uniform(-0.3, 0.3, 2),
-        turning=(rng.uniform(0, TURN), rng.uniform(-0.05, 0.05)), breath=rng.uniform(0, 0.2),
-        ripple=rng.uniform(0, 0.1), pulse=(rng.uniform(0, TURN), rng.uniform(0.1, 0.25)),
+        turning=(rng.uniform(0, math.tau), rng.uniform(-0.05, 0.05)), breath=rng.uniform(0, 0.2),
+        ripple=rng.uniform(0, 0.1), pulse=(rng.uniform(0, math.tau), rng.uniform(0.1, 0.25)),
     )
 
 
 def _outline(rng: np.random.Generator, stretch: float) -> np.ndarray:
     """An ellipse, a blob, a star or a polygon around the origin. Returns: (96, 2)."""
-    around = np.linspace(0, TURN, 96, endpoint=False)
-    corners = int(rng.integers(3, 8))
-    along = around * corners / TURN % 1 - 0.5  # from one corner to the next
-    lobes = sum(rng.uniform(0.05, 0.25) * np.cos(k * around + rng.uniform(0, TURN)) for k in (2, 3, 4))
+    around, corners = np.linspace(0, math.tau, 96, endpoint=False), int(rng.integers(3, 8))
+    along = around * corners / math.tau % 1 - 0.5  # from one corner to the next
+    lobes = sum(rng.uniform(0.05, 0.25) * np.cos(k * around + rng.uniform(0, math.tau)) for k in (2, 3, 4))
     star = 1 - rng.uniform(0.35, 0.6) * (1 - 2 * np.abs(along))
-    polygon = math.cos(math.pi / corners) / np.cos(TURN / corners * along)
+    polygon = math.cos(math.pi / corners) / np.cos(math.tau / corners * along)
     radius = (np.ones(96), 1 + lobes, star, polygon)[rng.integers(4)]
     x, y = radius * np.cos(around) * stretch, radius * np.sin(around)
     return np.stack([x, y + rng.uniform(-0.3, 0.3) * x * x / stretch], axis=1)  # bent a little, like a banana
@@ -200,25 +192,24 @@ def _noise(rng: np.random.Generator, side: int) -> np.ndarray:
 
 def _pattern(rng: np.random.Generator, noise: np.ndarray) -> np.ndarray:
     """Noise, patches, a gradient, stripes, checks or dots. Args and returns: (S, S) float32 from 0 to 1."""
-    angle, pitch = rng.uniform(0, TURN), rng.uniform(8, 22)
+    angle, pitch = rng.uniform(0, math.tau), rng.uniform(8, 22)
     axis = np.linspace(-1, 1, len(noise), dtype=np.float32)
-    along, across = (math.cos(a) * axis + math.sin(a) * axis[:, None] for a in (angle, angle + TURN / 4))
+    along, across = (math.cos(a) * axis + math.sin(a) * axis[:, None] for a in (angle, angle + math.tau / 4))
     stripes = np.sin(pitch * along + 2 * noise)
     checks = stripes * np.sin(pitch * across + 2 * noise)
-    fields = (noise, 10 * noise - 4.5, 0.5 + 0.6 * along, 0.5 + 3 * stripes, 0.5 + 3 * checks, 3 * checks - 0.4)
+    fields = (noise, 12 * noise - 5.5, 0.5 + 0.6 * along, 0.5 + 5 * stripes, 0.5 + 5 * checks, 5 * checks - 1)
     return np.clip(fields[rng.integers(len(fields))], 0, 1)
 
 
-def _texture(rng: np.random.Generator, reach: float, size: tuple[int, int]) -> np.ndarray:
-    """A pattern of two colours, with patches of a third in half of the cases. Returns: (S, S, 3) float32, 0..255."""
+def _texture(rng: np.random.Generator, reach: float, size: Size) -> np.ndarray:
+    """A pattern of two colours, with more or less of a third in patches. Returns: (S, S, 3) float32, 0..255."""
     side = round(2 * reach * math.sqrt(math.prod(size)))
     values = rng.permutation([rng.uniform(0.15, 0.5), rng.uniform(0.6, 1)])
     hsv = np.stack([rng.uniform(0, 360, 3), rng.uniform(0.1, 0.85, 3), [*values, rng.uniform(0.15, 1)]], axis=1)
     first, second, third = 255 * cv2.cvtColor(hsv[None].astype(np.float32), cv2.COLOR_HSV2RGB)[0]
     noise, shade = _noise(rng, side)[..., None], _noise(rng, side)[..., None]
     texture = first + _pattern(rng, noise[..., 0])[..., None] * (second - first)
-    if rng.random() < 0.5:
-        texture += np.clip(10 * shade - 5.5, 0, 1) * (third - texture)
+    texture += np.clip(10 * shade - rng.uniform(5, 10), 0, 1) * (third - texture)
     return texture * (0.7 + 0.5 * noise)
 
 
@@ -236,7 +227,7 @@ def _paint(picture: np.ndarray, labels: np.ndarray, actor: Actor, texture: np.nd
     labels[part][coverage[part] >= 128] = actor.label
 
 
-def _pixels(text: str) -> tuple[int, int]:
+def _height_x_width(text: str) -> Size:
     height, width = (int(side) for side in text.split("x"))
     return height, width
 
@@ -247,10 +238,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder to put DAVIS17 in")
     for name, default in (("train", 24), ("val", 4), ("frames", 24), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--size", type=_pixels, default=(240, 432), metavar="HxW", help="in pixels")
+    parser.add_argument("--size", type=_height_x_width, default=(240, 432), metavar="HxW", help="in pixels")
     try:
         print(write_tree(**vars(parser.parse_args(argv))))
-    except InputError as error:
+    except (InputError, OSError) as error:
         parser.error(str(error))
 
 

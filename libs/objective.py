@@ -45,11 +45,13 @@ class Losses:
     cycle_skipped: int
 
 
-def training_losses(model: STM, batch: Batch, mode: str, kind: str = "both", iou_threshold: float = 0.65) -> Losses:
-    """Forward and cycle loss of a batch of clips (STM-Cycle, section 3.2; SPEC of the losses: libs/losses.py).
+def training_losses(
+    model: STM, batch: Batch, mode: str, kind: str = "both", iou_threshold: float = 0.65, cycle: bool = True
+) -> Losses:
+    """Forward and cycle loss of a batch of clips (STM-Cycle, section 3.2).
 
     Args:
-        mode: what is memorised, see `memory_policy`; kind: 'ce', 'iou' or 'both'.
+        mode: what is memorised, see `memory_policy`; kind: 'ce', 'iou' or 'both'; cycle: False leaves its loss out.
     Returns: total = (forward + cycle) / (B (T - 1)).
     """
     num_clips, num_frames = batch.frames.shape[:2]
@@ -59,7 +61,7 @@ def training_losses(model: STM, batch: Batch, mode: str, kind: str = "both", iou
     for b in range(num_clips):
         counted = present_channels(batch.masks[b, 0])
         forward = forward + sum(mask_loss(step.logits[b], batch.masks[b, step.t], counted, kind) for step in steps[1:])
-    back = cycle_loss(model, steps, batch.masks, batch.num_objects, kind)
+    back = cycle_loss(model, steps if cycle else steps[:1], batch.masks, batch.num_objects, kind)
     total = (forward + back.value) / (num_clips * max(num_frames - 1, 1))
     return Losses(forward, back.value, total, back.used, back.skipped)
 

@@ -4,14 +4,14 @@ Letters: T frames, O objects, n = T - 2 scored frames (the first and the last ar
 """
 
 import csv
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from vos_benchmark.evaluator import Evaluator
 
+from libs.files import replacing
 from libs.masks import VOID
 from libs.structures import InputError
 
@@ -73,7 +73,7 @@ class VideoScorer:
         ids: the data set's ids of the objects 1..O, or None where they are 1..O there too.
     """
 
-    def __init__(self, name: str, ids: list[int] | None = None) -> None:
+    def __init__(self, name: str, ids: Sequence[int] | None = None) -> None:
         self.name = name
         self._evaluator = Evaluator()
         self._ids = ids
@@ -110,8 +110,8 @@ class VideoScorer:
     def _start(self, truth: np.ndarray) -> None:
         count = int(truth[truth != VOID].max(initial=0))
         if self._ids is not None and count > len(self._ids):
-            raise InputError(f"{self.name}: the first true mask has label {count}, but only {len(self._ids)} object ids "
-                             "are known; number its objects from 1 on")
+            raise InputError(f"{self.name}: the first true mask has label {count}, but only {len(self._ids)} object "
+                             "ids are known; number its objects from 1 on")
         self._num_objects = count
         # the evaluator would count an object only from the first frame that shows it
         self._evaluator.objects_in_gt.update(range(1, count + 1))
@@ -176,16 +176,10 @@ def write_csv(path: Path, summary: Summary, references: Mapping[str, Summary] | 
 
     The file appears, or replaces the one before it, only when it is complete.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["video", "object", *COLUMNS])
-            writer.writerows([*label, *_values(scores)] for label, scores in _rows(summary, references or {}))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["video", "object", *COLUMNS])
+        writer.writerows([*label, *_values(scores)] for label, scores in _rows(summary, references or {}))
 
 
 def _rows(summary: Summary, references: Mapping[str, Summary]) -> list[tuple[tuple[str, str], ObjectScores | Summary]]:

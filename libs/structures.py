@@ -3,7 +3,8 @@
 Letters: T frames, O objects, H, W pixels of the network's input, Hs, Ws pixels of the source.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +22,15 @@ class VideoIndex:
     frames: image files in order, or one video file.
     masks: position of a frame -> its annotation file.
     given: positions whose masks are handed to the network; the other masks serve scoring and training only.
-    binary: every label above 0 is the same one object (DAVIS 2016 stores it as 255).
+    binary: every label above 0 is the same one object (DAVIS 2016 stores it as 255); None: where the first given mask
+        holds nothing but 0 and 255.
     """
 
     name: str
     frames: tuple[Path, ...]
     masks: dict[int, Path] = field(default_factory=dict)
     given: tuple[int, ...] = (0,)
-    binary: bool = False
+    binary: bool | None = False
 
     @property
     def annotated(self) -> bool:
@@ -57,9 +59,24 @@ class SourceFrame:
 
 
 @dataclass(frozen=True)
+class Video:
+    """A video to segment, read one frame at a time."""
+
+    name: str
+    ids: tuple[int, ...]  # the data set's own labels of objects 1..O
+    length: int  # frames; 0 where a video file does not tell
+    scored: bool  # every frame brings its truth
+    read: Callable[[], Iterator[SourceFrame]]  # starts from the first frame at each call
+
+
+@dataclass(frozen=True)
 class Prediction:
     """What the network says of one source frame."""
 
     frame: SourceFrame
     labels: np.ndarray  # (Hs, Ws) uint8, objects 1..O
     object_probs: np.ndarray | None  # (O, Hs, Ws) float32 for heat maps, or None where nobody asked for them
+
+    def with_ids(self, ids: tuple[int, ...]) -> "Prediction":
+        """The same with the data set's own labels instead of 1..O."""
+        return replace(self, labels=np.array((0, *ids), np.uint8)[self.labels])

@@ -3,9 +3,11 @@
 H, W are the source's pixels; every picture is (H, W, 3) uint8 RGB; every file appears only when it is complete.
 """
 
+import math
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from io import BytesIO
 from pathlib import Path
 from types import TracebackType
 
@@ -13,14 +15,16 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from libs.files import replacing, temporary_name
 from libs.masks import VOID, palette
 from libs.structures import InputError, Prediction
 
 FORMATS = ("index", "segmentation", "heatmap", "mask")
-HEAT_OPACITY = 0.7  # of the heat map where the probability is 1
+HEAT_OPACITY = 0.6  # of the heat map where the probability is 1
 CONTOUR_SCALE = 300  # pixels of a picture's shorter side for each pixel of a contour's width
-GIF_COLOURS = 256
-GIF_SAMPLES = 16  # frames, evenly spaced, whose colours make a GIF's palette
+GIF_COLOURS = 255  # the last is for transparency, which spares what does not change
+GIF_SAMPLED_FRAMES = 16  # evenly spaced; their colours make a GIF's palette
+GIF_SAMPLED_PIXELS = 100_000  # of these frames together, which is enough and quick
 
 
 def overlay(image: np.ndarray, labels: np.ndarray, alpha: float = 0.5) -> np.ndarray:
@@ -92,44 +96,36 @@ def save_index_png(path: Path, labels: np.ndarray) -> None:
         picture.save(temporary, format="PNG")
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` that takes its place when the block ends well, and vanishes when it does not."""
-    temporary = _temporary(path)
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-class GifWriter:
+class GifWriter(AbstractContextManager):
     """Collects frames for an animated GIF; a context manager that writes it at the end of its block.
 
-    All frames share one palette, so that still colours do not flicker. Frames are held small and with 256 colours each;
-    equal frames in a row become one that is shown longer.
+    All frames share one palette, so that still colours do not flicker; as it is made from frames all over the video,
+    they are held until then, scaled down and compressed. Equal frames in a row become one that is shown longer.
 
     Args:
         fps: frames per second; GIF counts in 1/100 s, and viewers slow down what is faster than 50.
         max_width: pixels; wider frames are scaled down.
+    Raises: InputError where no frame came, or a frame's size is not the first one's.
     """
 
     def __init__(self, path: Path, fps: float, max_width: int = 480) -> None:
         self.path = path
         self.fps = fps
         self.max_width = max_width
-        self._frames: list[Image.Image] = []
-
-    def __enter__(self) -> "GifWriter":
-        return self
+        self._frames: list[bytes] = []  # JPEG
+        self._shape: tuple[int, ...] = ()  # before scaling
 
     def add(self, frame_rgb: np.ndarray) -> None:
         """Take the next frame, (H, W, 3) uint8 RGB."""
+        self._shape = self._shape or frame_rgb.shape
+        _check_shape(self.path, frame_rgb, self._shape)
         frame = Image.fromarray(frame_rgb)
         if frame.width > self.max_width:
             height = max(1, round(frame.height * self.max_width / frame.width))
             frame = frame.resize((self.max_width, height), Image.Resampling.LANCZOS)
-        self._frames.append(frame.quantize(GIF_COLOURS, dither=Image.Dither.NONE))
+        packed = BytesIO()
+        frame.save(packed, format="JPEG", quality=95, subsampling=0)
+        self._frames.append(packed.getvalue())
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  traceback: TracebackType | None) -> None:
@@ -138,17 +134,21 @@ class GifWriter:
         if not self._frames:
             raise InputError(f"{self.path}: no frames to write")
         shared = self._shared_palette()
-        first, *rest = (frame.convert("RGB").quantize(palette=shared, dither=Image.Dither.NONE)
-                        for frame in self._frames)
+        first, *rest = (self._frame(i).quantize(palette=shared, dither=Image.Dither.NONE)  # dithering would shimmer
+                        for i in range(len(self._frames)))
         with replacing(self.path) as temporary:
             first.save(temporary, format="GIF", save_all=True, append_images=rest, loop=0,
-                       duration=max(20, round(1000 / self.fps)))
+                       duration=10 * max(2, round(100 / self.fps)))
+
+    def _frame(self, index: int) -> Image.Image:
+        return Image.open(BytesIO(self._frames[index]))
 
     def _shared_palette(self) -> Image.Image:
-        """The best colours for frames all over the video, one below the other."""
-        picks = np.linspace(0, len(self._frames) - 1, min(GIF_SAMPLES, len(self._frames))).round().astype(int)
-        strip = np.concatenate([np.asarray(self._frames[i].convert("RGB")) for i in picks])
-        return Image.fromarray(strip).quantize(GIF_COLOURS)
+        """The best colours for frames all over the video, from a few of them in one stack."""
+        picks = np.linspace(0, len(self._frames) - 1, min(GIF_SAMPLED_FRAMES, len(self._frames))).round().astype(int)
+        stack = np.concatenate([np.asarray(self._frame(i)) for i in picks])
+        step = math.ceil(math.sqrt(stack[..., 0].size / GIF_SAMPLED_PIXELS))
+        return Image.fromarray(stack[::step, ::step]).quantize(GIF_COLOURS, method=Image.Quantize.MAXCOVERAGE, kmeans=3)
 
 
 def save_gif(path: Path, frames: Iterable[np.ndarray], fps: float, max_width: int = 480) -> None:
@@ -158,7 +158,7 @@ def save_gif(path: Path, frames: Iterable[np.ndarray], fps: float, max_width: in
             gif.add(frame)
 
 
-class Mp4Writer:
+class Mp4Writer(AbstractContextManager):
     """Writes frames to an MP4 file (MPEG-4 part 2) as they come; a context manager. No frame is held.
 
     Odd sizes get a copy of their last row or column, as the codec needs even ones.
@@ -169,20 +169,16 @@ class Mp4Writer:
     def __init__(self, path: Path, fps: float) -> None:
         self.path = path
         self.fps = fps
-        self._temporary = _temporary(path, ".mp4")  # the name tells the library the format
+        self._temporary = temporary_name(path, ".mp4")  # the name tells the library the format
         self._writer: cv2.VideoWriter | None = None
         self._shape: tuple[int, ...] = ()
         self._count = 0
-
-    def __enter__(self) -> "Mp4Writer":
-        return self
 
     def add(self, frame_rgb: np.ndarray) -> None:
         """Take the next frame, (H, W, 3) uint8 RGB."""
         if self._writer is None:
             self._open(frame_rgb)
-        if frame_rgb.shape != self._shape:  # the writer would drop it in silence
-            raise InputError(f"{self.path}: a frame of shape {frame_rgb.shape} after others of {self._shape}")
+        _check_shape(self.path, frame_rgb, self._shape)  # the writer would drop the frame in silence
         height, width = self._shape[:2]
         even = cv2.copyMakeBorder(frame_rgb, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
         self._writer.write(cv2.cvtColor(even, cv2.COLOR_RGB2BGR))
@@ -201,11 +197,11 @@ class Mp4Writer:
 
     def _open(self, frame_rgb: np.ndarray) -> None:
         self._shape = frame_rgb.shape
-        size = tuple(pixels + pixels % 2 for pixels in (self._shape[1], self._shape[0]))
+        size = tuple(pixels + pixels % 2 for pixels in (self._shape[1], self._shape[0]))  # (width, height)
         self._writer = cv2.VideoWriter(str(self._temporary), cv2.VideoWriter_fourcc(*"mp4v"), self.fps, size)
         if not self._writer.isOpened():
-            raise InputError(f"{self.path}: cannot write an MP4 file of {size[0]}x{size[1]} pixels at {self.fps} frames per "
-                             "second; check the folder, the size and the rate")
+            raise InputError(f"{self.path}: cannot write an MP4 file of {size[0]}x{size[1]} pixels at {self.fps} "
+                             "frames per second; check the folder, the size and the rate")
 
     def _check(self) -> None:
         """Read the number of frames back, as the writer reports no error, not even a full disk."""
@@ -216,19 +212,13 @@ class Mp4Writer:
             raise InputError(f"{self.path}: {written} of {self._count} frames arrived on the disk; is it full?")
 
 
-def _temporary(path: Path, suffix: str = "") -> Path:
-    """A hidden name beside `path`, whose folder is made; without a suffix no one takes it for a picture."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp{suffix}")
+def _check_shape(path: Path, frame_rgb: np.ndarray, expected: tuple[int, ...]) -> None:
+    if frame_rgb.shape != expected:
+        raise InputError(f"{path}: a frame of shape {frame_rgb.shape} after others of {expected}; all must be alike")
 
 
 def _contours(labels: np.ndarray) -> np.ndarray:
-    """Where an object's pixel is next to another label.
-
-    Args:
-        labels: (H, W) uint8.
-    Returns: (H, W) bool, one pixel wide for every CONTOUR_SCALE pixels of height or width, whichever is less.
-    """
+    """Pixels (H, W) bool of labels (H, W) uint8 that belong to an object and are next to another label."""
     width = max(1, round(min(labels.shape) / CONTOUR_SCALE))
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * width + 1, 2 * width + 1))
     return (labels > 0) & (cv2.dilate(labels, kernel) != cv2.erode(labels, kernel))

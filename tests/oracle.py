@@ -54,7 +54,7 @@ class Oracle:
         """`x` (C, H, W) in the middle of a multiple of `pad_to`, the odd pixel at the end; `border` (C, 1, 1)."""
         height, width = x.shape[1:]
         more_h, more_w = -height % self.pad_to, -width % self.pad_to
-        out = border.to(x).repeat(1, height + more_h, width + more_w)
+        out = border.repeat(1, height + more_h, width + more_w)
         out[:, more_h // 2:more_h // 2 + height, more_w // 2:more_w // 2 + width] = x
         return out
 
@@ -64,8 +64,8 @@ class Oracle:
 
     def memorise(self, frame, mask, objects):
         """frame (3, H, W), mask (K, H, W), objects to remember -> a memory of one frame."""
-        frame = self.padded(frame, -MEAN / STD)[None]
-        mask = self.padded(mask, torch.zeros(len(mask), 1, 1))
+        frame = self.padded(frame, -MEAN.to(frame) / STD.to(frame))[None]
+        mask = self.padded(mask, mask.new_zeros(len(mask), 1, 1))
         memory = {}
         for o in objects:
             if self.context == "background":
@@ -96,7 +96,7 @@ class Oracle:
     def object_probs(self, frame, memory):
         """frame (3, H, W) -> (O, H, W): the probability of each object in memory, as if it were alone."""
         height, width = frame.shape[1:]
-        frame = self.padded(frame, -MEAN / STD)[None]
+        frame = self.padded(frame, -MEAN.to(frame) / STD.to(frame))[None]
         r2, r3, r4 = self.resnet(self.conv(frame, "Encoder_Q.conv1", 2), "Encoder_Q")
         query, own_value = self.conv(r4, "KV_Q_r4.Key"), self.conv(r4, "KV_Q_r4.Value")
         probs = []
@@ -195,9 +195,12 @@ def add_given(probs, given):
 
 def join(memory, more):
     """Both memories, object by object, along N; an object that only `more` knows starts there."""
-    first = {o: memory[o] for o in more if o in memory}
-    return {o: (torch.cat([first[o][0], k]), torch.cat([first[o][1], v])) if o in first else (k, v)
-            for o, (k, v) in more.items()}
+    joined = dict(memory)
+    for o, (keys, values) in more.items():
+        if o in memory:
+            keys, values = torch.cat([memory[o][0], keys]), torch.cat([memory[o][1], values])
+        joined[o] = keys, values
+    return joined
 
 
 def present(masks, num_objects):
@@ -208,7 +211,7 @@ def present(masks, num_objects):
 def ce_loss(logits, target, counted):
     """logits (1, K, H, W), target (K, H, W), counted channels -> cross entropy of the worst 40 % of the pixels."""
     log_probs = torch.log_softmax(logits[0], dim=0)
-    pixels = torch.zeros_like(log_probs[0])
+    pixels = 0 * log_probs[0]
     for k in counted:
         pixels = pixels - target[k] * log_probs[k]
     worst_first = pixels.flatten().sort(descending=True).values

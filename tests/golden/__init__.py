@@ -30,7 +30,11 @@ BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "mean", "std")
 def weights(kind: str, arch: str, gain: float = 1.0) -> dict[str, Tensor]:
     """Filled-in state dict of `kind` stm_cycle or stm_official; its parameters require gradients."""
     shapes = json.loads((HERE / f"keys_{kind}_{arch}.json").read_text())
-    return trainable(fill_({name: torch.zeros(shape) for name, shape in shapes.items()}, gain))
+    state = {name: torch.zeros(shape) for name, shape in shapes.items()}
+    for encoder in ("Encoder_M", "Encoder_Q"):  # as in every model and every released file
+        state[f"{encoder}.mean"] = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
+        state[f"{encoder}.std"] = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+    return trainable(fill_(state, gain))
 
 
 def trainable(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,0 +1,44 @@
+"""DAVIS 2016 and 2017: which videos, frames and masks lie on disk."""
+
+from pathlib import Path
+
+import yaml
+
+from dataset.folder import index_video, read_annotation_text
+from libs.structures import InputError, VideoIndex
+
+RESOLUTION = "480p"
+
+
+def davis16(root: Path, split: str) -> list[VideoIndex]:
+    """The single-object set: masks of 0 and 255. `split` is 'train' or 'val'."""
+    return _davis(root / "DAVIS16", split, year=2016)
+
+
+def davis17(root: Path, split: str) -> list[VideoIndex]:
+    """The multi-object set: indexed masks. `split` is 'train', 'val' or 'test-dev'."""
+    return _davis(root / "DAVIS17", split, year=2017)
+
+
+def _davis(folder: Path, split: str, year: int) -> list[VideoIndex]:
+    """Index of a DAVIS folder.
+
+    Raises: InputError where neither data/db_info.yaml nor ImageSets tells the split, or where videos are missing.
+    """
+    names = _names(folder, split, year)
+    if not names:
+        raise InputError(f"{folder}: its lists name no video for the split '{split}'; check val_split and the download")
+    pictures, masks = folder / "JPEGImages" / RESOLUTION, folder / "Annotations" / RESOLUTION
+    return [index_video(name, pictures / name, masks / name, binary=year == 2016) for name in names]
+
+
+def _names(folder: Path, split: str, year: int) -> list[str]:
+    info, listing = folder / "data" / "db_info.yaml", folder / "ImageSets" / str(year) / f"{split}.txt"
+    if info.is_file():
+        sequences = (read_annotation_text(info, yaml.safe_load) or {}).get("sequences")
+        if not isinstance(sequences, list) or not all(isinstance(s, dict) and {"name", "set"} <= s.keys() for s in sequences):
+            raise InputError(f"{info}: expected a list 'sequences' with 'name' and 'set' in each; get the file of the data set")
+        return [str(s["name"]) for s in sequences if s["set"] == split and (year != 2016 or s.get("year") == 2016)]
+    if listing.is_file():
+        return read_annotation_text(listing, str.split)
+    raise InputError(f"{folder}: found neither {info.relative_to(folder)} nor {listing.relative_to(folder)}; set root, see DATASET.md")

@@ -1,0 +1,76 @@
+"""A folder of one's own videos, and the pieces with which every data set lists its files.
+
+FOLDER is also the template for a new set: write such a function, name it in dataset/registry.py.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+
+from libs.structures import InputError, VideoIndex
+
+IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+T = TypeVar("T")
+
+
+def folder(root: Path, split: str) -> list[VideoIndex]:
+    """`root`/JPEGImages/<video>/ and `root`/Annotations/<video>/, all of whose videos belong to every split.
+
+    A mask carries the name of its frame. The first mask of a video is given to the network; where every frame has
+    one, results are scored and the video can be trained on. Masks of 0 and 255 mark one object.
+    """
+    pictures, masks = root / "JPEGImages", root / "Annotations"
+    if not pictures.is_dir():
+        raise InputError(f"{pictures} does not exist; FOLDER expects JPEGImages/<video> and Annotations/<video> below root")
+    names = sorted(entry.name for entry in pictures.iterdir() if entry.is_dir())
+    return [index_video(name, pictures / name, masks / name, binary=None) for name in names]
+
+
+def index_video(name: str, pictures: Path, masks: Path, binary: bool | None = False) -> VideoIndex:
+    """List the frames of one video and match masks to them by file name.
+
+    Raises: InputError where the name would leave its folder, where frames or the first mask are missing.
+    """
+    if Path(name).name != name or name in ("", ".", ".."):
+        raise InputError(f"video name '{name}' would leave the folder {pictures.parent}; correct the list of the data set")
+    frames = list_images(pictures)
+    if not frames:
+        raise InputError(f"{pictures}: expected the frames of video '{name}', found no image; complete the data set")
+    by_stem = {path.stem: path for path in list_images(masks)}
+    found = {i: by_stem[frame.stem] for i, frame in enumerate(frames) if frame.stem in by_stem}
+    if not found:
+        raise InputError(f"{masks}: expected a mask for '{frames[0].stem}', found none for any frame; complete the data set")
+    return VideoIndex(name, tuple(frames), found, given=(min(found),), binary=binary)
+
+
+def list_images(where: Path) -> list[Path]:
+    """Image files of a folder by name; hidden files left out. A folder that is not there has none."""
+    if not where.is_dir():
+        return []
+    return sorted(p for p in where.iterdir() if p.suffix.lower() in IMAGES and not p.name.startswith("."))
+
+
+def read_annotation_text(path: Path, parse: Callable[[str], T]) -> T:
+    """Read and parse a text file of a data set.
+
+    Raises: InputError naming the file where it cannot be read or parsed.
+    """
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as fault:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        raise InputError(f"{path} cannot be read: {' '.join(str(fault).split())}; get the data set's file anew") from fault
+
+
+def single_video(video: Path, mask: Path) -> VideoIndex:
+    """One video, a folder of frames or a video file, with the mask of its first frame.
+
+    Raises: InputError where either is missing.
+    """
+    frames = [video] if video.is_file() else list_images(video)
+    if not frames:
+        raise InputError(f"{video}: expected a folder of frames or a video file; set video_path")
+    if not mask.is_file():
+        raise InputError(f"{mask} does not exist; set mask_path to the mask of the first frame")
+    return VideoIndex(video.resolve().stem, tuple(frames), {0: mask}, binary=None)

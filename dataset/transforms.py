@@ -1,0 +1,53 @@
+"""What happens to the frames of a training clip and to their label maps, with one draw for the whole clip (PIL loader)."""
+
+import imgaug.augmenters as iaa
+import numpy as np
+import torch
+from imgaug.augmentables.segmaps import SegmentationMapsOnImage
+from torch import Tensor
+
+from libs.masks import Letterbox, normalise
+
+
+def augment(images: list[np.ndarray], labels: list[np.ndarray], rng: np.random.Generator) -> None:
+    """Draw once, apply to every frame, in place of the list's entries (ranges: SPEC, training).
+
+    Args:
+        images: T of (Hs, Ws, 3) uint8; labels: T of (Hs, Ws) uint8.
+    """
+    pipeline = augmenter(int(rng.integers(2**31)))
+    for t, (image, label) in enumerate(zip(images, labels)):
+        maps = SegmentationMapsOnImage(label.astype(np.int32), shape=label.shape)
+        images[t], maps = pipeline(image=image, segmentation_maps=maps)
+        labels[t] = maps.get_arr().astype(np.uint8)
+
+
+def augmenter(seed: int) -> iaa.Augmenter:
+    """Crop, affine, contrast, brightness and mirror; the same draw at each call."""
+    pipeline = iaa.Sequential([
+        iaa.Crop(percent=(0, 0.1), keep_size=True),
+        iaa.Affine(scale=(0.95, 1.05), shear=(-10, 10), rotate=(-15, 15)),
+        iaa.LinearContrast((0.97, 1.03)),
+        iaa.Add((-5, 5)),
+        iaa.Fliplr(0.5),
+    ])
+    pipeline.seed_(seed)
+    return pipeline.to_deterministic()
+
+
+def to_input(images: list[np.ndarray], labels: list[np.ndarray], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Letterbox and normalise.
+
+    Args:
+        images: T of (Hs, Ws, 3) uint8; labels: T of (Hs, Ws) uint8; size: (H, W).
+    Returns: frames (T, 3, H, W) float32, labels (T, H, W) uint8.
+    """
+    frames = np.stack([Letterbox(image.shape[:2], size).image(image) for image in images])
+    maps = np.stack([Letterbox(label.shape[:2], size).labels(label) for label in labels])
+    return normalise(frames), torch.from_numpy(maps)
+
+
+def upright(picture: np.ndarray) -> np.ndarray:
+    """Transpose a portrait picture or label map to landscape."""
+    portrait = picture.shape[0] > picture.shape[1]
+    return np.ascontiguousarray(picture.swapaxes(0, 1)) if portrait else picture

@@ -1,0 +1,44 @@
+"""Segment one's own video: python3 demo/demo.py --cfg demo/demo.yaml [video_path FRAMES_OR_VIDEO mask_path MASK initial MODEL]"""
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))  # the packages lie beside this folder
+
+from dataset.folder import single_video  # noqa: E402
+from dataset.video import open_video  # noqa: E402
+from libs.build import build_device, build_model, inference_settings  # noqa: E402
+from libs.config import parse_arguments  # noqa: E402
+from libs.evaluator import evaluate  # noqa: E402
+from libs.log import run_script  # noqa: E402
+from libs.structures import InputError, Prediction, Video  # noqa: E402
+from libs.visualize import GifWriter, Mp4Writer, render, save  # noqa: E402
+
+
+def main() -> None:
+    """Read the config, segment the video, write a picture a frame and a GIF or MP4 of all of them."""
+    cfg = parse_arguments(__doc__, HERE / "demo.yaml")
+    for key in ("initial", "video_path", "mask_path"):
+        if not cfg[key]:
+            raise InputError(f"key '{key}': expected a path; give one as `{key} PATH`")
+    video = open_video(single_video(Path(cfg.video_path), Path(cfg.mask_path)))
+    device = build_device(cfg.gpu_id)
+    model, _ = build_model(cfg, device)
+    style = cfg.save_indexed_format
+    folder = Path(cfg.output_dir) / video.name
+    film = folder.parent / f"{video.name}.{cfg.demo_format}"
+    with (GifWriter if cfg.demo_format == "gif" else Mp4Writer)(film, cfg.fps) as writer:
+
+        def show(video: Video, prediction: Prediction) -> None:
+            named = prediction.with_ids(video.ids)
+            save(folder / f"{prediction.frame.name}.png", named, style)
+            writer.add(render(named, style))
+
+        report = evaluate(model.eval(), [video], inference_settings(cfg, object_probs=style == "heatmap"), show, label="demo")
+    print(f"{report.frames} pictures written to {folder}, all of them as {film}")
+    print(report.speed())
+
+
+if __name__ == "__main__":
+    run_script(main)

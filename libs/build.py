@@ -1,0 +1,78 @@
+"""From the config to the parts; nothing below the scripts and this file sees the config."""
+
+import warnings
+from pathlib import Path
+
+import torch
+from yacs.config import CfgNode
+
+from libs.checkpoint import fill_model, read_training_state, read_weights
+from libs.evaluator import InferenceSettings
+from libs.structures import InputError
+from libs.trainer import TrainSettings
+from models.stm import STM
+from models.weights import Weights, WeightsError, convert_state_dict, load_imagenet
+
+
+def build_device(gpu_id: int) -> torch.device:
+    """The GPU of that number; the CPU for -1, and with a warning where there is no CUDA.
+
+    Raises: InputError where there is CUDA but not that GPU.
+    """
+    if gpu_id < 0:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        warnings.warn("no CUDA here, running on the CPU; gpu_id -1 says so without this warning", stacklevel=2)
+        return torch.device("cpu")
+    if gpu_id >= torch.cuda.device_count():
+        raise InputError(f"key 'gpu_id': there is no GPU {gpu_id}, only 0 to {torch.cuda.device_count() - 1}")
+    return torch.device("cuda", gpu_id)
+
+
+def build_model(cfg: CfgNode, device: torch.device) -> tuple[STM, dict | None]:
+    """The network with its weights from `resume`, `initial` or ImageNet, in this order, and the state to resume.
+
+    Nothing is downloaded where a file brings the weights.
+    """
+    state, source, weights = None, Path(cfg.resume or cfg.initial), None
+    if cfg.resume:
+        state = read_training_state(source)
+        weights = convert_state_dict(state)
+    elif cfg.initial:
+        weights = read_weights(source)
+    torch.manual_seed(cfg.seed)
+    model = _network(cfg, weights)
+    if weights:
+        fill_model(model, weights, source)
+    elif cfg.pretrained:
+        try:
+            load_imagenet(model, cfg.arch)
+        except WeightsError as fault:
+            raise InputError(str(fault)) from fault
+    return model.to(device), state
+
+
+def _network(cfg: CfgNode, weights: Weights | None) -> STM:
+    context = cfg.memory_context
+    if context == "auto":
+        context = weights.context if weights else "background"
+    pad_to = 16 if context == "others" else 1  # what official STM was trained with
+    return STM(cfg.arch, cfg.keydim, cfg.valdim, context, pad_to, cfg.freeze_bn)
+
+
+def inference_settings(cfg: CfgNode, correct: bool = True, object_probs: bool = False) -> InferenceSettings:
+    """Settings of test and demo; `correct` False for validation, which the paper does without correction."""
+    return InferenceSettings(
+        input_size=cfg.input_size, save_freq=cfg.save_freq, loop=cfg.loop if correct else 0,
+        correction_rate=cfg.correction_rate, correction_momentum=cfg.correction_momentum,
+        save_corrected=cfg.save_corrected, object_probs=object_probs,
+    )
+
+
+def train_settings(cfg: CfgNode) -> TrainSettings:
+    """Settings of training."""
+    return TrainSettings(
+        epochs=cfg.epochs, iter_size=cfg.iter_size, epochs_per_increment=cfg.epochs_per_increment,
+        epoch_per_test=cfg.epoch_per_test, mode=cfg.mode, loss=cfg.loss, cycle=cfg.cycle,
+        iou_threshold=cfg.iou_threshold, checkpoint=Path(cfg.checkpoint), arch=cfg.arch,
+    )

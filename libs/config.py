@@ -1,0 +1,106 @@
+"""Configuration: defaults, a YAML file, KEY VALUE pairs from the command line; checked, then frozen."""
+
+import argparse
+import difflib
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from yacs.config import CfgNode
+
+from libs.defaults import CHECKS, DEAD_KEYS, DEFAULTS
+from libs.structures import InputError
+
+
+def parse_arguments(description: str, default_cfg: Path, argv: Sequence[str] | None = None) -> CfgNode:
+    """Read the command line of a script, `--cfg FILE KEY VALUE ...`, and return the frozen config."""
+    keys = "\n".join(f"  {key} = {value!r}" for key, value in DEFAULTS.items())
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"Keys and their defaults (meanings: libs/defaults.py and config.yaml):\n{keys}",
+    )
+    parser.add_argument("--cfg", default=str(default_cfg), metavar="FILE", help="YAML config (default: %(default)s)")
+    parser.add_argument("options", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="override keys of the config")
+    args = parser.parse_args(argv)
+    return load_config(Path(args.cfg), args.options)
+
+
+def load_config(path: Path, options: Sequence[str] = ()) -> CfgNode:
+    """Defaults, overridden by the YAML file, overridden by `options` (key, value, key, value, ...).
+
+    Raises: InputError naming the file or key.
+    """
+    cfg = CfgNode({key: list(value) if isinstance(value, list) else value for key, value in DEFAULTS.items()})
+    in_file = _read_yaml(path)
+    for key, value in in_file.items():
+        _set(cfg, key, value, str(path))
+    if len(options) % 2:
+        raise InputError(f"options come as KEY VALUE pairs; the last one, '{options[-1]}', has no value")
+    for key, value in zip(options[::2], options[1::2]):
+        _set(cfg, key, value, "command line")
+    for key in {"datafreq", "max_skip"} - {*in_file, *options[::2]}:
+        cfg[key] = cfg[key][: len(cfg.trainset)]  # defaults are for two sets; who names one need not repeat them
+    _check(cfg)
+    cfg.freeze()
+    return cfg
+
+
+def _read_yaml(path: Path) -> dict:
+    if not path.is_file():
+        raise InputError(f"config file {path} does not exist; give one by --cfg FILE")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as fault:
+        raise InputError(f"config file {path} is not plain YAML: {' '.join(str(fault).split())}") from fault
+    if not isinstance(content or {}, dict):
+        raise InputError(f"config file {path}: expected lines 'key: value', found a {type(content).__name__}")
+    return content or {}
+
+
+def _set(cfg: CfgNode, key: str, value: object, source: str) -> None:
+    if key not in DEFAULTS:
+        near = difflib.get_close_matches(str(key), DEFAULTS, n=1, cutoff=0)
+        raise InputError(f"{source}: there is no key '{key}'; the nearest one is '{near[0]}'")
+    if key in DEAD_KEYS:
+        warnings.warn(f"{source}: key '{key}' does nothing; it is accepted for old config files", stacklevel=2)
+    default = DEFAULTS[key]
+    if isinstance(value, str) and not isinstance(default, str):
+        try:
+            value = yaml.safe_load(value)
+        except yaml.YAMLError as fault:
+            raise InputError(f"{source}: key '{key}': '{value}' cannot be read as a value") from fault
+    cfg[key] = _coerce(default, value, key, source)
+
+
+def _coerce(default: object, value: object, key: str, source: str) -> object:
+    if isinstance(default, float) and isinstance(value, (int, str)) and not isinstance(value, bool):
+        try:
+            return float(value)  # YAML reads 1e-5 as a string
+        except ValueError:
+            pass
+    if isinstance(default, (list, tuple)):
+        # "(240, 427)" is no YAML list; one name stands for a list of one
+        items = _split(value) if isinstance(value, str) else value if isinstance(value, (list, tuple)) else [value]
+        inner = default[0] if default else 0
+        return type(default)(_coerce(inner, item, key, source) for item in items)
+    if type(value) is not type(default):
+        kind = {str: "a text", int: "a whole number", float: "a number", bool: "True or False"}[type(default)]
+        raise InputError(f"{source}: key '{key}': expected {kind} such as {default!r}, found {value!r}")
+    return value
+
+
+def _split(text: str) -> list:
+    return [yaml.safe_load(part) for part in text.strip("()[] ").split(",") if part.strip()]
+
+
+def _check(cfg: CfgNode) -> None:
+    for key, (accept, expected) in CHECKS.items():
+        if not accept(cfg[key]):
+            raise InputError(f"key '{key}': expected {expected}, found {cfg[key]!r}")
+    lengths = {key: len(cfg[key]) for key in ("trainset", "datafreq", "max_skip")}
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{key} has {length}" for key, length in lengths.items())
+        raise InputError(f"keys trainset, datafreq and max_skip: expected one entry per training set; {told}")
+    if cfg.initial and cfg.resume:
+        raise InputError("keys 'initial' and 'resume': give one of them; resume brings its own weights")

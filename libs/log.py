@@ -1,0 +1,71 @@
+"""What a run tells: lines on the terminal and in a file, a progress bar, TensorBoard events; and how scripts end."""
+
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from progress.bar import Bar
+from torch.utils.tensorboard import SummaryWriter
+
+from libs.structures import InputError
+
+
+class RunLog:
+    """Lines to the terminal and to `folder`/train.log, numbers to TensorBoard files in `folder`/events."""
+
+    def __init__(self, folder: Path):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = open(folder / "train.log", "a", encoding="utf-8")
+        except OSError as fault:
+            raise InputError(f"key 'checkpoint': {folder} cannot be written: {fault.strerror}") from fault
+        self._events = SummaryWriter(str(folder / "events"))
+
+    def say(self, line: str) -> None:
+        """One line, on the terminal and in the file."""
+        print(line, flush=True)
+        print(line, file=self._file, flush=True)
+
+    def numbers(self, step: int, **values: float) -> None:
+        """Scalars for TensorBoard at this epoch or step; '__' in a name becomes '/'."""
+        for name, value in values.items():
+            self._events.add_scalar(name.replace("__", "/"), value, step)
+        self._events.flush()
+
+    def close(self) -> None:
+        """Finish both files."""
+        self._events.close()
+        self._file.close()
+
+
+class Progress:
+    """A bar on a terminal; elsewhere nothing, so that log files stay readable."""
+
+    def __init__(self, label: str, total: int):
+        shown = sys.stderr.isatty() and total > 0
+        self._bar = Bar(label, max=total, suffix="%(index)d/%(max)d  %(eta_td)s  %(note)s", note="") if shown else None
+
+    def advance(self, note: str = "") -> None:
+        """One piece of work is done; `note` stands behind the bar."""
+        if self._bar:
+            self._bar.note = note
+            self._bar.next()
+
+    def close(self) -> None:
+        """Leave the bar's line."""
+        if self._bar:
+            self._bar.finish()
+
+
+def run_script(main: Callable[[], None]) -> None:
+    """Run a script's main: what is wrong outside the code ends in one line and exit code 2."""
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    try:
+        main()
+    except InputError as fault:
+        print(f"error: {fault}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

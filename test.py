@@ -1,0 +1,49 @@
+"""Segment and score videos: python3 test.py --cfg config.yaml initial PATH_TO_MODEL [KEY VALUE ...]"""
+
+from pathlib import Path
+
+from dataset.loader import test_videos
+from libs.build import build_device, build_model, inference_settings
+from libs.config import parse_arguments
+from libs.evaluator import Report, evaluate
+from libs.log import run_script
+from libs.scores import format_table, write_csv
+from libs.structures import InputError, Prediction, Video
+from libs.visualize import save
+
+DEFAULT_CFG = Path(__file__).with_name("config.yaml")
+
+
+def main() -> None:
+    """Read the config, build the parts, segment every video of `valset`, write masks, print scores."""
+    cfg = parse_arguments(__doc__, DEFAULT_CFG)
+    if not cfg.initial:
+        raise InputError("key 'initial': expected a file of trained weights; give one as `initial PATH_TO_MODEL`")
+    root = Path(cfg.root)
+    videos = test_videos(root, cfg.valset, cfg.val_split)
+    output = root / cfg.output_dir / cfg.valset
+    device = build_device(cfg.gpu_id)
+    model, _ = build_model(cfg, device)
+    settings = inference_settings(cfg, object_probs=cfg.save_indexed_format == "heatmap")
+
+    def write(video: Video, prediction: Prediction) -> None:
+        save(output / video.name / f"{prediction.frame.name}.png", prediction.with_ids(video.ids), cfg.save_indexed_format)
+
+    report = evaluate(model.eval(), videos, settings, write, cfg.score_copy)
+    print(f"{report.frames} masks written below {output}")
+    print_scores(report, output / "scores.csv")
+    print(report.speed())
+
+
+def print_scores(report: Report, csv: Path) -> None:
+    """Table of J, F and J&F, and the same as CSV; a plain statement where there is no ground truth."""
+    if report.scores:
+        print(format_table(report.summary, report.references))
+        write_csv(csv, report.summary, report.references)
+        print(f"scores written to {csv}")
+    if report.unscored:
+        print(f"no ground truth to score {', '.join(report.unscored)}: only the given masks are there")
+
+
+if __name__ == "__main__":
+    run_script(main)

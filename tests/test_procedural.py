@@ -1,0 +1,135 @@
+"""The generator of moving shapes: pure, well labelled, really moving, and on disk in the layout of DAVIS 2017."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from dataset.procedural import VAL_SEEDS, draw_clip, main, write_tree
+from libs.masks import palette
+from libs.structures import InputError
+
+SIZE = (64, 112)
+TINY_TREE = {"train": 2, "val": 1, "frames": 3, "size": SIZE, "seed": 5}
+
+
+def iou(one: np.ndarray, other: np.ndarray) -> float:
+    """Args: (H, W) bool."""
+    return float((one & other).sum() / max(1, (one | other).sum()))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, by its relative path."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def same(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(one, other))
+
+
+def test_a_clip_follows_from_its_arguments_alone() -> None:
+    first = draw_clip(3, 7, 4, SIZE)
+    np.random.rand(10)  # the global generator has no say
+    assert same(first, draw_clip(3, 7, 4, SIZE))
+    for seed, index in ((3, 8), (4, 7), (7, 3), (VAL_SEEDS + 3, 7)):
+        other = draw_clip(seed, index, 4, SIZE)
+        assert not np.array_equal(first[0], other[0]) and not np.array_equal(first[1], other[1])
+
+
+def test_frames_and_step_pick_from_the_same_film() -> None:
+    images, labels = draw_clip(3, 7, 7, SIZE)
+    assert same(draw_clip(3, 7, 3, SIZE), (images[:3], labels[:3]))
+    assert same(draw_clip(3, 7, 3, SIZE, step=3), (images[::3], labels[::3]))
+
+
+@pytest.mark.parametrize("size", [SIZE, (160, 160), (128, 32)])
+def test_objects_are_numbered_from_one_and_in_sight_at_first(size: tuple[int, int]) -> None:
+    counts = set()
+    for index in range(30):
+        images, labels = draw_clip(1, index, 2, size)
+        assert images.shape == (2, *size, 3) and labels.shape == (2, *size)
+        assert images.dtype == labels.dtype == np.uint8
+        num_objects = int(labels.max())
+        counts.add(num_objects)
+        areas = np.bincount(labels[0].ravel(), minlength=num_objects + 1) / labels[0].size
+        assert (areas[1:] >= 0.02).all()
+    assert counts == {1, 2, 3}
+
+
+def test_objects_move_but_can_be_followed() -> None:
+    copied, followed = [], []
+    for index in range(16):
+        labels = draw_clip(2, index, 24, SIZE)[1]
+        for masks in (labels == label for label in range(1, int(labels.max()) + 1)):
+            copied += [iou(masks[0], mask) for mask in masks[1:]]
+            followed += [iou(before, after) for before, after in zip(masks, masks[1:])]
+    assert 0.2 < np.mean(copied) < 0.5
+    assert np.mean(followed) > 0.75
+
+
+def test_the_backdrop_moves_and_the_pictures_are_not_flat() -> None:
+    for index in range(8):
+        images, labels = draw_clip(4, index, 2, SIZE, step=12)
+        background = (labels == 0).all(axis=0)
+        change = np.abs(images[0].astype(int) - images[1])[background]
+        assert change.mean() > 3 and images.std() > 10
+
+
+def test_the_tree_has_the_layout_of_davis_and_holds_the_drawn_clips(tmp_path: Path) -> None:
+    tree = write_tree(tmp_path / "new", **TINY_TREE)
+    assert tree == tmp_path / "new" / "DAVIS17" and list(tree.parent.iterdir()) == [tree]
+    sequences = yaml.safe_load((tree / "data" / "db_info.yaml").read_text())["sequences"]
+    assert [entry["set"] for entry in sequences] == ["train", "train", "val"]
+    assert all(entry["year"] == 2017 and entry["num_frames"] == 3 for entry in sequences)
+    assert len(contents(tree)) == 1 + 3 * 3 * 2
+    for entry, (seed, index) in zip(sequences, ((5, 0), (5, 1), (VAL_SEEDS + 5, 0))):
+        images, labels = draw_clip(seed, index, 3, SIZE)
+        for t in range(3):
+            mask = Image.open(tree / "Annotations" / "480p" / entry["name"] / f"{t:05d}.png")
+            assert mask.mode == "P" and np.array_equal(np.asarray(mask), labels[t])
+            used = palette()[:4].ravel().tolist()
+            assert mask.getpalette()[:len(used)] == used
+            picture = Image.open(tree / "JPEGImages" / "480p" / entry["name"] / f"{t:05d}.jpg")
+            assert picture.mode == "RGB" and np.abs(np.asarray(picture).astype(int) - images[t]).mean() < 8
+
+
+def test_a_tree_is_kept_whatever_it_holds(tmp_path: Path) -> None:
+    tree = write_tree(tmp_path, **TINY_TREE)
+    before = contents(tmp_path)
+    assert write_tree(tmp_path, **TINY_TREE) == tree
+    with pytest.raises(InputError, match="DAVIS17"):
+        write_tree(tmp_path, **{**TINY_TREE, "seed": 6})
+    assert contents(tmp_path) == before
+    foreign = tmp_path / "foreign" / "DAVIS17" / "notes.txt"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_text("mine")
+    with pytest.raises(InputError, match="DAVIS17"):
+        write_tree(tmp_path / "foreign", **TINY_TREE)
+    assert contents(tmp_path / "foreign") == {"DAVIS17/notes.txt": b"mine"}
+
+
+def test_the_command_line_writes_a_tree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--out", str(tmp_path), "--train", "1", "--val", "0", "--frames", "2", "--size", "48x80", "--seed", "9"])
+    assert capsys.readouterr().out.strip() == str(tmp_path / "DAVIS17")
+    assert Image.open(tmp_path / "DAVIS17/Annotations/480p/train-0000/00001.png").size == (80, 48)
+
+
+@pytest.mark.parametrize("arguments", [
+    "--size 240", "--size 8x8", "--size 40x400", "--size axb", "--frames 0", "--train -1", "--val x", "--seed -1",
+    "--train 0 --val 0", f"--seed {VAL_SEEDS}", "--nonsense 1",
+])
+def test_bad_arguments_end_with_code_2_and_write_nothing(tmp_path: Path, arguments: str,
+                                                         capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--out", str(tmp_path / "out"), *arguments.split()])
+    assert stop.value.code == 2
+    assert "error: " in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_arguments_of_a_clip_are_refused() -> None:
+    for seed, index, frames, size, step in ((-1, 0, 1, SIZE, 1), (0, 1 << 32, 1, SIZE, 1), (0, 0, 1, SIZE, 0)):
+        with pytest.raises(InputError, match="expected"):
+            draw_clip(seed, index, frames, size, step)
