@@ -49,6 +49,8 @@ def build_model(cfg: CfgNode, device: torch.device) -> tuple[STM, dict | None]:
             load_imagenet(model, cfg.arch)
         except WeightsError as fault:
             raise InputError(str(fault)) from fault
+    if cfg.twin_start and not weights:
+        model.start_as_twins()
     return model.to(device), state
 
 

@@ -39,8 +39,11 @@ def load_config(path: Path, options: Sequence[str] = ()) -> CfgNode:
         raise InputError(f"options come as KEY VALUE pairs; the last one, '{options[-1]}', has no value")
     for key, value in zip(options[::2], options[1::2]):
         _set(cfg, key, value, "command line")
-    for key in {"datafreq", "max_skip"} - {*in_file, *options[::2]}:
-        cfg[key] = cfg[key][: len(cfg.trainset)]  # defaults are for two sets; who names one need not repeat them
+    for key in ("datafreq", "max_skip"):
+        used = cfg[key][: len(cfg.trainset)]  # defaults are for two sets; who names one need not repeat them
+        if used != cfg[key] and key in {*in_file, *options[::2]}:  # the original ignored the rest, too
+            warnings.warn(f"key '{key}': the first {len(used)} of {cfg[key]} count, one per training set", stacklevel=2)
+        cfg[key] = used
     _check(cfg)
     cfg.freeze()
     return cfg
@@ -51,7 +54,7 @@ def _read_yaml(path: Path) -> dict:
         raise InputError(f"config file {path} does not exist; give one by --cfg FILE")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as fault:
+    except (yaml.YAMLError, ValueError) as fault:  # ValueError: no UTF-8, or a date such as 2020-99-99
         raise InputError(f"config file {path} is not plain YAML: {' '.join(str(fault).split())}") from fault
     if not isinstance(content or {}, dict):
         raise InputError(f"config file {path}: expected lines 'key: value', found a {type(content).__name__}")
@@ -65,12 +68,11 @@ def _set(cfg: CfgNode, key: str, value: object, source: str) -> None:
     if key in DEAD_KEYS:
         warnings.warn(f"{source}: key '{key}' does nothing; it is accepted for old config files", stacklevel=2)
     default = DEFAULTS[key]
-    if isinstance(value, str) and not isinstance(default, str):
-        try:
-            value = yaml.safe_load(value)
-        except yaml.YAMLError as fault:
-            raise InputError(f"{source}: key '{key}': '{value}' cannot be read as a value") from fault
-    cfg[key] = _coerce(default, value, key, source)
+    is_text = isinstance(value, str) and not isinstance(default, str)
+    try:
+        cfg[key] = _coerce(default, yaml.safe_load(value) if is_text else value, key, source)
+    except (yaml.YAMLError, ValueError) as fault:
+        raise InputError(f"{source}: key '{key}': '{value}' cannot be read as a value") from fault
 
 
 def _coerce(default: object, value: object, key: str, source: str) -> object:

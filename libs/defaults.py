@@ -21,6 +21,7 @@ DEFAULTS: dict[str, object] = {
     "valdim": 512,  # channels of the memory values
     "memory_context": "auto",  # 'background' (STM-Cycle), 'others' (official STM; pads to 16), 'auto': as `initial` says
     "pretrained": True,  # start from ImageNet weights unless weights are loaded
+    "twin_start": False,  # without loaded weights: the memory encoder starts as a copy of the query encoder
     "freeze_bn": True,  # batch norm keeps its running statistics, as in the paper; False to train from scratch
     # --- training ---
     "epochs": 240,

@@ -67,13 +67,19 @@ class MemoryEncoder(QueryEncoder):
             owner, channel: (O,) which clip, and which of the K channels, each object is.
         Returns: maps of O pictures.
         """
-        mask = masks[owner, channel].unsqueeze(1)  # (O, 1, H, W)
+        # index_select, as the backward pass of masks[owner, channel] is many times slower
+        mask = masks.flatten(0, 1).index_select(0, owner * masks.shape[1] + channel).unsqueeze(1)  # (O, 1, H, W)
         if self.context == "background":
             other = 1 - mask
         else:
             other = masks[:, 1:].sum(1).index_select(0, owner).unsqueeze(1) - mask
         stem = self.conv1(frames).index_select(0, owner) + self.conv1_m(mask)
-        return self._trunk(stem + getattr(self, CONTEXTS[self.context])(other.clamp(0, 1)))
+        return self._trunk(stem + self.conv_context(other.clamp(0, 1)))
+
+    @property
+    def conv_context(self) -> nn.Conv2d:
+        """The context's convolution, whose name in weight files tells which context it is."""
+        return getattr(self, CONTEXTS[self.context])
 
 
 class KeyValue(nn.Module):

@@ -16,6 +16,9 @@ from models.encoders import KeyValue, MemoryEncoder, QueryEncoder, channels
 from models.memory_read import at_least_float32, read, soft_aggregate
 
 
+TWIN_MASK_SCALE = 0.1  # of the mask convolutions' usual start, so that masks do not drown the picture
+
+
 @dataclass(frozen=True)
 class Objects:
     """Whose objects these are: object i is channel `channel[i]` of the masks of clip `owner[i]`."""
@@ -127,6 +130,18 @@ class STM(nn.Module):
         top, left = (_padding(side, self.pad_to)[0] for side in query.size)
         inside = logits[..., top : top + query.size[0], left : left + query.size[1]]
         return at_least_float32(inside).softmax(dim=1)[:, 1]
+
+    def start_as_twins(self) -> None:
+        """Copy the query encoder and its heads to the memory's, whose mask convolutions start small.
+
+        A pixel's key is then close to its query from the first step on, so attention carries masks before any
+        training; ImageNet weights do the same for the encoders, not for the heads.
+        """
+        self.Encoder_M.load_state_dict(self.Encoder_Q.state_dict(), strict=False)
+        self.KV_M_r4.load_state_dict(self.KV_Q_r4.state_dict())
+        with torch.no_grad():
+            self.Encoder_M.conv1_m.weight.mul_(TWIN_MASK_SCALE)
+            self.Encoder_M.conv_context.weight.mul_(TWIN_MASK_SCALE)
 
     def train(self, mode: bool = True) -> "STM":
         """Training mode, in which batch norm stays as it is where `freeze_bn` says so."""

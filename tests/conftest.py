@@ -1,14 +1,10 @@
-"""Fixtures that more than one file needs."""
+"""What all tests share."""
 
 import pytest
 import torch
 
 
-@pytest.fixture
-def float64(monkeypatch):
-    """Let the product compute in float64: where it asks for float32, it gets float64.
-
-    Comparisons that pass through a gradient with respect to a mask need it: that gradient jumps where a ReLU changes
-    sign, and in float32 two correct implementations differ in the sign of an activation near 0 now and then.
-    """
-    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    """The tensors here are small: threads that share the cores with other programs wait for each other."""
+    torch.set_num_threads(1)
