@@ -27,10 +27,11 @@ def main() -> None:
     settings = inference_settings(cfg, object_probs=cfg.save_indexed_format == "heatmap")
 
     def write(video: Video, prediction: Prediction) -> None:
-        save(output / video.name / f"{prediction.frame.name}.png", prediction.with_ids(video.ids), cfg.save_indexed_format)
+        if prediction.frame.submitted:
+            save(output / video.name / f"{prediction.frame.name}.png", prediction.with_ids(video.ids), cfg.save_indexed_format)
 
     report = evaluate(model.eval(), videos, settings, write, cfg.score_copy)
-    print(f"{report.frames} masks written below {output}")
+    print(f"{report.frames} frames segmented, masks written below {output}")
     print_scores(report, output / "scores.csv")
     print(report.speed())
 

@@ -6,9 +6,9 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from dataset.transforms import augment, to_input, upright
-from dataset.video import is_binary, read_image, read_labels
+from dataset.video import check_size, is_binary, read_image, read_labels
 from libs.masks import object_ids, select_objects
-from libs.structures import Clip, InputError, VideoIndex
+from libs.structures import Clip, VideoIndex
 
 MAX_OBJECTS = 5  # per clip
 MAX_SKIP = 100
@@ -68,10 +68,7 @@ class ClipSampler(Dataset):
         index = self.sets[which].videos[video]
         annotated = sorted(index.masks)
         chosen = sample_frames(len(annotated), self.count, self.max_skip[which], rng)
-        images = [upright(read_image(index.frames[annotated[i]])) for i in chosen]
-        binary = is_binary(index)
-        labels = [upright(read_labels(index.masks[annotated[i]], binary)) for i in chosen]
-        _check_sizes(index, images, labels)
+        images, labels = _read(index, [annotated[i] for i in chosen])
         augment(images, labels, rng)
         labels, num_objects = choose_objects(labels, rng)
         return Clip(f"{self.sets[which].name}/{index.name}", *to_input(images, labels, self.size), num_objects)
@@ -85,7 +82,12 @@ def choose_objects(labels: list[np.ndarray], rng: np.random.Generator) -> tuple[
     return [select_objects(label, ids) for label in labels], max(len(ids), 1)
 
 
-def _check_sizes(index: VideoIndex, images: list[np.ndarray], labels: list[np.ndarray]) -> None:
-    for image, label in zip(images, labels):
-        if image.shape[:2] != label.shape:
-            raise InputError(f"video '{index.name}' ({index.frames[0].parent}): a mask is not of its frame's size")
+def _read(index: VideoIndex, positions: list[int]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Frames and label maps at these positions, upright."""
+    binary, images, labels = is_binary(index), [], []
+    for position in positions:
+        image, label = read_image(index.frames[position]), read_labels(index.masks[position], binary)
+        check_size(index.masks[position], label, image)
+        images.append(upright(image))
+        labels.append(upright(label))
+    return images, labels

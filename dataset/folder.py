@@ -25,6 +25,8 @@ def folder(root: Path, split: str) -> list[VideoIndex]:
     if not pictures.is_dir():
         raise InputError(f"{pictures} does not exist; FOLDER expects JPEGImages/<video> and Annotations/<video> below root")
     names = sorted(entry.name for entry in pictures.iterdir() if entry.is_dir())
+    if not names:
+        raise InputError(f"{pictures}: expected a folder of frames for each video, found none")
     return [index_video(name, pictures / name, masks / name, binary=None) for name in names]
 
 

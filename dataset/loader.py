@@ -32,10 +32,14 @@ class PilLoader:
 
     def batches(self, epoch: int) -> Iterator[list[Clip]]:
         """The epoch's batches of up to `train_batch` clips, which may differ in length and number of objects."""
-        yield from DataLoader(
-            self._clips(epoch), batch_size=self.train_batch, num_workers=self.workers, collate_fn=list,
-            worker_init_fn=_one_thread,
-        )
+        try:
+            yield from DataLoader(
+                self._clips(epoch), batch_size=self.train_batch, num_workers=self.workers, collate_fn=list,
+                worker_init_fn=_one_thread,
+            )
+        except InputError as fault:  # a worker's has its traceback in its text, and holds on to the workers
+            line = str(fault).strip().split("\n")[-1].removeprefix("libs.structures.InputError: ")
+            raise InputError(line) from fault.with_traceback(None)
 
     def grow_max_skip(self) -> None:
         """One increment of the curriculum."""

@@ -38,12 +38,10 @@ def _read_frames(index: VideoIndex, ids: list[int]) -> Iterator[SourceFrame]:
         labels = None
         if position in index.masks and (position in index.given or index.annotated):
             labels = select_objects(read_labels(index.masks[position], index.binary), ids)
-            if labels.shape != image.shape[:2]:
-                raise InputError(
-                    f"{index.masks[position]}: expected a mask of its frame's size {_size(image)}, found {_size(labels)}"
-                )
+            check_size(index.masks[position], labels, image)
         given = labels if position in index.given else None
-        yield SourceFrame(name, image, given, labels if index.annotated else None)
+        submitted = index.submitted is None or position in index.submitted
+        yield SourceFrame(name, image, given, labels if index.annotated else None, submitted)
 
 
 def _decode(path: Path) -> Iterator[tuple[str, np.ndarray]]:
@@ -88,6 +86,15 @@ def read_labels(path: Path, binary: bool = False) -> np.ndarray:
     except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as fault:
         raise InputError(f"{path}: expected a readable mask: {fault}; restore the file") from fault
     return (labels > 0).astype(np.uint8) if binary else labels
+
+
+def check_size(path: Path, labels: np.ndarray, image: np.ndarray) -> None:
+    """Whether the mask of `path` fits its frame.
+
+    Raises: InputError naming the file where not.
+    """
+    if labels.shape != image.shape[:2]:
+        raise InputError(f"{path}: expected a mask of its frame's size {_size(image)}, found {_size(labels)}")
 
 
 def is_binary(index: VideoIndex) -> bool:

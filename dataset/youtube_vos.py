@@ -27,12 +27,15 @@ def youtube_vos(root: Path, split: str) -> list[VideoIndex]:
 def _video(name: str, entry: object, folder: Path, meta: Path) -> VideoIndex:
     index = index_video(name, folder / "JPEGImages" / name, folder / "Annotations" / name)
     try:
-        first = {min(frames["frames"]) for frames in entry["objects"].values()}
-    except (TypeError, KeyError, ValueError, AttributeError) as fault:
+        listed = [sorted(frames["frames"]) for frames in entry["objects"].values()]
+        first, submitted = {frames[0] for frames in listed}, set().union(*listed)
+    except (TypeError, KeyError, IndexError, AttributeError) as fault:
         raise InputError(f"{meta}: video '{name}': expected 'objects' with a list 'frames' each") from fault
+    if not first:
+        raise InputError(f"{meta}: video '{name}': expected at least one object")
     stems = {frame.stem: i for i, frame in enumerate(index.frames)}
     given = tuple(sorted(stems[stem] for stem in first if stem in stems and stems[stem] in index.masks))
     if len(given) < len(first):
-        missing = sorted(stem for stem in first if stems.get(stem) not in given)
+        missing = sorted(str(stem) for stem in first if stems.get(stem) not in given)
         raise InputError(f"{folder}: video '{name}': frame or mask {', '.join(missing[:10])} is missing, where an object appears")
-    return replace(index, given=given)
+    return replace(index, given=given, submitted=tuple(stems[stem] for stem in sorted(submitted & stems.keys())))

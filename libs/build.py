@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 from yacs.config import CfgNode
 
-from libs.checkpoint import fill_model, read_training_state, read_weights
+from libs.checkpoint import fill_model, find_weights, read_training_state, read_weights
 from libs.evaluator import InferenceSettings
 from libs.structures import InputError
 from libs.trainer import TrainSettings
 from models.stm import STM
-from models.weights import Weights, WeightsError, convert_state_dict, load_imagenet
+from models.weights import Weights, WeightsError, load_imagenet
 
 
 def build_device(gpu_id: int) -> torch.device:
@@ -37,7 +37,7 @@ def build_model(cfg: CfgNode, device: torch.device) -> tuple[STM, dict | None]:
     state, source, weights = None, Path(cfg.resume or cfg.initial), None
     if cfg.resume:
         state = read_training_state(source)
-        weights = convert_state_dict(state)
+        weights = find_weights(state, source)
     elif cfg.initial:
         weights = read_weights(source)
     torch.manual_seed(cfg.seed)
@@ -59,7 +59,7 @@ def _network(cfg: CfgNode, weights: Weights | None) -> STM:
     if context == "auto":
         context = weights.context if weights else "background"
     pad_to = 16 if context == "others" else 1  # what official STM was trained with
-    return STM(cfg.arch, cfg.keydim, cfg.valdim, context, pad_to, cfg.freeze_bn)
+    return STM(cfg.arch, cfg.keydim, cfg.valdim, context, pad_to, cfg.freeze_bn, cfg.decoder_dim)
 
 
 def inference_settings(cfg: CfgNode, correct: bool = True, object_probs: bool = False) -> InferenceSettings:

@@ -1,9 +1,7 @@
 """Files of weights and of training states: written whole or not at all, read without running anything in them."""
 
 import os
-import pickle
 from pathlib import Path
-from zipfile import BadZipFile
 
 import torch
 
@@ -30,7 +28,7 @@ def read_file(path: Path) -> object:
         raise InputError(f"{path} does not exist; give a file of weights or a checkpoint")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, IndexError, pickle.UnpicklingError, BadZipFile) as fault:
+    except Exception as fault:  # damaged bytes make the unpickler stumble in every way, struct.error and TypeError included
         reason = str(fault).strip().split("\n")[0] or type(fault).__name__
         raise InputError(f"{path}: expected a PyTorch file of tensors and plain values, whole and safe: {reason}") from fault
 
@@ -40,8 +38,16 @@ def read_weights(path: Path) -> Weights:
 
     Raises: InputError naming the file.
     """
+    return find_weights(read_file(path), path)
+
+
+def find_weights(content: object, path: Path) -> Weights:
+    """The network weights in `content`, which was read from `path`.
+
+    Raises: InputError naming the file.
+    """
     try:
-        return convert_state_dict(read_file(path))
+        return convert_state_dict(content)
     except WeightsError as fault:
         raise InputError(f"{path}: {fault}") from fault
 
@@ -63,7 +69,7 @@ def read_training_state(path: Path) -> dict:
     Raises: InputError where the file holds weights only.
     """
     state = read_file(path)
-    needed = {"epoch", "state_dict", "max_skip", "optimizer", "scheduler", "best"}
+    needed = {"epoch", "state_dict", "max_skip", "optimizer", "scheduler", "best", "rng"}
     missing = sorted(needed - state.keys()) if isinstance(state, dict) else sorted(needed)
     if missing:
         raise InputError(f"{path}: cannot go on from it, it lacks {', '.join(missing)}; to start from its weights use initial")

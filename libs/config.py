@@ -4,21 +4,22 @@ import argparse
 import difflib
 import warnings
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 
 import yaml
 from yacs.config import CfgNode
 
-from libs.defaults import CHECKS, DEAD_KEYS, DEFAULTS
+from libs.defaults import DEAD_KEYS, KEYS
 from libs.structures import InputError
 
 
 def parse_arguments(description: str, default_cfg: Path, argv: Sequence[str] | None = None) -> CfgNode:
     """Read the command line of a script, `--cfg FILE KEY VALUE ...`, and return the frozen config."""
-    keys = "\n".join(f"  {key} = {value!r}" for key, value in DEFAULTS.items())
+    keys = "\n".join(f"  {name} = {key.default!r}\n      {key.meaning}" for name, key in KEYS.items())
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=f"Keys and their defaults (meanings: libs/defaults.py and config.yaml):\n{keys}",
+        epilog=f"keys, with their defaults:\n{keys}",
     )
     parser.add_argument("--cfg", default=str(default_cfg), metavar="FILE", help="YAML config (default: %(default)s)")
     parser.add_argument("options", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="override keys of the config")
@@ -31,7 +32,7 @@ def load_config(path: Path, options: Sequence[str] = ()) -> CfgNode:
 
     Raises: InputError naming the file or key.
     """
-    cfg = CfgNode({key: list(value) if isinstance(value, list) else value for key, value in DEFAULTS.items()})
+    cfg = CfgNode({name: copy(key.default) for name, key in KEYS.items()})
     in_file = _read_yaml(path)
     for key, value in in_file.items():
         _set(cfg, key, value, str(path))
@@ -62,12 +63,12 @@ def _read_yaml(path: Path) -> dict:
 
 
 def _set(cfg: CfgNode, key: str, value: object, source: str) -> None:
-    if key not in DEFAULTS:
-        near = difflib.get_close_matches(str(key), DEFAULTS, n=1, cutoff=0)
+    if key not in KEYS:
+        near = difflib.get_close_matches(str(key), KEYS, n=1, cutoff=0)
         raise InputError(f"{source}: there is no key '{key}'; the nearest one is '{near[0]}'")
     if key in DEAD_KEYS:
         warnings.warn(f"{source}: key '{key}' does nothing; it is accepted for old config files", stacklevel=2)
-    default = DEFAULTS[key]
+    default = KEYS[key].default
     is_text = isinstance(value, str) and not isinstance(default, str)
     try:
         cfg[key] = _coerce(default, yaml.safe_load(value) if is_text else value, key, source)
@@ -97,9 +98,9 @@ def _split(text: str) -> list:
 
 
 def _check(cfg: CfgNode) -> None:
-    for key, (accept, expected) in CHECKS.items():
-        if not accept(cfg[key]):
-            raise InputError(f"key '{key}': expected {expected}, found {cfg[key]!r}")
+    for name, key in KEYS.items():
+        if key.check and not key.check.accepts(cfg[name]):
+            raise InputError(f"key '{name}': expected {key.check.expected}, found {cfg[name]!r}")
     lengths = {key: len(cfg[key]) for key in ("trainset", "datafreq", "max_skip")}
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"{key} has {length}" for key, length in lengths.items())

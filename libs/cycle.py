@@ -43,7 +43,9 @@ def cycle_loss(model: STM, steps: list[Step], truth: Tensor, num_objects: list[i
         clips = [b for b, count in enumerate(num_objects) if present[b][count]]
         if not clips:
             continue
-        logits = segment_reference(model, reference, steps[t].memory)
+        step = steps[t]
+        memory = step.memory or model.memorize(step.image, step.masks, step.objects)  # the loop leaves the last one out
+        logits = segment_reference(model, reference, memory)
         value = value + sum(mask_loss(logits[b], truth[b, 0], present[b], kind) for b in clips)
         used += len(clips)
     return CycleLoss(value, used, len(num_objects) * (len(steps) - 1) - used)

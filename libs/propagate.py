@@ -39,6 +39,7 @@ class Step:
     objects: Objects  # all objects seen so far
     logits: Tensor | None  # (B, K, H, W) predicted from the past, None before the first object
     masks: Tensor | None = None  # (B, K, H, W) soft, as they are remembered
+    kept: bool = False  # its mask was given, so it stays in memory whatever save_freq says
     memory: Memory | None = None  # of this frame alone
     reference: Reference | None = None
 
@@ -83,10 +84,13 @@ def propagate(
         frames: read one at a time; nothing happens before the first one with objects.
         save_freq: a frame enters the memory for good every so many frames.
         remember: the masks (B, K, H, W) to memorise of a predicted frame; default: its probabilities.
-    Yields: a Step a frame, when its memory is made.
+    Yields: a Step a frame; its memory is made when the next frame is asked for, so the last one's never is.
     """
-    bank, objects, reference = MemoryBank(), None, None
+    bank, objects, reference, step = MemoryBank(), None, None, None
     for t, frame in enumerate(frames):
+        if objects:
+            step.memory = model.memorize(step.image, step.masks, objects)
+            bank.add(step.memory, keep=step.kept or step.t % save_freq == 0)
         query = frame.query or model.encode(frame.image)
         logits = model.segment(query, bank.read()) if objects else None
         if frame.appearing:
@@ -95,12 +99,10 @@ def propagate(
         step = Step(t, frame.image, objects, logits, reference=reference)
         if frame.given is not None:
             step.masks = frame.given if logits is None else impose(logits.softmax(1), frame.given)
+            step.kept = True
             step.reference = reference = Reference(query, harden(step.masks))
         elif objects:
             step.masks = remember(step) if remember else logits.softmax(1)
-        if objects:
-            step.memory = model.memorize(frame.image, step.masks, objects)
-            bank.add(step.memory, keep=t % save_freq == 0 or frame.given is not None)
         yield step
 
 

@@ -22,6 +22,7 @@ class VideoIndex:
     frames: image files in order, or one video file.
     masks: position of a frame -> its annotation file.
     given: positions whose masks are handed to the network; the other masks serve scoring and training only.
+    submitted: positions whose masks belong into a submission; None: all.
     binary: every label above 0 is the same one object (DAVIS 2016 stores it as 255); None: where the first given mask
         holds nothing but 0 and 255.
     """
@@ -30,6 +31,7 @@ class VideoIndex:
     frames: tuple[Path, ...]
     masks: dict[int, Path] = field(default_factory=dict)
     given: tuple[int, ...] = (0,)
+    submitted: tuple[int, ...] | None = None
     binary: bool | None = False
 
     @property
@@ -56,6 +58,7 @@ class SourceFrame:
     image: np.ndarray  # (Hs, Ws, 3) uint8, RGB
     given: np.ndarray | None = None  # (Hs, Ws) uint8 labels handed to the network, objects 1..O, or None
     truth: np.ndarray | None = None  # (Hs, Ws) uint8 labels to score with, or None
+    submitted: bool = True  # whether its mask is written
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The training run: epochs of steps, validation, checkpoints from which it goes on."""
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from libs.files import replacing
 from libs.log import Progress, RunLog
 from libs.objective import Batch, training_losses
 from libs.scores import j_and_f
-from libs.structures import Clip
+from libs.structures import Clip, InputError
 from models.stm import STM
 
 
@@ -129,10 +130,15 @@ class Trainer:
             batch = Batch.of([clip for clip in clips if len(clip.frames) == length], self.device)
             settings = self.settings
             losses = training_losses(self.model, batch, settings.mode, settings.loss, settings.iou_threshold, settings.cycle)
-            weight = len(batch.names) / len(clips)
+            total, weight = losses.total.item(), len(batch.names) / len(clips)
+            if not math.isfinite(total):  # the original went on in silence
+                raise InputError(
+                    f"epoch {self.epoch + 1}: the loss of {', '.join(batch.names)} is {total}; lower learning_rate, "
+                    "or look at these clips; the last complete epoch is in the checkpoint"
+                )
             (losses.total * weight / settings.iter_size).backward()
             totals.clips += len(batch.names)
-            totals.total += losses.total.item() * len(batch.names)
+            totals.total += total * len(batch.names)
             totals.forward += losses.forward.item()
             totals.cycle += losses.cycle.item()
             totals.cycle_used += losses.cycle_used
@@ -179,7 +185,17 @@ class Trainer:
         }
 
     def restore(self, state: dict) -> None:
-        """Go on from `state`, whose weights are in the model already."""
+        """Go on from `state`, whose weights are in the model already.
+
+        Raises: InputError where it was trained with another solver or another number of sets.
+        """
+        if len(state["max_skip"]) != len(self.loader.max_skip):
+            raise InputError(
+                f"key 'trainset': the checkpoint was trained on {len(state['max_skip'])} sets, not on {len(self.loader.max_skip)}; "
+                "to start from its weights use initial"
+            )
+        if ("betas" in state["optimizer"]["param_groups"][0]) != ("betas" in self.optimizer.param_groups[0]):  # only Adam has them
+            raise InputError("key 'solver': the checkpoint was trained with the other one; to start from its weights use initial")
         self.epoch, self.best = state["epoch"], state["best"]
         self.loader.max_skip = list(state["max_skip"])
         self.optimizer.load_state_dict(state["optimizer"])

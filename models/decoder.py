@@ -48,7 +48,7 @@ class Refine(nn.Module):
 class Decoder(nn.Module):
     """Readout at stride 16 to two logits per pixel, 'not this object' and 'this object' (STM, section 3.3)."""
 
-    def __init__(self, valdim: int, width_res3: int, width_res2: int, width: int = 256):
+    def __init__(self, valdim: int, width_res3: int, width_res2: int, width: int):
         super().__init__()
         self.convFM = conv3x3(2 * valdim, width)
         self.ResMM = ResBlock(width)

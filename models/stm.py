@@ -74,11 +74,12 @@ class STM(nn.Module):
         context: 'background' (STM-Cycle) or 'others' (official STM), see MemoryEncoder.
         pad_to: pad pictures and masks evenly to multiples of this; 16 for official STM, 1 for STM-Cycle.
         freeze_bn: keep batch norm on its running statistics while training, as in the paper.
+        decoder_dim: channels of the decoder, 256 in the paper.
     """
 
     def __init__(
         self, arch: str = "resnet50", keydim: int = 128, valdim: int = 512, context: str = "background",
-        pad_to: int = 1, freeze_bn: bool = True,
+        pad_to: int = 1, freeze_bn: bool = True, decoder_dim: int = 256,
     ):
         super().__init__()
         width = channels(arch)
@@ -88,7 +89,7 @@ class STM(nn.Module):
         self.Encoder_Q = QueryEncoder(arch)
         self.KV_M_r4 = KeyValue(width.res4, keydim, valdim)
         self.KV_Q_r4 = KeyValue(width.res4, keydim, valdim)
-        self.Decoder = Decoder(valdim, width.res3, width.res2)
+        self.Decoder = Decoder(valdim, width.res3, width.res2, decoder_dim)
 
     def memorize(self, frames: Tensor, masks: Tensor, objects: Objects) -> Memory:
         """Remember each object of each clip as it looks in this frame.

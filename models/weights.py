@@ -33,9 +33,9 @@ def convert_state_dict(content: object) -> Weights:
     state = content.get("state_dict", content) if isinstance(content, Mapping) else content
     if not isinstance(state, Mapping) or not state:
         raise WeightsError("expected a state dict or {'state_dict': ...}; give a file of network weights")
-    strangers = [str(name) for name, value in state.items() if not isinstance(value, Tensor)]
+    strangers = [str(name) for name, value in state.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
     if strangers:
-        raise WeightsError(f"expected tensors only, found others at {_listed(strangers)}; give a file of network weights")
+        raise WeightsError(f"expected named tensors only, found others at {_listed(strangers)}; give a file of network weights")
     plain = {name.removeprefix("module."): value for name, value in state.items()}
     others = f"Encoder_M.{CONTEXTS['others']}.weight" in plain
     return Weights(plain, "others" if others else "background")
@@ -46,17 +46,17 @@ def load_weights(model: STM, weights: Weights) -> None:
 
     Raises: WeightsError listing what is missing, unknown or of another shape.
     """
+    own, given = model.state_dict(), weights.state_dict
     # Files of before PyTorch 0.4.1 lack the counters, which nothing reads.
-    own = {k: v for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
-    given = {k: v for k, v in weights.state_dict.items() if not k.endswith("num_batches_tracked")}
+    needed = {k for k in own if not k.endswith("num_batches_tracked")}
     shapes = [
         f"{k} {tuple(given[k].shape)} instead of {tuple(v.shape)}"
         for k, v in own.items() if k in given and given[k].shape != v.shape
     ]
-    faults = {"missing": sorted(own.keys() - given.keys()), "unknown": sorted(given.keys() - own.keys()), "shape": shapes}
+    faults = {"missing": sorted(needed - given.keys()), "unknown": sorted(given.keys() - own.keys()), "shape": shapes}
     if any(faults.values()):
         found = "; ".join(f"{kind}: {_listed(names)}" for kind, names in faults.items() if names)
-        raise WeightsError(f"weights {guess_arch(given)}do not fit the network; {found}; check arch, keydim and valdim")
+        raise WeightsError(f"weights {guess_arch(given)}do not fit the network; {found}; check arch, keydim, valdim and decoder_dim")
     model.load_state_dict(given, strict=False)
 
 

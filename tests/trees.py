@@ -14,15 +14,13 @@ from libs.masks import palette
 SIZE = (48, 64)
 
 
-def scene(ids: Sequence[int], t: int = 0, size: tuple[int, int] = SIZE, cells: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def scene(ids: Sequence[int], t: int = 0, size: tuple[int, int] = SIZE) -> tuple[np.ndarray, np.ndarray]:
     """One square per object, side by side, t pixels further to the right in frame t.
 
-    Args:
-        cells: into how many places the width is divided, if not one an object.
     Returns: image (Hs, Ws, 3) uint8, each object in its palette colour on grey; labels (Hs, Ws) uint8.
     """
     labels = np.zeros(size, np.uint8)
-    cell = size[1] // max(cells, len(ids), 1)
+    cell = size[1] // max(len(ids), 1)
     side = max(4, cell // 2)
     for i, label in enumerate(ids):
         left = i * cell + 2 + t
@@ -36,10 +34,11 @@ def colour(labels: np.ndarray) -> np.ndarray:
 
 
 def decode(image: np.ndarray, ids: Iterable[int]) -> np.ndarray:
-    """Labels (..., H, W) of what `colour` has drawn, by the nearest colour; image (..., H, W, 3)."""
-    known = np.array([0, *ids], np.uint8)
-    distance = np.abs(image[..., None, :].astype(int) - colour(known[None])[0].astype(int)).sum(-1)
-    return known[distance.argmin(-1)]
+    """Labels (..., H, W) of what `colour` has drawn, by the nearest colour; image (..., H, W, 3). Black is background."""
+    known = np.array([0, 0, *ids], np.uint8)
+    colours = colour(known[None])[0].astype(int)
+    colours[0] = 0
+    return known[np.abs(image[..., None, :].astype(int) - colours).sum(-1).argmin(-1)]
 
 
 def iou(one: np.ndarray, other: np.ndarray) -> float:
