@@ -6,21 +6,18 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 CFG = "demo/quickstart.yaml"
-MODEL = "runs/quickstart/recurrent.pth.tar"
+MODEL = "runs/quickstart/threshold.pth.tar"
 DATA = "runs/quickstart/DAVIS17"
 CLIP = "val-0000"
 
 
 def main() -> None:
     """Run each command from the project's folder, showing it as one would type it."""
-    run("-m", "dataset.procedural", "--out", "runs/quickstart", "--train", "64", "--val", "4", "--size", "240x400")
-    if (HERE.parent / MODEL).exists():
-        print(f"{MODEL} is there, training is skipped; `make clean` removes it")
-    else:
-        run("train.py", "--cfg", CFG)
+    run("-m", "dataset.procedural", "--out", "runs/quickstart", "--train", "96", "--val", "6", "--size", "160x280")
+    run("train.py", "--cfg", CFG, *(("resume", MODEL) if (HERE.parent / MODEL).exists() else ()))
     run("test.py", "--cfg", CFG, "initial", MODEL)
     run(
-        "demo/demo.py", "initial", MODEL, "input_size", "(96, 160)", "output_dir", "runs/quickstart/demo",
+        "demo/demo.py", "output_dir", "runs/quickstart/demo",
         "video_path", f"{DATA}/JPEGImages/480p/{CLIP}", "mask_path", f"{DATA}/Annotations/480p/{CLIP}/00000.png",
     )
 

@@ -99,12 +99,12 @@ def test_max_skip_grows_up_to_100_and_never_shrinks() -> None:
 
 def test_each_set_grows_by_its_own_step(sets: list[TrainingSet]) -> None:
     """DAVIS by 5, YouTube-VOS by 1."""
-    clips = PilLoader(sets, INPUT, 3, 1, [50, 99], 1, 0, 0)
+    clips = PilLoader(sets, INPUT, 3, 1, [50, 98], 1, 0, 0)
     history = []
     for _ in range(12):
         clips.grow_max_skip()
         history.append(clips.max_skip)
-    assert history[:3] == [[55, 100], [60, 100], [65, 100]] and history[9:] == [[100, 100]] * 3
+    assert history[:3] == [[55, 99], [60, 100], [65, 100]] and history[9:] == [[100, 100]] * 3
 
 
 def test_what_has_grown_is_what_is_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from dataset.loader import test_videos as videos_of
 from libs.cycle import GradientCorrection
 from libs.evaluator import InferenceSettings, Report, evaluate, segment_video
-from libs.masks import one_hot
+from libs.masks import Letterbox, normalise, one_hot
 from libs.propagate import FrameInput, Step, harden, impose, propagate
 from libs.structures import InputError, Prediction, SourceFrame, Video
 from libs.visualize import save
@@ -209,6 +209,8 @@ class Tracker(nn.Module):
         return Memory(colours.unsqueeze(1), colours.unsqueeze(1), objects)  # (O, 1, 3)
 
     def segment(self, query: Query, memories: Sequence[Memory]) -> Tensor:
+        channels = torch.cat([memory.objects.channel for memory in memories]).tolist()
+        assert len(channels) == len(set(channels))  # no object twice
         logits = torch.full((1, memories[0].objects.num_channels, *query.size), -9.0)
         logits[:, 0] = 0
         for memory in memories:
@@ -250,6 +252,15 @@ def test_the_letterbox_is_undone(source: tuple[int, int], target: tuple[int, int
         for label in (1, 2):
             assert trees.iou(prediction.labels == label, prediction.frame.truth == label) > (1 if source == target else 0.87) - 1e-9
     assert report.frames == 4 and report.summary.J.mean > 0.87
+
+
+def test_the_network_sees_letterboxed_normalised_rgb(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, seen = Tracker(), []
+    monkeypatch.setattr(model, "encode", lambda frames: seen.append(frames) or Tracker.encode(model, frames))
+    video = drawn((60, 100))
+    run(video, (48, 64), model)
+    expected = [normalise(Letterbox((60, 100), (48, 64)).image(frame.image)[None]) for frame in video.read()]
+    assert len(seen) == 4 and all(torch.equal(found, true) for found, true in zip(seen, expected))
 
 
 def test_late_objects_are_added_and_ids_come_back(tmp_path: Path) -> None:
@@ -319,7 +330,7 @@ def test_a_later_given_mask_wins_at_its_pixels() -> None:
             yield replace(one, given=correction) if one.name == "00002" else one
 
     found, _ = run(replace(drawn((60, 100)), read=read), (48, 64))
-    assert (found[2].labels[correction == 2] == 2).all()
+    assert np.array_equal(found[2].labels == 2, correction == 2)
     assert trees.iou(found[2].labels == 1, found[2].frame.truth == 1) > 0.87  # the other one is still there
 
 

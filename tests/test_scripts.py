@@ -18,6 +18,7 @@ from PIL import Image
 
 from dataset.procedural import write_tree
 from libs.checkpoint import read_file
+from libs.defaults import KEYS
 from libs.masks import palette
 from tests import trees
 
@@ -82,6 +83,7 @@ class Session:
     test: Script
     demo: Script
     unscored: str  # what test.py printed
+    youtube: str  # the same
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +92,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
     root = tmp_path_factory.mktemp("session")
     write_tree(root, train=1, val=1, frames=5, size=trees.SIZE)
     trees.write_video(root / "JPEGImages/mine", root / "Annotations/mine", {3: 0, 7: 0}, masked=(0,), size=(60, 100), suffix=".png")
+    trees.youtube_vos(root)
     trees.write_mp4(root / "film.mp4", (trees.scene([3, 7], t, (60, 100))[0] for t in range(4)))
     config = root / "small.yaml"
     config.write_text(SMALL.format(root=root))
@@ -100,8 +103,10 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
     demo = Script("demo/demo.py", *model, "video_path", str(root / "film.mp4"), "mask_path", str(root / "Annotations/mine/00000.png"),
                   "output_dir", str(root / "demo"), "save_indexed_format", "segmentation", "demo_format", "gif")
     code, unscored, err = run_here("test.py", *model, "valset", "FOLDER", "output_dir", "mine", "save_indexed_format", "heatmap")
+    assert code == 0, err
+    code, youtube, err = run_here("test.py", *model, "valset", "VOS", "loop", "0")
     assert (test.wait(), demo.wait(), code) == (0, 0, 0), test.err + demo.err + err
-    return Session(root, train, test, demo, unscored)
+    return Session(root, train, test, demo, unscored, youtube)
 
 
 def names(folder: Path) -> list[str]:
@@ -158,6 +163,15 @@ def test_a_set_without_ground_truth_says_so(session: Session) -> None:
     assert heat.mode == "RGB" and heat.size == (100, 60)
 
 
+def test_youtube_vos_writes_what_is_submitted(session: Session) -> None:
+    """All 7 frames are segmented; meta.json lists three of them, and the ids are its own."""
+    folder = session.root / "output/VOS/bbb"
+    assert names(folder) == ["00000.png", "00003.png", "00006.png"] and "7 frames" in session.youtube
+    assert np.array_equal(np.array(Image.open(folder / "00000.png")) == 2, trees.scene([2, 5])[1] == 2)
+    third = np.array(Image.open(folder / "00003.png"))
+    assert (third[trees.scene([2, 5], 3)[1] == 5] == 5).all() and set(np.unique(third)) <= {0, 2, 5}
+
+
 def test_the_demo_shows_a_video_file(session: Session) -> None:
     folder = session.root / "demo/film"
     assert names(folder) == [f"{t:05d}.png" for t in range(4)] and names(session.root / "demo") == ["film", "film.gif"]
@@ -166,7 +180,8 @@ def test_the_demo_shows_a_video_file(session: Session) -> None:
     assert first.shape == image.shape
     away = cv2.dilate(labels, np.ones((5, 5), np.uint8)) == 0
     assert np.abs(first[away].astype(int) - image[away]).max() < 40  # the video itself, where no object is
-    assert Image.open(session.root / "demo/film.gif").n_frames >= 1
+    film = Image.open(session.root / "demo/film.gif")
+    assert film.size == (100, 60) and np.abs(np.array(film.convert("RGB")).astype(int) - first).mean() < 10  # the same pictures
     assert str(session.root / "demo/film.gif") in session.demo.out
 
 
@@ -190,6 +205,13 @@ def test_what_is_wrong_ends_in_one_line_and_code_2(tmp_path: Path, name: str) ->
     code, out, err = run_here(*(a.format(root=tmp_path) for a in arguments))
     assert code == 2 and out == ""
     assert err.count("\n") == 1 and err.startswith("error: ") and named in err
+
+
+@pytest.mark.parametrize("script", ["train.py", "test.py", "demo/demo.py"])
+def test_help_explains_every_key(script: str) -> None:
+    code, out, err = run_here(script, "--help")
+    assert code == 0 and err == ""
+    assert all(f"  {name} = " in out and key.meaning in out for name, key in KEYS.items())
 
 
 def test_a_process_ends_with_code_2_as_well() -> None:
