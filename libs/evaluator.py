@@ -142,8 +142,6 @@ def _prediction(step: Step, frame: SourceFrame, settings: InferenceSettings, num
     masks = step.masks if corrected else step.logits.softmax(1)
     probs = Letterbox(source, settings.input_size).undo(masks[0])
     labels = probs.argmax(0).to(torch.uint8).cpu().numpy()
-    if frame.given is not None:
-        labels = np.where(frame.given > 0, frame.given, labels)
-        if step.logits is None:
-            labels = frame.given
+    if frame.given is not None:  # a given object is exactly its pixels
+        labels = np.where((frame.given > 0) | np.isin(labels, frame.given), frame.given, labels)
     return Prediction(frame, labels, probs[1:].float().cpu().numpy() if settings.object_probs else None)

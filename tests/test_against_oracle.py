@@ -128,6 +128,7 @@ def test_loss(kind, channels, size):
 CLIPS = {  # name: (num_objects of each clip, (frame, object) that is missing, frames)
     "one": ((2,), (), 3),
     "four objects": ((4,), (), 2),
+    "four frames": ((1,), (), 4),
     "pair of two frames": ((1, 3), (), 2),
     "absent": ((3, 2), ((0, 1), (1, 3), (2, 2)), 3),
     "nobody in frame 0": ((1, 2), ((0, 1), (0, 2), (2, 1)), 3),
@@ -138,6 +139,7 @@ RUNS = [  # clips, mode, loss, IoU threshold
     ("one", "mask", "ce", 0.65),
     ("one", "recurrent", "iou", 0.65),
     ("four objects", "mask", "both", 0.65),
+    ("four frames", "recurrent", "both", 0.65),
     ("pair of two frames", "recurrent", "both", 0.65),
     ("absent", "recurrent", "both", 0.65),
     ("nobody in frame 0", "recurrent", "both", 0.65),

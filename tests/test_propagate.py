@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -323,7 +324,7 @@ def test_probabilities_are_handed_out_only_where_asked_for() -> None:
 def test_a_later_given_mask_wins_at_its_pixels() -> None:
     """At the source's resolution, and it takes what the tracker would have given to another."""
     correction = np.zeros((60, 100), np.uint8)
-    correction[31:37, 61:78] = 2
+    cv2.ellipse(correction, (70, 34), (9, 5), 25, 0, 360, 2, -1)
 
     def read() -> Iterator[SourceFrame]:
         for one in drawn((60, 100)).read():
