@@ -90,6 +90,7 @@ class STM(nn.Module):
         self.KV_M_r4 = KeyValue(width.res4, keydim, valdim)
         self.KV_Q_r4 = KeyValue(width.res4, keydim, valdim)
         self.Decoder = Decoder(valdim, width.res3, width.res2, decoder_dim)
+        self.train()  # a frozen batch norm is frozen from the start
 
     def memorize(self, frames: Tensor, masks: Tensor, objects: Objects) -> Memory:
         """Remember each object of each clip as it looks in this frame.
