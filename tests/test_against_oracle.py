@@ -1,5 +1,8 @@
 """The product against the oracle, on made-up weights and clips, in float64 so that a difference is a difference."""
 
+from copy import deepcopy
+from functools import cache
+
 import pytest
 import torch
 from torch import Tensor
@@ -19,16 +22,22 @@ CLOSE = {"rtol": 1e-8, "atol": 1e-9}
 SMALL = {"keydim": 16, "valdim": 24}
 
 
-def pair(arch="resnet18", context="background", pad_to=1) -> tuple[STM, Oracle]:
-    """The same network twice, with weights under which masks matter and no probability is far from 1/2."""
+@cache
+def network(arch: str, context: str, pad_to: int) -> STM:
+    """Weights under which masks matter and no probability is far from 1/2."""
     model = STM(arch, **SMALL, context=context, pad_to=pad_to)
     state = fill_(model.state_dict())
     scales = {"conv1_m": 6, "conv1_bg": 6, "conv1_o": 6, "Key": 1.5, "pred2": 0.2}
     for name in state:
         state[name] *= scales.get(name.split(".")[-2], 1) if name.endswith("weight") else 1
     model.load_state_dict(state)
-    model.double()
-    return model.eval(), Oracle(trainable(model.state_dict()), context, pad_to)
+    return model.double().eval()
+
+
+def pair(arch="resnet18", context="background", pad_to=1) -> tuple[STM, Oracle]:
+    """The same network twice, new for each test."""
+    model = deepcopy(network(arch, context, pad_to))
+    return model, Oracle(trainable(model.state_dict()), context, pad_to)
 
 
 def video(seed, frames, num_objects, num_channels=None, size=(33, 49), absent=()) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """Numbers computed with the original implementations (README.md says which), and how close to them one must be."""
 
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -27,14 +28,15 @@ KEPT = {  # which entries of an array were stored
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "mean", "std")
 
 
-def weights(kind: str, arch: str, gain: float = 1.0) -> dict[str, Tensor]:
-    """Filled-in state dict of `kind` stm_cycle or stm_official; its parameters require gradients."""
+@cache
+def filled(kind: str, arch: str, gain: float) -> dict[str, Tensor]:
+    """State dict of `kind` stm_cycle or stm_official."""
     shapes = json.loads((HERE / f"keys_{kind}_{arch}.json").read_text())
     state = {name: torch.zeros(shape) for name, shape in shapes.items()}
     for encoder in ("Encoder_M", "Encoder_Q"):  # as in every model and every released file
         state[f"{encoder}.mean"] = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
         state[f"{encoder}.std"] = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
-    return trainable(fill_(state, gain))
+    return fill_(state, gain)
 
 
 def trainable(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -61,8 +63,8 @@ class Case:
         self.frames, self.masks = torch.from_numpy(frames), torch.from_numpy(masks)[:, :channels]
 
     def weights(self) -> dict[str, Tensor]:
-        kind = "stm_official" if self.official else "stm_cycle"
-        return weights(kind, self.meta["arch"], self.meta["gain"])
+        """A copy of the weights that requires gradients."""
+        return trainable(filled("stm_official" if self.official else "stm_cycle", self.meta["arch"], self.meta["gain"]))
 
     def check_array(self, name: str, full: Tensor) -> None:
         expected = self.arrays[name]
