@@ -11,6 +11,7 @@ from torch import Tensor
 
 from libs.losses import mask_loss, present_channels
 from libs.propagate import Reference, Step
+from libs.structures import CorrectedFrame
 from models.stm import STM, Memory
 
 
@@ -54,41 +55,57 @@ def cycle_loss(model: STM, steps: list[Step], truth: Tensor, num_objects: list[i
 class GradientCorrection:
     """Move a predicted mask down the gradient of the loss with which it predicts the reference frame back.
 
-    For the use as `remember` of `propagate`, with one clip.
+    For the use as `remember` of `propagate`, with one clip. Gradients of parameters are never computed.
 
     Args:
         every: correct frames at multiples of this (the paper: save_freq).
         loop: gradient steps; rate: their size; momentum: share of the last step that is added to the next.
+        tolerance: stop where a step lowers the loss by less than this, and take the better mask; 0: never stop.
     """
 
-    def __init__(self, model: STM, every: int, loop: int, rate: float, momentum: float = 0.0):
-        self.model, self.every, self.loop, self.rate, self.momentum = model, every, loop, rate, momentum
-        self.seconds = 0.0
-        self.frames = 0
+    def __init__(
+        self, model: STM, every: int, loop: int, rate: float, momentum: float = 0.0, tolerance: float = 0.0
+    ) -> None:
+        self.model, self.every, self.loop, self.rate = model, every, loop, rate
+        self.momentum, self.tolerance = momentum, tolerance
 
     def __call__(self, step: Step) -> Tensor:
-        """Masks (1, K, H, W) to remember of `step`; corrected ones are neither clamped nor normalised."""
+        """Masks (1, K, H, W) to remember of `step`; corrected ones are neither clamped nor normalised.
+
+        Leaves in step.correction what it did.
+        """
         masks = step.logits.softmax(1)
         if step.t % self.every or not self.loop or step.reference is None:
             return masks
-        start = time.perf_counter()
-        velocity = torch.zeros_like(masks)
+        start, velocity, losses = time.perf_counter(), torch.zeros_like(masks), []
         for _ in range(self.loop):
-            velocity = self.momentum * velocity + self._gradient(step, masks)
-            masks = masks - self.rate * velocity
-        self.seconds += _elapsed(start, masks.device)
-        self.frames += 1
+            loss, gradient = self._gradient(step, masks)
+            if self._stalled(losses, loss):
+                masks = masks if loss < losses[-1] else before
+                break
+            losses.append(loss)
+            velocity = self.momentum * velocity + gradient
+            before, masks = masks, masks - self.rate * velocity
+        milliseconds = 1000 * _elapsed(start, masks.device)
+        after = self._loss(step, masks).item()
+        step.correction = CorrectedFrame(len(losses), losses[0], after, milliseconds)
         return masks
 
-    def _gradient(self, step: Step, masks: Tensor) -> Tensor:
+    def _stalled(self, losses: list[float], loss: float) -> bool:
+        return bool(self.tolerance and losses) and losses[-1] - loss < self.tolerance
+
+    def _gradient(self, step: Step, masks: Tensor) -> tuple[float, Tensor]:
         leaf = masks.detach().requires_grad_()
+        with torch.enable_grad():
+            loss = self._loss(step, leaf)
+        return loss.item(), torch.autograd.grad(loss, leaf)[0]
+
+    def _loss(self, step: Step, masks: Tensor) -> Tensor:
         counted = torch.zeros(masks.shape[1], dtype=torch.bool, device=masks.device)
         counted[0] = counted[step.objects.channel] = True  # all objects count, present or not
-        with torch.enable_grad():
-            memory = self.model.memorize(step.image, leaf, step.objects)
-            logits = segment_reference(self.model, step.reference, memory)
-            loss = mask_loss(logits[0], step.reference.masks[0], counted)
-        return torch.autograd.grad(loss, leaf)[0]
+        memory = self.model.memorize(step.image, masks, step.objects)
+        logits = segment_reference(self.model, step.reference, memory)
+        return mask_loss(logits[0], step.reference.masks[0], counted)
 
 
 def _elapsed(start: float, device: torch.device) -> float:

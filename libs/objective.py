@@ -88,6 +88,7 @@ def memory_policy(mode: str, truth: Tensor, iou_threshold: float) -> Callable[[S
     """
 
     def threshold(step: Step) -> Tensor:
+        """Prediction or truth, clip by clip."""
         probs = step.logits.softmax(1)
         chosen = []
         for b, masks in enumerate(truth[:, step.t]):

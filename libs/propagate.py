@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from libs.memory_bank import MemoryBank
+from libs.structures import CorrectedFrame, SourceFrame
 from models.stm import STM, Memory, Objects, Query
 
 
@@ -20,6 +22,7 @@ class FrameInput:
     given: Tensor | None = None  # (B, K, H, W) one-hot masks that come with the frame
     appearing: Objects | None = None  # objects that are first seen here
     query: Query | None = None  # features of `image`, where the caller has them already
+    source: SourceFrame | None = None  # what `image` was made of
 
 
 @dataclass(frozen=True)
@@ -39,44 +42,16 @@ class Step:
     objects: Objects  # all objects seen so far
     logits: Tensor | None  # (B, K, H, W) predicted from the past, None before the first object
     masks: Tensor | None = None  # (B, K, H, W) soft, as they are remembered
-    kept: bool = False  # its mask was given, so it stays in memory whatever save_freq says
+    given: bool = False  # its mask came with the frame
     memory: Memory | None = None  # of this frame alone
+    source: SourceFrame | None = None
     reference: Reference | None = None
-
-
-class MemoryBank:
-    """Memories of the frames that are kept, and of the newest one, for each group of objects that appeared together.
-
-    A frame is kept for good every `save_freq` frames, and where its mask was given (original code: the former only,
-    so an object that appeared in between lost its one true mask).
-    """
-
-    def __init__(self) -> None:
-        self._groups: list[Objects] = []
-        self._kept: list[list[Memory]] = []
-        self._newest: list[Memory] = []
-
-    def appear(self, objects: Objects) -> None:
-        """Open a history for objects that are first seen now."""
-        self._groups.append(objects)
-        self._kept.append([])
-
-    def add(self, memory: Memory, keep: bool) -> None:
-        """Take in the memory of one frame, of all objects so far in the order in which they appeared."""
-        sizes = [len(group) for group in self._groups]
-        keys, values = memory.keys.split(sizes), memory.values.split(sizes)
-        self._newest = [Memory(*parts) for parts in zip(keys, values, self._groups)]
-        if keep:
-            for kept, newest in zip(self._kept, self._newest):
-                kept.append(newest)
-
-    def read(self) -> list[Memory]:
-        """One memory a group: its kept frames and the newest one."""
-        return [_join(kept if kept and kept[-1] is new else [*kept, new]) for kept, new in zip(self._kept, self._newest)]
+    correction: CorrectedFrame | None = None  # what `remember` did, if it corrected
 
 
 def propagate(
-    model: STM, frames: Iterable[FrameInput], save_freq: int, remember: Callable[[Step], Tensor] | None = None
+    model: STM, frames: Iterable[FrameInput], save_freq: int, remember: Callable[[Step], Tensor] | None = None,
+    memory_frames: int = 0,
 ) -> Iterator[Step]:
     """Segment frame after frame, each from the memory of earlier ones.
 
@@ -84,22 +59,23 @@ def propagate(
         frames: read one at a time; nothing happens before the first one with objects.
         save_freq: a frame enters the memory for good every so many frames.
         remember: the masks (B, K, H, W) to memorise of a predicted frame; default: its probabilities.
+        memory_frames: bound of the memory, see MemoryBank; 0: none.
     Yields: a Step a frame; its memory is made when the next frame is asked for, so the last one's never is.
     """
-    bank, objects, reference, step = MemoryBank(), None, None, None
+    bank, objects, reference, step = MemoryBank(memory_frames), None, None, None
     for t, frame in enumerate(frames):
         if objects:
             step.memory = model.memorize(step.image, step.masks, objects)
-            bank.add(step.memory, keep=step.kept or step.t % save_freq == 0)
+            bank.add(step.memory, step.t, keep=step.t % save_freq == 0, given=step.given)
         query = frame.query or model.encode(frame.image)
         logits = model.segment(query, bank.read()) if objects else None
         if frame.appearing:
             bank.appear(frame.appearing)
             objects = objects + frame.appearing if objects else frame.appearing
-        step = Step(t, frame.image, objects, logits, reference=reference)
+        step = Step(t, frame.image, objects, logits, reference=reference, source=frame.source)
         if frame.given is not None:
             step.masks = frame.given if logits is None else impose(logits.softmax(1), frame.given)
-            step.kept = True
+            step.given = True
             step.reference = reference = Reference(query, harden(step.masks))
         elif objects:
             step.masks = remember(step) if remember else logits.softmax(1)
@@ -124,10 +100,3 @@ def impose(probs: Tensor, given: Tensor) -> Tensor:
 def harden(masks: Tensor) -> Tensor:
     """Soft masks (B, K, H, W) to one-hot ones."""
     return torch.zeros_like(masks).scatter_(1, masks.argmax(1, keepdim=True), 1)
-
-
-def _join(memories: list[Memory]) -> Memory:
-    if len(memories) == 1:
-        return memories[0]
-    keys, values = torch.cat([m.keys for m in memories], 1), torch.cat([m.values for m in memories], 1)
-    return Memory(keys, values, memories[0].objects)

@@ -1,5 +1,7 @@
 """The decoder: from what was read out of the memory to one object's mask, refined with the query's finer maps."""
 
+from typing import NamedTuple
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -36,13 +38,21 @@ class Refine(nn.Module):
         self.ResFS = ResBlock(width)
         self.ResMM = ResBlock(width)
 
-    def forward(self, skip: Tensor, below: Tensor, owner: Tensor) -> Tensor:
-        """skip (B, Cs, H', W'), below (O, C, h', w') to (O, C, H', W').
+    def picture(self, skip: Tensor) -> Tensor:
+        """The part that does not depend on the object: (B, Cs, H', W') to (B, C, H', W')."""
+        return self.ResFS(self.convFS(skip))
 
-        The skip's branch does not depend on the object, so it runs once per picture; owner (O,) spreads it.
-        """
-        picture = self.ResFS(self.convFS(skip)).index_select(0, owner)
-        return self.ResMM(picture + resize(below, skip.shape[-2:]))
+    def forward(self, picture: Tensor, below: Tensor, owner: Tensor) -> Tensor:
+        """picture (B, C, H', W') from above, below (O, C, h', w') to (O, C, H', W'); owner (O,): whose picture."""
+        return self.ResMM(picture.index_select(0, owner) + resize(below, picture.shape[-2:]))
+
+
+class PictureMaps(NamedTuple):
+    """What the decoder makes of the query pictures, once for all objects."""
+
+    m4: Tensor  # (B, C, h, w)
+    m3: Tensor  # (B, C, H/8, W/8)
+    m2: Tensor  # (B, C, H/4, W/4)
 
 
 class Decoder(nn.Module):
@@ -50,21 +60,32 @@ class Decoder(nn.Module):
 
     def __init__(self, valdim: int, width_res3: int, width_res2: int, width: int):
         super().__init__()
+        self.valdim = valdim
         self.convFM = conv3x3(2 * valdim, width)
         self.ResMM = ResBlock(width)
         self.RF3 = Refine(width_res3, width)
         self.RF2 = Refine(width_res2, width)
         self.pred2 = conv3x3(width, 2)
 
-    def forward(self, readout: Tensor, res3: Tensor, res2: Tensor, owner: Tensor, size: tuple[int, int]) -> Tensor:
-        """Decode all objects at once.
+    def picture(self, value: Tensor, res3: Tensor, res2: Tensor) -> PictureMaps:
+        """The part that does not depend on the objects.
 
         Args:
-            readout: (O, 2Cv, h, w); res3, res2: (B, 128e, ...), (B, 64e, ...) of the query; owner: (O,).
-            size: (H, W) of the result.
+            value: (B, Cv, h, w), the query's own; res3, res2: (B, 128e, ...), (B, 64e, ...).
+        """
+        m4 = F.conv2d(value, self.convFM.weight[:, self.valdim :], self.convFM.bias, padding=1)
+        return PictureMaps(m4, self.RF3.picture(res3), self.RF2.picture(res2))
+
+    def forward(self, found: Tensor, picture: PictureMaps, owner: Tensor, size: tuple[int, int]) -> Tensor:
+        """Decode objects side by side.
+
+        The paper concatenates readout and query value, (O, 2Cv, h, w), for convFM; here its two halves are added.
+
+        Args:
+            found: (O, Cv, h, w) read from memory; picture: of B pictures; owner: (O,); size: (H, W) of the result.
         Returns: (O, 2, H, W) logits.
         """
-        m4 = self.ResMM(self.convFM(readout))
-        m3 = self.RF3(res3, m4, owner)
-        m2 = self.RF2(res2, m3, owner)
+        m4 = F.conv2d(found, self.convFM.weight[:, : self.valdim], padding=1) + picture.m4.index_select(0, owner)
+        m3 = self.RF3(picture.m3, self.ResMM(m4), owner)
+        m2 = self.RF2(picture.m2, m3, owner)
         return resize(self.pred2(F.relu(m2)), size)

@@ -59,11 +59,15 @@ class MemoryEncoder(QueryEncoder):
         self.conv1_m = nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
         self.add_module(CONTEXTS[context], nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False))
 
-    def forward(self, frames: Tensor, masks: Tensor, owner: Tensor, channel: Tensor) -> Pyramid:
-        """Encode each object with the picture of its clip; the picture's own convolution runs once per clip.
+    def stem(self, frames: Tensor) -> Tensor:
+        """The picture's own first convolution, once for all objects: (B, 3, H, W) to (B, 64, H/2, W/2)."""
+        return self.conv1(frames)
+
+    def forward(self, stem: Tensor, masks: Tensor, owner: Tensor, channel: Tensor) -> Pyramid:
+        """Encode each object with the picture of its clip.
 
         Args:
-            frames: (B, 3, H, W) normalised; masks: (B, K, H, W) soft.
+            stem: (B, 64, H/2, W/2) of the pictures; masks: (B, K, H, W) soft.
             owner, channel: (O,) which clip, and which of the K channels, each object is.
         Returns: maps of O pictures.
         """
@@ -73,8 +77,8 @@ class MemoryEncoder(QueryEncoder):
             other = 1 - mask
         else:
             other = masks[:, 1:].sum(1).index_select(0, owner).unsqueeze(1) - mask
-        stem = self.conv1(frames).index_select(0, owner) + self.conv1_m(mask)
-        return self._trunk(stem + self.conv_context(other.clamp(0, 1)))
+        with_mask = stem.index_select(0, owner) + self.conv1_m(mask)
+        return self._trunk(with_mask + self.conv_context(other.clamp(0, 1)))
 
     @property
     def conv_context(self) -> nn.Conv2d:

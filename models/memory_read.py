@@ -5,10 +5,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 CLAMP = 1e-7
+MAX_WEIGHTS = 1 << 24  # attention weights in existence at a time: 64 MB of float32, however long the memory is
 
 
 def read(keys: Tensor, values: Tensor, query: Tensor) -> Tensor:
     """Attend from every query position to every memory position of the same object (STM, eq. 1-2).
+
+    The matrix of all weights, (O, h*w, N), never exists at once: query positions are taken in chunks.
 
     Args:
         keys: (O, N, Ck); values: (O, N, Cv); query: (O, Ck, h, w).
@@ -16,7 +19,8 @@ def read(keys: Tensor, values: Tensor, query: Tensor) -> Tensor:
     """
     height, width = query.shape[-2:]
     positions = query.flatten(2).transpose(1, 2)  # (O, h*w, Ck)
-    out = F.scaled_dot_product_attention(positions, keys, values)  # (O, h*w, Cv)
+    rows = max(1, MAX_WEIGHTS // max(1, keys.shape[0] * keys.shape[1]))
+    out = torch.cat([F.scaled_dot_product_attention(part, keys, values) for part in positions.split(rows, 1)], 1)
     return out.transpose(1, 2).unflatten(2, (height, width))  # (O, Cv, h, w)
 
 

@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.decoder import Decoder
+from models.decoder import Decoder, PictureMaps
 from models.encoders import KeyValue, MemoryEncoder, QueryEncoder, channels
 from models.memory_read import at_least_float32, read, soft_aggregate
 
 
+MAX_PIXELS = 1 << 22  # of objects side by side at inference: about 2 GB of feature maps; 40 objects at 240x427
 TWIN_MASK_SCALE = 0.1  # of the mask convolutions' usual start, so that masks do not drown the picture
 
 
@@ -38,6 +39,13 @@ class Objects:
     def __len__(self) -> int:
         return len(self.owner)
 
+    def __getitem__(self, some: slice) -> "Objects":
+        return Objects(self.owner[some], self.channel[some], self.num_channels)
+
+    def to(self, device: torch.device) -> "Objects":
+        """The same on `device`."""
+        return Objects(self.owner.to(device), self.channel.to(device), self.num_channels)
+
     def __add__(self, more: "Objects") -> "Objects":
         owner, channel = torch.cat([self.owner, more.owner]), torch.cat([self.channel, more.channel])
         return Objects(owner, channel, self.num_channels)
@@ -54,16 +62,14 @@ class Memory:
 
 @dataclass(frozen=True)
 class Query:
-    """Everything of B pictures that does not depend on an object."""
+    """Everything of B pictures that does not depend on an object, the decoder's part included."""
 
     key: Tensor  # (B, Ck, h, w)
-    value: Tensor  # (B, Cv, h, w)
-    res3: Tensor  # (B, 128e, H/8, W/8)
-    res2: Tensor  # (B, 64e, H/4, W/4)
+    picture: PictureMaps
     size: tuple[int, int]  # (H, W), before padding
 
     def __getitem__(self, pictures: slice) -> "Query":
-        return Query(self.key[pictures], self.value[pictures], self.res3[pictures], self.res2[pictures], self.size)
+        return Query(self.key[pictures], PictureMaps(*(maps[pictures] for maps in self.picture)), self.size)
 
 
 class STM(nn.Module):
@@ -83,7 +89,7 @@ class STM(nn.Module):
     ):
         super().__init__()
         width = channels(arch)
-        self.pad_to, self.freeze_bn = pad_to, freeze_bn
+        self.pad_to, self.freeze_bn, self.max_pixels = pad_to, freeze_bn, MAX_PIXELS
         # The names are those of the released weight files.
         self.Encoder_M = MemoryEncoder(arch, context)
         self.Encoder_Q = QueryEncoder(arch)
@@ -99,15 +105,20 @@ class STM(nn.Module):
             frames: (B, 3, H, W) normalised; masks: (B, K, H, W) soft; objects: O of them.
         Returns: memory of N = h*w positions.
         """
-        maps = self.Encoder_M(self._pad(frames, picture=True), self._pad(masks), objects.owner, objects.channel)
-        key, value = self.KV_M_r4(maps.res4)
-        return Memory(key.flatten(2).transpose(1, 2), value.flatten(2).transpose(1, 2), objects)  # (O, h*w, C)
+        frames, masks = self._prepare(frames, picture=True), self._prepare(masks)
+        stem = self.Encoder_M.stem(frames)
+        parts = []
+        for some in self._passes(len(objects), frames):
+            maps = self.Encoder_M(stem, masks, objects.owner[some], objects.channel[some])
+            parts.append([maps.flatten(2).transpose(1, 2) for maps in self.KV_M_r4(maps.res4)])  # (O, h*w, C)
+        keys, values = (torch.cat(part) for part in zip(*parts))
+        return Memory(keys, values, objects)
 
     def encode(self, frames: Tensor) -> Query:
         """What `segment` needs to know of the pictures (B, 3, H, W), normalised."""
-        maps = self.Encoder_Q(self._pad(frames, picture=True))
+        maps = self.Encoder_Q(self._prepare(frames, picture=True))
         key, value = self.KV_Q_r4(maps.res4)
-        return Query(key, value, maps.res3, maps.res2, frames.shape[-2:])
+        return Query(key, self.Decoder.picture(value, maps.res3, maps.res2), frames.shape[-2:])
 
     def segment(self, query: Query, memories: Sequence[Memory]) -> Tensor:
         """Find the remembered objects in the query pictures.
@@ -124,14 +135,23 @@ class STM(nn.Module):
 
     def object_probs(self, query: Query, memories: Sequence[Memory]) -> Tensor:
         """Each object's own probability, as if it were alone: (O, H, W), in the order of the memories."""
-        found = [read(m.keys, m.values, query.key.index_select(0, m.objects.owner)) for m in memories]
-        owner = _all_objects(memories).owner
-        readout = torch.cat([torch.cat(found), query.value.index_select(0, owner)], dim=1)  # (O, 2Cv, h, w)
-        height, width = (side + sum(_padding(side, self.pad_to)) for side in query.size)
-        logits = self.Decoder(readout, query.res3, query.res2, owner, (height, width))
-        top, left = (_padding(side, self.pad_to)[0] for side in query.size)
-        inside = logits[..., top : top + query.size[0], left : left + query.size[1]]
-        return at_least_float32(inside).softmax(dim=1)[:, 1]
+        (top, bottom), (left, right) = (_padding(side, self.pad_to) for side in query.size)
+        height, width = query.size
+        parts = []
+        for memory in memories:
+            for some in self._passes(len(memory.objects), query.picture.m2, stride=4):
+                owner = memory.objects.owner[some]
+                found = read(memory.keys[some], memory.values[some], query.key.index_select(0, owner))
+                logits = self.Decoder(found, query.picture, owner, (top + height + bottom, left + width + right))
+                inside = logits[..., top : top + height, left : left + width]
+                parts.append(at_least_float32(inside).softmax(dim=1)[:, 1])
+        return torch.cat(parts)
+
+    def _passes(self, num_objects: int, maps: Tensor, stride: int = 1) -> list[slice]:
+        """Slices of the objects that run side by side: all of them, or where they would take too much memory, some."""
+        pixels = maps.shape[-2] * maps.shape[-1] * stride**2
+        some = max(1, self.max_pixels // pixels) if not torch.is_grad_enabled() else max(1, num_objects)
+        return [slice(first, first + some) for first in range(0, num_objects, some)]
 
     def start_as_twins(self) -> None:
         """Copy the query encoder and its heads to the memory's, whose mask convolutions start small.
@@ -154,8 +174,12 @@ class STM(nn.Module):
                     module.eval()
         return self
 
-    def _pad(self, maps: Tensor, picture: bool = False) -> Tensor:
-        """Pad (B, C, H, W) with 0, a picture with what 0 becomes by normalisation (official STM pads before it)."""
+    def _prepare(self, maps: Tensor, picture: bool = False) -> Tensor:
+        """Bring (B, C, H, W) to the network's number format and pad it.
+
+        Padding is 0, for a picture what 0 becomes by normalisation (official STM pads before it).
+        """
+        maps = maps.to(self.Encoder_Q.conv1.weight.dtype)
         top, bottom = _padding(maps.shape[-2], self.pad_to)
         left, right = _padding(maps.shape[-1], self.pad_to)
         if not any((top, bottom, left, right)):
