@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from torch.utils.data import Dataset
 
+from dataset.annotations import check_size, find_style, read_labels
 from dataset.transforms import augment, to_input, upright
-from dataset.video import check_size, is_binary, read_image, read_labels
+from dataset.video import read_image
 from libs.masks import object_ids, select_objects
 from libs.structures import Clip, VideoIndex
 
@@ -84,9 +85,9 @@ def choose_objects(labels: list[np.ndarray], rng: np.random.Generator) -> tuple[
 
 def _read(index: VideoIndex, positions: list[int]) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Frames and label maps at these positions, upright."""
-    binary, images, labels = is_binary(index), [], []
+    style, images, labels = find_style(index, positions), [], []
     for position in positions:
-        image, label = read_image(index.frames[position]), read_labels(index.masks[position], binary)
+        image, label = read_image(index.frames[position]), read_labels(index.masks[position], style)
         check_size(index.masks[position], label, image)
         images.append(upright(image))
         labels.append(upright(label))

@@ -4,6 +4,7 @@ FOLDER is also the template for a new set: write such a function, name it in dat
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,23 +12,40 @@ import yaml
 
 from libs.structures import InputError, VideoIndex
 
+VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 T = TypeVar("T")
 
 
 def folder(root: Path, split: str) -> list[VideoIndex]:
-    """`root`/JPEGImages/<video>/ and `root`/Annotations/<video>/, all of whose videos belong to every split.
+    """`root`/JPEGImages/<video>/ or <video>.mp4, and `root`/Annotations/<video>/; every split has all of them.
 
-    A mask carries the name of its frame. The first mask of a video is given to the network; where every frame has
-    one, results are scored and the video can be trained on. Masks of 0 and 255 mark one object.
+    A mask carries the name of its frame, in a video file its number. Where every frame has a mask, the first is given
+    to the network and the results are scored; else all masks that are there are given. Masks hold label numbers, 255
+    for one object, or a colour for each object (dataset/annotations.py).
     """
     pictures, masks = root / "JPEGImages", root / "Annotations"
     if not pictures.is_dir():
         raise InputError(f"{pictures} does not exist; FOLDER expects JPEGImages/<video> and Annotations/<video> below root")
-    names = sorted(entry.name for entry in pictures.iterdir() if entry.is_dir())
-    if not names:
-        raise InputError(f"{pictures}: expected a folder of frames for each video, found none")
-    return [index_video(name, pictures / name, masks / name, binary=None) for name in names]
+    videos = [_own_video(entry, masks) for entry in sorted(pictures.iterdir()) if _is_video(entry)]
+    if not videos:
+        raise InputError(f"{pictures}: expected a folder of frames or a video file for each video, found none")
+    return videos
+
+
+def _is_video(entry: Path) -> bool:
+    return not entry.name.startswith(".") and (entry.is_dir() or entry.suffix.lower() in VIDEOS)
+
+
+def _own_video(pictures: Path, annotations: Path) -> VideoIndex:
+    if pictures.is_dir():
+        index = index_video(pictures.name, pictures, annotations / pictures.name, binary=None)
+        return index if index.annotated else replace(index, given=tuple(sorted(index.masks)))
+    masks = annotations / pictures.stem
+    found = {int(path.stem): path for path in list_images(masks) if path.stem.isdecimal()}
+    if not found:
+        raise InputError(f"{masks}: expected the mask of frame 0 of {pictures.name} as 00000.png, found none")
+    return VideoIndex(pictures.stem, (pictures,), found, given=tuple(sorted(found)), binary=None)
 
 
 def index_video(name: str, pictures: Path, masks: Path, binary: bool | None = False) -> VideoIndex:

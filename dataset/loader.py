@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 
 from dataset import registry
 from dataset.clips import ClipSampler, TrainingSet, grow
-from dataset.video import open_video
+from dataset.video import is_video_file, open_video
 from libs.structures import Clip, InputError, Video
 
 
@@ -74,7 +74,7 @@ def training_sets(root: Path, names: list[str], freqs: list[int]) -> list[Traini
     sets = []
     for name, freq in zip(names, freqs):
         data = registry.find(name)
-        videos = [video for video in data.index(root, "train") if len(video.masks) > 1]
+        videos = [video for video in data.index(root, "train") if len(video.masks) > 1 and not is_video_file(video)]
         if not videos:
             raise InputError(f"training set '{name}' below {root}: no video has two annotated frames to train on")
         sets.append(TrainingSet(name, videos, freq, data.skip_step))

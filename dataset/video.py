@@ -1,7 +1,6 @@
 """Frames on demand, from a folder of images or from a video file; nothing is held but the frame in hand."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +8,9 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from libs.masks import VOID, object_ids, select_objects
+from dataset.annotations import MaskStyle, check_size, find_style, read_labels
+from dataset.folder import VIDEOS
+from libs.masks import object_ids, select_objects
 from libs.structures import InputError, SourceFrame, Video, VideoIndex
 
 
@@ -18,26 +19,26 @@ def open_video(index: VideoIndex) -> Video:
 
     Raises: InputError where no object is marked.
     """
-    index = replace(index, binary=is_binary(index))
-    ids = sorted({i for position in index.given for i in object_ids(read_labels(index.masks[position], index.binary))})
+    style = find_style(index, index.given)
+    ids = sorted({i for position in index.given for i in object_ids(read_labels(index.masks[position], style))})
     if not ids:
         first = index.masks[index.given[0]]
         raise InputError(f"{first}: expected a mask with at least one object, found background only")
     length = 0 if is_video_file(index) else len(index.frames)
-    return Video(index.name, tuple(ids), length, index.annotated, partial(_read_frames, index, ids))
+    return Video(index.name, tuple(ids), length, index.annotated, partial(_read_frames, index, style, ids))
 
 
 def is_video_file(index: VideoIndex) -> bool:
     """Whether the frames lie in one video file."""
-    return len(index.frames) == 1 and index.frames[0].suffix.lower() in (".mp4", ".avi", ".mov", ".mkv", ".webm")
+    return index.frames[0].suffix.lower() in VIDEOS
 
 
-def _read_frames(index: VideoIndex, ids: list[int]) -> Iterator[SourceFrame]:
+def _read_frames(index: VideoIndex, style: MaskStyle, ids: list[int]) -> Iterator[SourceFrame]:
     images = _decode(index.frames[0]) if is_video_file(index) else ((p.stem, read_image(p)) for p in index.frames)
     for position, (name, image) in enumerate(images):
         labels = None
         if position in index.masks and (position in index.given or index.annotated):
-            labels = select_objects(read_labels(index.masks[position], index.binary), ids)
+            labels = select_objects(read_labels(index.masks[position], style), ids)
             check_size(index.masks[position], labels, image)
         given = labels if position in index.given else None
         submitted = index.submitted is None or position in index.submitted
@@ -70,39 +71,3 @@ def read_image(path: Path) -> np.ndarray:
             return np.array(image.convert("RGB"))
     except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as fault:
         raise InputError(f"{path}: expected a readable picture: {fault}; restore the file") from fault
-
-
-def read_labels(path: Path, binary: bool = False) -> np.ndarray:
-    """Label map as (Hs, Ws) uint8 from a palette or grey PNG; `binary`: whatever is above 0 is object 1.
-
-    Raises: InputError naming the file, also for RGB masks.
-    """
-    try:
-        with Image.open(path) as image:
-            if image.mode not in ("P", "L", "LA", "1"):
-                raise InputError(f"{path}: expected a mask of label numbers (palette or grey PNG), found mode {image.mode}")
-            # one mask of DAVIS 2016 has an alpha channel (LA)
-            labels = np.array(image if image.mode in ("P", "L") else image.convert("L"))
-    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as fault:
-        raise InputError(f"{path}: expected a readable mask: {fault}; restore the file") from fault
-    return (labels > 0).astype(np.uint8) if binary else labels
-
-
-def check_size(path: Path, labels: np.ndarray, image: np.ndarray) -> None:
-    """Whether the mask of `path` fits its frame.
-
-    Raises: InputError naming the file where not.
-    """
-    if labels.shape != image.shape[:2]:
-        raise InputError(f"{path}: expected a mask of its frame's size {_size(image)}, found {_size(labels)}")
-
-
-def is_binary(index: VideoIndex) -> bool:
-    """Whether the masks of a video store one object as 255, as DAVIS 2016 and most drawing programs do."""
-    if index.binary is not None:
-        return index.binary
-    return set(np.unique(read_labels(index.masks[index.given[0]]))) == {0, VOID}
-
-
-def _size(array: np.ndarray) -> str:
-    return f"{array.shape[1]}x{array.shape[0]}"

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -12,7 +13,8 @@ from dataset import registry
 from dataset.folder import index_video, single_video
 from dataset.loader import PilLoader, build_loader, test_videos as videos_of, training_sets
 from dataset.registry import REGISTRY, DataSet, find
-from dataset.video import open_video, read_image, read_labels
+from dataset.annotations import MaskStyle, read_labels
+from dataset.video import open_video, read_image
 from libs.objective import Batch, training_losses
 from libs.structures import InputError, SourceFrame, Video, VideoIndex
 from models.stm import STM
@@ -316,7 +318,7 @@ def test_labels_are_read_by_number_in_every_mode(tmp_path: Path) -> None:
         trees.save_mask(tmp_path / f"{mode}.png", labels, mode)
         assert np.array_equal(read_labels(tmp_path / f"{mode}.png"), labels), mode
     Image.fromarray(labels > 0).save(tmp_path / "1.png")
-    assert np.array_equal(read_labels(tmp_path / "1.png", binary=True), (labels > 0).astype(np.uint8))
+    assert np.array_equal(read_labels(tmp_path / "1.png", MaskStyle(binary=True)), (labels > 0).astype(np.uint8))
 
 
 def test_grey_and_transparent_pictures_become_rgb(tmp_path: Path) -> None:
@@ -387,3 +389,59 @@ def test_real_davis17() -> None:
         frame = next(video.read())
         assert not video.scored and frame.truth is None
         assert set(np.unique(frame.given)) == {0, *video.ids} and frame.image.shape[:2] == frame.given.shape
+
+
+# ---- colours and smoothed edges ---------------------------------------------------------------------------------------
+
+
+def own_folder(root: Path, masks: dict[str, Image.Image]) -> Path:
+    (root / "JPEGImages/mine").mkdir(parents=True)
+    (root / "Annotations/mine").mkdir(parents=True)
+    for t in range(4):
+        Image.new("RGB", (40, 30), (9 * t, 50, 90)).save(root / f"JPEGImages/mine/{t:05d}.jpg")
+    for name, mask in masks.items():
+        mask.save(root / f"Annotations/mine/{name}.png")
+    return root
+
+
+def coloured(*colours: tuple[int, int, int]) -> Image.Image:
+    picture = np.zeros((30, 40, 3), np.uint8)
+    for i, colour in enumerate(colours):
+        picture[5:20, 10 * i + 2 : 10 * i + 9] = colour
+    return Image.fromarray(picture)
+
+
+def test_a_colour_for_each_object(tmp_path: Path) -> None:
+    """Objects are numbered by colour, whichever mask shows them first; all masks are given as not every frame has one."""
+    root = own_folder(tmp_path, {"00000": coloured((255, 0, 0)), "00002": coloured((0, 255, 0), (255, 0, 0))})
+    (video,) = videos_of(root, "FOLDER", "val")
+    frames = list(video.read())
+    assert video.ids == (1, 2)
+    assert [None if f.given is None else sorted(np.unique(f.given)) for f in frames] == [[0, 2], None, [0, 1, 2], None]
+    assert frames[2].given[10, 5] == 1 and frames[2].given[10, 15] == 2
+
+
+def test_colours_of_the_palette_keep_their_labels(tmp_path: Path) -> None:
+    (video,) = videos_of(own_folder(tmp_path, {"00000": coloured((0, 128, 0), (128, 128, 0))}), "FOLDER", "val")
+    assert video.ids == (2, 3)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_smoothed_edges_are_explained(tmp_path: Path, mode: str) -> None:
+    ramp = np.linspace(0, 255, 1200).astype(np.uint8).reshape(30, 40)
+    root = own_folder(tmp_path, {"00000": Image.fromarray(ramp).convert(mode)})
+    with pytest.raises(InputError, match=r"00000.png.*anti-aliased.*without smoothing"):
+        videos_of(root, "FOLDER", "val")
+
+
+def test_a_video_file_with_one_mask(tmp_path: Path) -> None:
+    (tmp_path / "JPEGImages").mkdir()
+    (tmp_path / "Annotations/film").mkdir(parents=True)
+    writer = cv2.VideoWriter(str(tmp_path / "JPEGImages/film.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 10, (40, 30))
+    for t in range(5):
+        writer.write(np.full((30, 40, 3), 40 * t, np.uint8))
+    writer.release()
+    coloured((255, 255, 255)).convert("L").save(tmp_path / "Annotations/film/00000.png")
+    (video,) = videos_of(tmp_path, "FOLDER", "val")
+    frames = list(video.read())
+    assert len(frames) == 5 and video.ids == (1,) and frames[0].given.max() == 1 and not video.scored
