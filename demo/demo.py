@@ -8,7 +8,7 @@ sys.path.insert(0, str(HERE.parent))  # the packages lie beside this folder
 
 from dataset.folder import single_video  # noqa: E402
 from dataset.video import open_video  # noqa: E402
-from libs.build import build_device, build_model, inference_settings  # noqa: E402
+from libs.build import build_device, build_model, for_inference, inference_settings  # noqa: E402
 from libs.config import parse_arguments  # noqa: E402
 from libs.evaluator import evaluate  # noqa: E402
 from libs.log import run_script  # noqa: E402
@@ -24,18 +24,19 @@ def main() -> None:
             raise InputError(f"key '{key}': expected a path; give one as `{key} PATH`")
     video = open_video(single_video(Path(cfg.video_path), Path(cfg.mask_path)))
     device = build_device(cfg.gpu_id)
-    model, _ = build_model(cfg, device)
+    model = for_inference(build_model(cfg, device)[0], cfg.amp)
     style = cfg.save_indexed_format
     folder = Path(cfg.output_dir) / video.name
     film = folder.parent / f"{video.name}.{cfg.demo_format}"
     with (GifWriter if cfg.demo_format == "gif" else Mp4Writer)(film, cfg.fps) as writer:
 
         def show(video: Video, prediction: Prediction) -> None:
+            """Write one picture, here and into the film."""
             named = prediction.with_ids(video.ids)
             save(folder / f"{prediction.frame.name}.png", named, style)
             writer.add(render(named, style))
 
-        report = evaluate(model.eval(), [video], inference_settings(cfg, object_probs=style == "heatmap"), show, label="demo")
+        report = evaluate(model, [video], inference_settings(cfg, object_probs=style == "heatmap"), show, label="demo")
     print(f"{report.frames} pictures written to {folder}, all of them as {film}")
     print(report.speed())
 

@@ -7,7 +7,7 @@ import torch
 from yacs.config import CfgNode
 
 from libs.checkpoint import fill_model, find_weights, read_training_state, read_weights
-from libs.evaluator import InferenceSettings
+from libs.inference import InferenceSettings
 from libs.structures import InputError
 from libs.trainer import TrainSettings
 from models.stm import STM
@@ -65,10 +65,17 @@ def _network(cfg: CfgNode, weights: Weights | None) -> STM:
 def inference_settings(cfg: CfgNode, correct: bool = True, object_probs: bool = False) -> InferenceSettings:
     """Settings of test and demo; `correct` False for validation, which the paper does without correction."""
     return InferenceSettings(
-        input_size=cfg.input_size, save_freq=cfg.save_freq, loop=cfg.loop if correct else 0,
+        input_size=cfg.input_size, max_size=cfg.max_size, tta_scales=tuple(cfg.tta_scales), tta_flip=cfg.tta_flip,
+        save_freq=cfg.save_freq, memory_frames=cfg.memory_frames, loop=cfg.loop if correct else 0,
         correction_rate=cfg.correction_rate, correction_momentum=cfg.correction_momentum,
-        save_corrected=cfg.save_corrected, object_probs=object_probs,
+        correction_tolerance=cfg.correction_tolerance, save_corrected=cfg.save_corrected, object_probs=object_probs,
     )
+
+
+def for_inference(model: STM, amp: str) -> STM:
+    """The model in evaluation mode, in the number format that `amp` names, its parameters without gradients."""
+    formats = {"off": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    return model.eval().requires_grad_(False).to(formats[amp], memory_format=torch.channels_last)
 
 
 def train_settings(cfg: CfgNode) -> TrainSettings:

@@ -73,6 +73,10 @@ KEYS: dict[str, Key] = {
     "pretrained": Key(True, "start from ImageNet weights unless weights are loaded"),
     "twin_start": Key(False, "without loaded weights: the memory encoder starts as a copy of the query encoder"),
     "freeze_bn": Key(True, "batch norm keeps its running statistics, as in the paper; False to train from scratch"),
+    "amp": Key(
+        "off", "number format of the network while testing: 'off' float32, 'bf16', 'fp16' (GPU); masks stay in float32",
+        one_of("off", "bf16", "fp16"),
+    ),
     # --- training ---
     "epochs": Key(240, "passes over the training sets", at_least(1)),
     "epochs_per_increment": Key(
@@ -104,13 +108,27 @@ KEYS: dict[str, Key] = {
     "seed": Key(0, "of the network's start, the clips and their augmentation", at_least(0)),
     # --- memory and correction ---
     "save_freq": Key(5, "a frame enters the memory for good every so many frames", at_least(1)),
+    "memory_frames": Key(
+        0, "bound of the memory in frames, thinned evenly in time, given masks always kept; 0: all, as in the paper",
+        Check(lambda frames: frames == 0 or frames >= 3, "0 or at least 3"),
+    ),
     "loop": Key(10, "gradient correction: steps, 0 turns it off", at_least(0)),
     "correction_rate": Key(150.0, "... their size (the paper's recipe: 180)", at_least(0)),
     "correction_momentum": Key(
         0.0, "... share of the last step added to the next (the original had a key that nothing read)",
         Check(lambda share: 0 <= share < 1, "a number from 0 to below 1"),
     ),
+    "correction_tolerance": Key(
+        0.0, "... stop where a step lowers the loss by less; 0: never stop early", at_least(0),
+    ),
     "save_corrected": Key(False, "save corrected masks (the original's demo) or those before correction (its test)"),
+    # --- how test videos are looked at ---
+    "max_size": Key(0, "longer side of the network's input, aspect ratio kept; 0: input_size with its letterbox", at_least(0)),
+    "tta_scales": Key(
+        [1.0], "test-time augmentation: average over these factors on the input size",
+        Check(lambda scales: len(scales) > 0 and min(scales) > 0, "numbers above 0"),
+    ),
+    "tta_flip": Key(False, "test-time augmentation: average with the mirrored video"),
     # --- files ---
     "checkpoint": Key("ckpt", "folder of checkpoints, logs and TensorBoard events"),
     "initial": Key("", "weights to start from"),
@@ -120,6 +138,7 @@ KEYS: dict[str, Key] = {
         "index", "'index' palette PNG, 'segmentation' overlay, 'heatmap', 'mask' first object's overlay",
         one_of("index", "segmentation", "heatmap", "mask"),
     ),
+    "submission": Key(False, "test.py also makes the zip for the data set's server, and checks it"),
     "score_copy": Key(False, "also score copying the first mask to every frame, as a reference"),
     # --- demo ---
     "video_path": Key("", "folder of frames, or a video file"),

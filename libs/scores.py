@@ -5,11 +5,11 @@ Letters: T frames, O objects, n = T - 2 scored frames (the first and the last ar
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 import numpy as np
-from vos_benchmark.evaluator import Evaluator
+from vos_benchmark.evaluator import Evaluator, get_iou
 
 from libs.files import replacing
 from libs.masks import VOID
@@ -142,6 +142,15 @@ def measure(values: np.ndarray) -> Measure | None:
     return Measure(float(values.mean()), float((values > 0.5).mean()), float(decay))
 
 
+def mean_jaccard(labels: np.ndarray, truth: np.ndarray, num_objects: int) -> float:
+    """J of one frame, the mean over objects 1..O: labels, truth (H, W)."""
+    return float(np.mean([get_iou(*_areas(labels == k, truth == k)) for k in range(1, num_objects + 1)]))
+
+
+def _areas(a: np.ndarray, b: np.ndarray) -> tuple[int, int]:
+    return int((a & b).sum()), int(a.sum() + b.sum())
+
+
 def summarise(videos: Iterable[VideoScores]) -> Summary:
     """Mean over the objects of all videos: a video with more objects weighs more."""
     objects = tuple(scores for video in videos for scores in video.objects)
@@ -176,10 +185,17 @@ def write_csv(path: Path, summary: Summary, references: Mapping[str, Summary] | 
 
     The file appears, or replaces the one before it, only when it is complete.
     """
+    _write(path, [["video", "object", *COLUMNS], *([*label, *_values(scores)] for label, scores in _rows(summary, references or {}))])
+
+
+def write_rows(path: Path, rows: Sequence[object]) -> None:
+    """Dataclasses of one kind as CSV, a column a field; written whole or not at all."""
+    _write(path, [[column.name for column in fields(rows[0])], *(astuple(row) for row in rows)])
+
+
+def _write(path: Path, rows: Iterable[Iterable[object]]) -> None:
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["video", "object", *COLUMNS])
-        writer.writerows([*label, *_values(scores)] for label, scores in _rows(summary, references or {}))
+        csv.writer(file).writerows(rows)
 
 
 def _rows(summary: Summary, references: Mapping[str, Summary]) -> list[tuple[tuple[str, str], ObjectScores | Summary]]:

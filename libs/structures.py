@@ -73,12 +73,25 @@ class Video:
 
 
 @dataclass(frozen=True)
+class CorrectedFrame:
+    """What gradient correction did to one frame."""
+
+    steps: int  # fewer than `loop` where it stopped early
+    loss_before: float
+    loss_after: float
+    milliseconds: float
+    labels: tuple[np.ndarray, np.ndarray] | None = None  # (Hs, Ws) before and after, where there is truth to compare with
+
+
+@dataclass(frozen=True)
 class Prediction:
     """What the network says of one source frame."""
 
     frame: SourceFrame
     labels: np.ndarray  # (Hs, Ws) uint8, objects 1..O
     object_probs: np.ndarray | None  # (O, Hs, Ws) float32 for heat maps, or None where nobody asked for them
+
+    correction: CorrectedFrame | None = None
 
     def with_ids(self, ids: tuple[int, ...]) -> "Prediction":
         """The same with the data set's own labels instead of 1..O."""

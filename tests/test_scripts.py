@@ -4,6 +4,7 @@ import csv
 import os
 import runpy
 import subprocess
+import zipfile
 import sys
 import warnings
 from contextlib import redirect_stderr, redirect_stdout
@@ -104,7 +105,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
                   "output_dir", str(root / "demo"), "save_indexed_format", "segmentation", "demo_format", "gif")
     code, unscored, err = run_here("test.py", *model, "valset", "FOLDER", "output_dir", "mine", "save_indexed_format", "heatmap")
     assert code == 0, err
-    code, youtube, err = run_here("test.py", *model, "valset", "VOS", "loop", "0")
+    code, youtube, err = run_here("test.py", *model, "valset", "VOS", "loop", "0", "submission", "True")
     assert (test.wait(), demo.wait(), code) == (0, 0, 0), test.err + demo.err + err
     return Session(root, train, test, demo, unscored, youtube)
 
@@ -170,6 +171,13 @@ def test_youtube_vos_writes_what_is_submitted(session: Session) -> None:
     assert np.array_equal(np.array(Image.open(folder / "00000.png")) == 2, trees.scene([2, 5])[1] == 2)
     third = np.array(Image.open(folder / "00003.png"))
     assert (third[trees.scene([2, 5], 3)[1] == 5] == 5).all() and set(np.unique(third)) <= {0, 2, 5}
+
+
+def test_a_submission_is_checked_and_packed(session: Session) -> None:
+    with zipfile.ZipFile(session.root / "output/VOS.zip") as archive:
+        packed = archive.namelist()
+    assert "Annotations/bbb/00003.png" in packed and not any("scores" in name for name in packed)
+    assert {name.split("/")[0] for name in packed} == {"Annotations"} and str(session.root / "output/VOS.zip") in session.youtube
 
 
 def test_the_demo_shows_a_video_file(session: Session) -> None:
