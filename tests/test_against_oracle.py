@@ -9,7 +9,7 @@ from torch import Tensor
 
 from libs.cycle import GradientCorrection
 from libs.losses import mask_loss, present_channels
-from libs.objective import Batch, memory_policy, training_frames, training_losses
+from libs.objective import Batch, training_losses
 from libs.propagate import FrameInput, propagate
 from models.stm import STM, Objects
 from tests import oracle
