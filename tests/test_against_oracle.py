@@ -11,6 +11,7 @@ from libs.cycle import GradientCorrection
 from libs.losses import mask_loss, present_channels
 from libs.objective import Batch, training_losses
 from libs.propagate import FrameInput, propagate
+from models import memory_read
 from models.stm import STM, Objects
 from tests import oracle
 from tests.golden import trainable
@@ -107,6 +108,20 @@ def test_clips_side_by_side_do_not_mix():
     for b, count in enumerate((1, 3)):
         alone = naive.memorise(frames[0, b], masks[0, b], range(1, count + 1))
         torch.testing.assert_close(logits[b], naive.segment(frames[1, b], alone, 4)[0], **CLOSE)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("context", ("background", "others"))
+def test_few_at_a_time(context, monkeypatch):
+    """Where memory is short, attention is computed for some positions, and features for one object at a time."""
+    monkeypatch.setattr(memory_read, "MAX_WEIGHTS", 250)
+    model, naive = pair(context=context)
+    model.max_pixels = 33 * 49
+    frames, masks = video(7, 2, 3)
+    memory = model.memorize(frames[:1], masks[:1], Objects.of([3]))
+    expected = naive.memorise(frames[0], masks[0], [1, 2, 3])
+    logits = model.segment(model.encode(frames[1:]), [memory])
+    torch.testing.assert_close(logits, naive.segment(frames[1], expected, 4), **CLOSE)
 
 
 # ---- losses -----------------------------------------------------------------------------------------------------------
