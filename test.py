@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from dataset.loader import test_videos
+from dataset.submission import TOP_LEVEL, Expected, check, make_zip
 from libs.build import build_device, build_model, for_inference, inference_settings
 from libs.config import parse_arguments
 from libs.evaluator import Report, evaluate
 from libs.log import run_script
 from libs.scores import format_table, write_csv, write_rows
 from libs.structures import InputError, Prediction, Video
-from libs.submission import TOP_LEVEL, check, make_zip
 from libs.visualize import save
 
 DEFAULT_CFG = Path(__file__).with_name("config.yaml")
@@ -24,12 +24,15 @@ def main() -> None:
     videos = test_videos(root, cfg.valset, cfg.val_split)
     output = root / cfg.output_dir / cfg.valset
     device = build_device(cfg.gpu_id)
-    model = for_inference(build_model(cfg, device)[0], cfg.amp)
+    model = for_inference(build_model(cfg, device)[0], cfg.amp, cfg.compile)
     settings = inference_settings(cfg, object_probs=cfg.save_indexed_format == "heatmap")
+
+    written: Expected = {}
 
     def write(video: Video, prediction: Prediction) -> None:
         """Write one mask, with the data set's own labels."""
         if prediction.frame.submitted or not cfg.submission:
+            written.setdefault(video.name, {})[prediction.frame.name] = set(video.ids)
             save(output / video.name / f"{prediction.frame.name}.png", prediction.with_ids(video.ids), cfg.save_indexed_format)
 
     report = evaluate(model, videos, settings, write, cfg.score_copy)
@@ -39,15 +42,16 @@ def main() -> None:
         write_rows(output / "corrections.csv", report.corrections)
         print(f"what gradient correction did to each frame is in {output / 'corrections.csv'}")
     if cfg.submission:
-        pack(output, cfg.valset)
+        pack(output, cfg.valset, written)
     print(report.speed())
 
 
-def pack(output: Path, valset: str) -> None:
+def pack(output: Path, valset: str, written: Expected) -> None:
     """Check the masks and make the zip that the data set's server expects."""
-    faults = check(output)
+    faults = check(output, expected=written)
     if faults:
-        raise InputError(f"{faults[0]} (and {len(faults) - 1} more faults); no zip was made")
+        more = f" (and {len(faults) - 1} more faults)" if len(faults) > 1 else ""
+        raise InputError(f"{faults[0]}{more}; no zip was made")
     print(f"for the server: {make_zip(output, output.with_suffix('.zip'), TOP_LEVEL.get(valset, ''))}")
 
 

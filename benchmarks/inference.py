@@ -1,32 +1,47 @@
 """Frames per second and memory of the test loop, against the naive oracle in the same process.
 
-    python3 -m benchmarks.inference [--arch resnet18 resnet50] [--objects 1 3 5] [--amp off bf16] [--device cpu]
-    python3 -m benchmarks.inference --growth 2000     resident memory over so many frames
+    python3 -m benchmarks.inference [--arch resnet18 resnet50] [--objects 1 3 5] [--amp off bf16] [--device cpu] [--compile]
+    python3 -m benchmarks.inference --growth 2000     resident memory over so many frames with memory_frames 20
+    python3 -m benchmarks.inference --shares          what a frame of 480x854 spends on reading, network, correction, writing
 
-Every figure is the median of 5 after a warm-up; random weights, drawn video, 8 frames in memory. A machine that does
-other work gives other figures; the ratios, taken in one run, less so.
+Every time is the median of 5 after a warm-up; random weights, drawn video, 8 frames in memory, 240x427. A machine that
+does other work gives other figures; the ratios, taken in one run, less so.
 """
 
 import argparse
+import ctypes
 import platform
 import resource
+import sys
+import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 from statistics import median
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
-from dataset.procedural import draw_clip
+from dataset.loader import test_videos
+from dataset.procedural import draw_clip, write_tree
 from libs.build import for_inference
 from libs.cycle import GradientCorrection
+from libs.inference import InferenceSettings, segment_video
 from libs.masks import normalise, one_hot
 from libs.memory_bank import MemoryBank
 from libs.propagate import FrameInput, Reference, Step, propagate
+from libs.scores import VideoScorer
+from libs.views import View
+from libs.visualize import save_index_png
 from models.stm import STM, Objects
 from tests.oracle import Oracle, join
 
 SIZE, MEMORY, RUNS = (240, 427), 8, 5
+FORMATS = {"off": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+LOOP, EVERY = 10, 5  # gradient correction as in the paper: so many steps, every so many frames
 
 
 def main() -> None:
@@ -34,41 +49,61 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arch", nargs="+", default=["resnet18", "resnet50"])
     parser.add_argument("--objects", nargs="+", type=int, default=[1, 3, 5])
-    parser.add_argument("--amp", nargs="+", default=["off", "bf16"])
+    parser.add_argument("--amp", nargs="+", default=["off", "bf16"], choices=FORMATS)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--growth", type=int, default=0, metavar="FRAMES")
+    parser.add_argument("--shares", action="store_true")
     args = parser.parse_args()
     device = torch.device(args.device)
-    print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {args.device}")
-    for amp in args.amp:
-        print(f"matrix peak, {amp}: {matrix_peak(amp, device):.0f} GFLOP/s")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    print(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}")
     if args.growth:
         growth(args.growth, device)
-        return
-    print("arch      objects  amp   frame ms  frames/s  oracle ms  ratio  labels equal  correction step ms  peak MB")
-    for arch in args.arch:
-        for count in args.objects:
-            compare(arch, count, args.amp, device)
+    elif args.shares:
+        for arch in args.arch:
+            shares(arch, args.amp[0], device)
+    else:
+        table(args.arch, args.objects, args.amp, device, args.compile)
 
 
-@torch.no_grad()
-def compare(arch: str, count: int, amps: list[str], device: torch.device) -> None:
-    """One block of the table: a frame with `count` objects, in every number format, against the oracle."""
-    torch.manual_seed(0)
-    weights = STM(arch).eval().state_dict()
-    frames, masks, objects = scene(count, device)
-    naive_time, naive_labels = naive(Oracle({k: v.to(device) for k, v in weights.items()}), frames, masks)
-    for amp in amps:
-        model = STM(arch)
-        model.load_state_dict(weights)
-        model = for_inference(model.to(device), amp)
-        seconds, labels, step = ours(model, frames, masks, objects)
-        equal = (labels == naive_labels).float().mean().item()
-        correction = timed(lambda: GradientCorrection(model, 1, 1, 150.0)(step), device)
-        print(
-            f"{arch:9} {count:7} {amp:>4} {1000 * seconds:9.0f} {1 / seconds:9.2f} {1000 * naive_time:10.0f} "
-            f"{naive_time / seconds:6.2f} {equal:13.2%} {1000 * correction:19.0f} {peak_memory(device):8.0f}", flush=True,
-        )
+def table(archs: list[str], counts: list[int], amps: list[str], device: torch.device, compiled: bool) -> None:
+    """A line for each network, number of objects and number format; 'ratio' is the oracle's time divided by ours."""
+    peaks = {amp: matrix_peak(amp, device) for amp in amps}
+    print("matrix peak: " + ", ".join(f"{amp} {peak:.0f} GFLOP/s" for amp, peak in peaks.items()))
+    print("                     ------ no correction ------  with correction        labels  peak MB        of the")
+    print("arch      objects  amp  frame ms  frames/s  ratio  frames/s  ratio    equal  ours  oracle  GFLOP  peak")
+    for arch in archs:
+        for count in counts:
+            torch.manual_seed(0)
+            weights = STM(arch).eval().state_dict()
+            naive = measure_oracle({k: v.to(device) for k, v in weights.items()}, *scene(count, device)[:2])
+            for amp in amps:
+                model = STM(arch)
+                model.load_state_dict(weights)
+                found = measure(for_inference(model.to(device), amp, compiled), *scene(count, device))
+                equal = (found.labels == naive.labels).float().mean().item()
+                print(
+                    f"{arch:9} {count:7} {amp:>4} {1000 * found.frame:9.0f} {1 / found.frame:9.2f} {naive.frame / found.frame:6.2f}"
+                    f" {1 / found.corrected:9.2f} {naive.corrected / found.corrected:6.2f} {equal:8.2%} {found.peak:5.0f} {naive.peak:7.0f}"
+                    f" {found.gflop:6.0f} {found.gflop / found.frame / peaks[amp]:5.0%}", flush=True,
+                )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One implementation on one scene: seconds, MB, GFLOP of a frame without correction."""
+
+    frame: float
+    correction: float  # of one frame, LOOP steps
+    peak: float
+    gflop: float
+    labels: Tensor  # (H, W)
+
+    @property
+    def corrected(self) -> float:
+        """Seconds of a frame where every EVERY-th one is corrected by LOOP steps."""
+        return self.frame + self.correction / EVERY
 
 
 def scene(count: int, device: torch.device) -> tuple[Tensor, Tensor, Objects]:
@@ -79,8 +114,10 @@ def scene(count: int, device: torch.device) -> tuple[Tensor, Tensor, Objects]:
     return normalise(images).to(device), one_hot(labels, count + 1).to(device), Objects.of([count]).to(device)
 
 
-def ours(model: STM, frames: Tensor, masks: Tensor, objects: Objects) -> tuple[float, Tensor, Step]:
-    """Seconds of one frame of the loop (memorize, encode, segment), its labels, and a step to correct."""
+@torch.no_grad()
+def measure(model: STM, frames: Tensor, masks: Tensor, objects: Objects) -> Measured:
+    """One frame of the loop (memorize, encode, segment), and one step of correction."""
+    reset_peak()
     bank = MemoryBank()
     bank.appear(objects)
     for t in range(MEMORY - 1):
@@ -92,13 +129,17 @@ def ours(model: STM, frames: Tensor, masks: Tensor, objects: Objects) -> tuple[f
         return model.segment(model.encode(frames[MEMORY:]), bank.read())
 
     seconds, logits = timed(frame, frames.device), frame()
-    reference = Reference(model.encode(frames[:1]), masks[:1])
-    return seconds, logits.argmax(1)[0], Step(1, frames[MEMORY:], objects, logits, reference=reference)
+    peak, gflop = peak_memory(frames.device), count_gflop(frame)
+    step = Step(1, frames[MEMORY:], objects, logits, reference=Reference(model.encode(frames[:1]), masks[:1]))
+    one, two = (timed(lambda: GradientCorrection(model, 1, loop, 150.0)(step), frames.device) for loop in (1, 2))
+    return Measured(seconds, one + (LOOP - 1) * (two - one), peak, gflop, logits.argmax(1)[0])
 
 
-def naive(oracle: Oracle, frames: Tensor, masks: Tensor) -> tuple[float, Tensor]:
-    """The same frame through the oracle."""
-    ids, kept = range(1, masks.shape[1]), {}
+@torch.no_grad()
+def measure_oracle(weights: dict[str, Tensor], frames: Tensor, masks: Tensor) -> Measured:
+    """The same through the oracle."""
+    reset_peak()
+    oracle, ids, kept = Oracle(weights), range(1, masks.shape[1]), {}
     for t in range(MEMORY - 1):
         kept = join(kept, oracle.memorise(frames[t], masks[t], ids))
 
@@ -107,13 +148,62 @@ def naive(oracle: Oracle, frames: Tensor, masks: Tensor) -> tuple[float, Tensor]
         memory = join(kept, oracle.memorise(frames[MEMORY - 1], masks[MEMORY - 1], ids))
         return oracle.segment(frames[MEMORY], memory, masks.shape[1])
 
-    return timed(frame, frames.device), frame().argmax(1)[0]
+    def correct() -> None:
+        """One step of correction, all of which cost the same."""
+        with torch.enable_grad():
+            oracle.correct(frames[MEMORY], probs, frames[0], masks[0], list(ids), 1, 150.0)
+
+    seconds, logits = timed(frame, frames.device), frame()
+    peak, probs = peak_memory(frames.device), logits[0].softmax(0)
+    return Measured(seconds, LOOP * timed(correct, frames.device), peak, count_gflop(frame), logits.argmax(1)[0])
 
 
-def timed(work: Callable[[], object], device: torch.device) -> float:
-    """Median seconds of RUNS calls after one more."""
+def shares(arch: str, amp: str, device: torch.device) -> None:
+    """Milliseconds of each part of test.py for a frame of 480x854 with as many objects as the drawn clip has."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_tree(Path(folder), train=0, val=1, frames=12, size=(480, 854))
+        (video,) = test_videos(Path(folder), "DAVIS17", "val")
+        frames, settings = list(video.read()), InferenceSettings(SIZE)
+        model = for_inference(STM(arch).to(device), amp)
+        predictions, view, scorer = list(segment_video(model, video, settings)), View(SIZE), VideoScorer("", list(video.ids))
+        masks = one_hot(torch.from_numpy(predictions[-1].labels), len(video.ids) + 1)[None].to(device)
+        small = torch.nn.functional.interpolate(masks, SIZE)
+        corrected = InferenceSettings(SIZE, save_freq=EVERY, loop=LOOP)
+        correction = timed(lambda: list(segment_video(model, video, corrected, corrected.correction(model))), device, 1)
+        plain = timed(lambda: list(segment_video(model, video, settings)), device, 1)
+        parts = {
+            "reading and decoding": timed(lambda: list(video.read()), device) / len(frames),
+            "letterbox and normalise": timed(lambda: view.image(frames[0]), device),
+            "network": plain / len(frames),
+            "correction": (correction - plain) / len(frames),
+            "enlarging masks": timed(lambda: view.undo(small, frames[0].image.shape[:2]).argmax(0), device),
+            "scoring": timed(lambda: scorer.feed(predictions[-1].labels, frames[-1].truth), device),
+            "writing": timed(lambda: save_index_png(Path(folder) / "mask.png", predictions[-1].labels), device),
+        }
+    parts["network"] -= parts["letterbox and normalise"] + parts["enlarging masks"]
+    total = sum(parts.values())
+    print(f"{arch}, {len(video.ids)} objects, {amp}: " + ", ".join(f"{k} {1000 * v:.1f} ms ({v / total:.0%})" for k, v in parts.items()))
+
+
+@torch.no_grad()
+def growth(count: int, device: torch.device) -> None:
+    """Resident memory over a long video with memory_frames 20, small, so that it is the loop that is measured."""
+    model = for_inference(STM("resnet18", 32, 64, decoder_dim=32).to(device))
+    images, labels = draw_clip(0, 0, 8, (96, 160))
+    frames, masks = normalise(images).to(device), one_hot(torch.from_numpy(labels), int(labels.max()) + 1).to(device)
+    objects = Objects.of([masks.shape[1] - 1]).to(device)
+    inputs = (FrameInput(frames[t % 8 : t % 8 + 1], masks[:1] if t == 0 else None, None if t else objects) for t in range(count))
+    at_100 = 0.0
+    for step in islice(propagate(model, inputs, save_freq=5, memory_frames=20), count):
+        at_100 = resident() if step.t == 100 else at_100
+        if step.t in (100, count // 2, count - 1):
+            print(f"frame {step.t}: {resident():.0f} MB resident, {resident() - at_100:+.1f} since frame 100", flush=True)
+
+
+def timed(work: Callable[[], object], device: torch.device, runs: int = RUNS) -> float:
+    """Median seconds of `runs` calls after one more."""
     spans = []
-    for _ in range(RUNS + 1):
+    for _ in range(runs + 1):
         start = time.perf_counter()
         work()
         if device.type == "cuda":
@@ -122,37 +212,51 @@ def timed(work: Callable[[], object], device: torch.device) -> float:
     return median(spans[1:])
 
 
+def count_gflop(work: Callable[[], object]) -> float:
+    """GFLOP of convolutions and matrix products, a multiplication and an addition being two."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops() / 1e9
+
+
 def matrix_peak(amp: str, device: torch.device) -> float:
     """GFLOP/s of a 2048 x 2048 matrix product, the most that the network could reach."""
-    dtype = {"off": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[amp]
-    a, b = (torch.randn(2048, 2048, device=device).to(dtype) for _ in range(2))
+    a, b = (torch.randn(2048, 2048, device=device).to(FORMATS[amp]) for _ in range(2))
     return 2 * 2048**3 / timed(lambda: a @ b, device) / 1e9
 
 
+def processor() -> str:
+    """The processor's name (Linux), else what Python knows."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="ascii").splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def reset_peak() -> None:
+    """Start the measurement of peak memory anew (Linux, CUDA)."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
 def peak_memory(device: torch.device) -> float:
-    """Most memory so far, in MB: of the process, or on the GPU."""
+    """Most memory since reset_peak, in MB: of the process, or on the GPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if sys.platform == "linux":
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
-@torch.no_grad()
-def growth(count: int, device: torch.device) -> None:
-    """Resident memory over a long video with memory_frames 20, small, so that it is the loop that is measured."""
-    model = for_inference(STM("resnet18", 32, 64, decoder_dim=32).to(device), "off")
-    images, labels = draw_clip(0, 0, 8, (96, 160))
-    frames, masks = normalise(images).to(device), one_hot(torch.from_numpy(labels), int(labels.max()) + 1).to(device)
-    objects = Objects.of([masks.shape[1] - 1]).to(device)
-    inputs = (FrameInput(frames[t % 8 : t % 8 + 1], masks[:1] if t == 0 else None, None if t else objects) for t in range(count))
-    for step in propagate(model, inputs, save_freq=5, memory_frames=20):
-        if step.t in (100, count // 2, count - 1):
-            print(f"frame {step.t}: {resident():.0f} MB resident", flush=True)
-
-
-def resident() -> float:
-    """Resident memory of this process in MB (Linux)."""
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * resource.getpagesize() / 1e6
+def resident(process: int | str = "self") -> float:
+    """Resident memory of a process in MB (Linux)."""
+    pages = int(Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize() / 1e6
 
 
 if __name__ == "__main__":

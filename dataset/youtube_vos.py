@@ -7,6 +7,8 @@ from pathlib import Path
 from dataset.folder import index_video, read_annotation_text
 from libs.structures import InputError, VideoIndex
 
+Meta = dict[str, dict[int, list[str]]]  # video -> object id -> names of the frames in which it is listed, in order
+
 
 def youtube_vos(root: Path, split: str) -> list[VideoIndex]:
     """The multi-object set in which objects may first appear in mid-video. `split` is 'train' or 'val' (folder valid).
@@ -17,25 +19,46 @@ def youtube_vos(root: Path, split: str) -> list[VideoIndex]:
     meta = folder / "meta.json"
     if not meta.is_file():
         raise InputError(f"{meta} does not exist; set root to the folder that holds Youtube-VOS, see DATASET.md")
+    return [_video(name, objects, folder) for name, objects in sorted(read_meta(meta).items())]
+
+
+def read_meta(meta: Path) -> Meta:
+    """The data set's meta.json.
+
+    Raises: InputError naming the file, and the video, where it is not as expected.
+    """
     videos = read_annotation_text(meta, json.loads)
     videos = videos.get("videos") if isinstance(videos, dict) else None
     if not isinstance(videos, dict) or not videos:
         raise InputError(f"{meta}: expected {{'videos': {{<id>: {{'objects': ...}}}}}}; get the data set's file anew")
-    return [_video(name, entry, folder, meta) for name, entry in sorted(videos.items())]
+    return {name: _objects(name, entry, meta) for name, entry in videos.items()}
 
 
-def _video(name: str, entry: object, folder: Path, meta: Path) -> VideoIndex:
-    index = index_video(name, folder / "JPEGImages" / name, folder / "Annotations" / name)
+def _objects(name: str, entry: object, meta: Path) -> dict[int, list[str]]:
     try:
-        listed = [sorted(frames["frames"]) for frames in entry["objects"].values()]
-        first, submitted = {frames[0] for frames in listed}, set().union(*listed)
-    except (TypeError, KeyError, IndexError, AttributeError) as fault:
+        objects = {int(i): sorted(o["frames"]) for i, o in entry["objects"].items()}
+        whole = all(frames and all(isinstance(f, str) for f in frames) for frames in objects.values())
+    except (TypeError, KeyError, ValueError, AttributeError) as fault:
         raise InputError(f"{meta}: video '{name}': expected 'objects' with a list 'frames' each") from fault
-    if not first:
-        raise InputError(f"{meta}: video '{name}': expected at least one object")
+    if not objects or not whole:
+        raise InputError(f"{meta}: video '{name}': expected at least one object, and a frame for each; get the file anew")
+    return objects
+
+
+def listed_frames(meta: Meta) -> dict[str, dict[str, set[int]]]:
+    """Video -> frame that the server expects -> objects that have appeared by then."""
+    return {
+        name: {frame: {i for i, own in objects.items() if own[0] <= frame} for frames in objects.values() for frame in frames}
+        for name, objects in meta.items()
+    }
+
+
+def _video(name: str, objects: dict[int, list[str]], folder: Path) -> VideoIndex:
+    index = index_video(name, folder / "JPEGImages" / name, folder / "Annotations" / name)
+    first, submitted = {frames[0] for frames in objects.values()}, set().union(*objects.values())
     stems = {frame.stem: i for i, frame in enumerate(index.frames)}
     given = tuple(sorted(stems[stem] for stem in first if stem in stems and stems[stem] in index.masks))
     if len(given) < len(first):
-        missing = sorted(str(stem) for stem in first if stems.get(stem) not in given)
+        missing = sorted(stem for stem in first if stems.get(stem) not in given)
         raise InputError(f"{folder}: video '{name}': frame or mask {', '.join(missing[:10])} is missing, where an object appears")
     return replace(index, given=given, submitted=tuple(stems[stem] for stem in sorted(submitted & stems.keys())))

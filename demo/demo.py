@@ -24,7 +24,7 @@ def main() -> None:
             raise InputError(f"key '{key}': expected a path; give one as `{key} PATH`")
     video = open_video(single_video(Path(cfg.video_path), Path(cfg.mask_path)))
     device = build_device(cfg.gpu_id)
-    model = for_inference(build_model(cfg, device)[0], cfg.amp)
+    model = for_inference(build_model(cfg, device)[0], cfg.amp, cfg.compile)
     style = cfg.save_indexed_format
     folder = Path(cfg.output_dir) / video.name
     film = folder.parent / f"{video.name}.{cfg.demo_format}"

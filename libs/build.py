@@ -10,6 +10,8 @@ from libs.checkpoint import fill_model, find_weights, read_training_state, read_
 from libs.inference import InferenceSettings
 from libs.structures import InputError
 from libs.trainer import TrainSettings
+from models.compiled import compile_network
+from models.fold import fold_batch_norm
 from models.stm import STM
 from models.weights import Weights, WeightsError, load_imagenet
 
@@ -72,10 +74,17 @@ def inference_settings(cfg: CfgNode, correct: bool = True, object_probs: bool = 
     )
 
 
-def for_inference(model: STM, amp: str) -> STM:
-    """The model in evaluation mode, in the number format that `amp` names, its parameters without gradients."""
+def for_inference(model: STM, amp: str = "off", compiled: bool = False) -> STM:
+    """The model made to run fast, in place: no more to be trained or saved.
+
+    Args:
+        amp: number format of all its parameters, 'off', 'bf16' or 'fp16'.
+        compiled: let torch.compile fuse what it can, or warn where that does not work on this machine.
+    """
     formats = {"off": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    return model.eval().requires_grad_(False).to(formats[amp], memory_format=torch.channels_last)
+    model = fold_batch_norm(model.eval().requires_grad_(False)).requires_grad_(False)
+    model.to(formats[amp], memory_format=torch.channels_last)
+    return compile_network(model) if compiled else model
 
 
 def train_settings(cfg: CfgNode) -> TrainSettings:

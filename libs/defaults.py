@@ -77,6 +77,7 @@ KEYS: dict[str, Key] = {
         "off", "number format of the network while testing: 'off' float32, 'bf16', 'fp16' (GPU); masks stay in float32",
         one_of("off", "bf16", "fp16"),
     ),
+    "compile": Key(False, "torch.compile the network while testing: minutes of start, then faster frames"),
     # --- training ---
     "epochs": Key(240, "passes over the training sets", at_least(1)),
     "epochs_per_increment": Key(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from libs.submission import check, main, make_zip
+from dataset.submission import check, main, make_zip
 from libs.visualize import save_index_png
 
 

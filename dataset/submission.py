@@ -1,6 +1,6 @@
 """Result folders for the servers of the data sets: the zip they expect, and a check of any folder.
 
-    python3 -m libs.submission FOLDER [--images JPEGIMAGES]
+    python3 -m dataset.submission FOLDER [--images JPEGIMAGES] [--meta META_JSON]
 """
 
 import argparse
@@ -11,10 +11,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from dataset.youtube_vos import listed_frames, read_meta
 from libs.files import replacing
-from libs.masks import palette
+from libs.masks import object_ids, palette
+from libs.structures import InputError
 
 TOP_LEVEL = {"VOS": "Annotations"}  # YouTube-VOS wants this folder at the top; DAVIS the sequences themselves
+Expected = dict[str, dict[str, set[int]]]  # video -> frame -> object ids that may be in its mask
 
 
 def make_zip(folder: Path, target: Path, top_level: str = "") -> Path:
@@ -25,19 +28,25 @@ def make_zip(folder: Path, target: Path, top_level: str = "") -> Path:
     return target
 
 
-def check(folder: Path, images: Path | None = None) -> list[str]:
+def check(folder: Path, images: Path | None = None, expected: Expected | None = None) -> list[str]:
     """What a server would refuse in a folder of <video>/<frame>.png, a line each.
 
     Args:
         images: folder of <video>/<frame>.jpg; then each mask must have its frame, of its size, and each video be there.
+        expected: the masks that must be there, no more and no less.
     """
     masks = _masks(folder)
     faults = [] if masks else [f"{folder}: no masks; expected <video>/<frame>.png"]
     for path in masks:
-        faults += _check_mask(path, images / path.parent.name / f"{path.stem}.jpg" if images else None)
+        allowed = expected.get(path.parent.name, {}).get(path.stem) if expected else None
+        faults += _check_mask(path, images / path.parent.name / f"{path.stem}.jpg" if images else None, allowed)
     if images:
         missing = sorted({p.name for p in images.iterdir() if p.is_dir()} - {p.parent.name for p in masks})
         faults += [f"{folder}: no masks of video '{name}'" for name in missing]
+    if expected is not None:
+        wanted = {folder / video / f"{frame}.png" for video, frames in expected.items() for frame in frames}
+        faults += [f"{path}: is missing" for path in sorted(wanted - set(masks))]
+        faults += [f"{path}: no mask of this frame is asked for; remove it" for path in sorted(set(masks) - wanted)]
     for video in sorted({path.parent for path in masks}):
         strays = [p.name for p in video.iterdir() if p.suffix != ".png"]
         faults += [f"{video}: holds {', '.join(strays[:5])}, which is no mask"] if strays else []
@@ -48,18 +57,20 @@ def _masks(folder: Path) -> list[Path]:
     return sorted(folder.glob("*/*.png"))
 
 
-def _check_mask(path: Path, image: Path | None) -> list[str]:
+def _check_mask(path: Path, image: Path | None, allowed: set[int] | None) -> list[str]:
     try:
         with Image.open(path) as picture:
-            picture.load()
-            mode, size = picture.mode, picture.size
+            labels, mode, size = np.array(picture), picture.mode, picture.size
             colours = np.array(picture.getpalette() or [], np.uint8)
-    except (OSError, UnidentifiedImageError, SyntaxError) as fault:
+    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as fault:
         return [f"{path}: cannot be read: {fault}"]
     if mode != "P":
         return [f"{path}: mode {mode}, expected an indexed PNG (mode P); write with save_indexed_format index"]
     if not np.array_equal(colours, palette().ravel()[: len(colours)]):
         return [f"{path}: expected the palette of the DAVIS masks"]
+    strange = sorted(set(object_ids(labels)) - allowed) if allowed is not None else []
+    if strange:
+        return [f"{path}: holds object {', '.join(map(str, strange))}, but the video has only {sorted(allowed)} by then"]
     if image is None:
         return []
     if not image.is_file():
@@ -73,10 +84,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Check a folder of result masks before it goes to a server.")
     parser.add_argument("folder", type=Path, help="holds <video>/<frame>.png")
     parser.add_argument("--images", type=Path, help="holds <video>/<frame>.jpg, to compare names and sizes with")
+    parser.add_argument("--meta", type=Path, help="meta.json of YouTube-VOS, to compare frames and objects with")
     args = parser.parse_args()
-    if not args.folder.is_dir() or (args.images and not args.images.is_dir()):
-        parser.error(f"{args.folder if not args.folder.is_dir() else args.images} is not a folder")
-    faults = check(args.folder, args.images)
+    for folder in filter(None, (args.folder, args.images)):
+        if not folder.is_dir():
+            parser.error(f"{folder} is not a folder")
+    try:
+        expected = listed_frames(read_meta(args.meta)) if args.meta else None
+    except InputError as fault:
+        parser.error(str(fault))
+    faults = check(args.folder, args.images, expected)
     print("\n".join(faults) or f"{args.folder}: {len(_masks(args.folder))} masks, nothing to complain of")
     sys.exit(2 if faults else 0)
 
