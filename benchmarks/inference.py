@@ -4,27 +4,21 @@
     python3 -m benchmarks.inference --growth 2000     resident memory over so many frames with memory_frames 20
     python3 -m benchmarks.inference --shares          what a frame of 480x854 spends on reading, network, correction, writing
 
-Every time is the median of 5 after a warm-up; random weights, drawn video, 8 frames in memory, 240x427. A machine that
+Every time is the median of 5 after a warm-up, taken in turns; random weights, drawn video, 8 frames in memory, 240x427. A machine that
 does other work gives other figures; the ratios, taken in one run, less so.
 """
 
 import argparse
-import ctypes
-import platform
-import resource
-import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
 from pathlib import Path
-from statistics import median
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.measure import FORMATS, count_gflop, machine, matrix_peak, peak_memory, resident, take_turns, timed
 from dataset.loader import test_videos
 from dataset.procedural import draw_clip, write_tree
 from libs.build import for_inference
@@ -39,8 +33,7 @@ from libs.visualize import save_index_png
 from models.stm import STM, Objects
 from tests.oracle import Oracle, join
 
-SIZE, MEMORY, RUNS = (240, 427), 8, 5
-FORMATS = {"off": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+SIZE, MEMORY = (240, 427), 8
 LOOP, EVERY = 10, 5  # gradient correction as in the paper: so many steps, every so many frames
 
 
@@ -56,8 +49,7 @@ def main() -> None:
     parser.add_argument("--shares", action="store_true")
     args = parser.parse_args()
     device = torch.device(args.device)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
-    print(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}")
+    print(machine(device))
     if args.growth:
         growth(args.growth, device)
     elif args.shares:
@@ -67,6 +59,7 @@ def main() -> None:
         table(args.arch, args.objects, args.amp, device, args.compile)
 
 
+@torch.no_grad()
 def table(archs: list[str], counts: list[int], amps: list[str], device: torch.device, compiled: bool) -> None:
     """A line for each network, number of objects and number format; 'ratio' is the oracle's time divided by ours."""
     peaks = {amp: matrix_peak(amp, device) for amp in amps}
@@ -75,13 +68,8 @@ def table(archs: list[str], counts: list[int], amps: list[str], device: torch.de
     print("arch      objects  amp  frame ms  frames/s  ratio  frames/s  ratio    equal  ours  oracle  GFLOP  peak")
     for arch in archs:
         for count in counts:
-            torch.manual_seed(0)
-            weights = STM(arch).eval().state_dict()
-            naive = measure_oracle({k: v.to(device) for k, v in weights.items()}, *scene(count, device)[:2])
-            for amp in amps:
-                model = STM(arch)
-                model.load_state_dict(weights)
-                found = measure(for_inference(model.to(device), amp, compiled), *scene(count, device))
+            naive, *ours = race(arch, count, amps, device, compiled)
+            for amp, found in zip(amps, ours):
                 equal = (found.labels == naive.labels).float().mean().item()
                 print(
                     f"{arch:9} {count:7} {amp:>4} {1000 * found.frame:9.0f} {1 / found.frame:9.2f} {naive.frame / found.frame:6.2f}"
@@ -91,8 +79,16 @@ def table(archs: list[str], counts: list[int], amps: list[str], device: torch.de
 
 
 @dataclass(frozen=True)
+class Contestant:
+    """One implementation on one scene: a frame of the loop to logits (1, K, H, W), and a step of correction on those."""
+
+    frame: Callable[[], Tensor]
+    correct: Callable[[Tensor, int], object]  # logits, steps
+
+
+@dataclass(frozen=True)
 class Measured:
-    """One implementation on one scene: seconds, MB, GFLOP of a frame without correction."""
+    """What it took: seconds, MB, GFLOP of a frame without correction."""
 
     frame: float
     correction: float  # of one frame, LOOP steps
@@ -102,8 +98,29 @@ class Measured:
 
     @property
     def corrected(self) -> float:
-        """Seconds of a frame where every EVERY-th one is corrected by LOOP steps."""
+        """Seconds of a frame where every EVERY-th one is corrected."""
         return self.frame + self.correction / EVERY
+
+
+def race(arch: str, count: int, amps: list[str], device: torch.device, compiled: bool) -> list[Measured]:
+    """The oracle, and this code in each number format: taking turns, so that a machine's moods meet all of them."""
+    torch.manual_seed(0)
+    torch._dynamo.reset()
+    weights = STM(arch).eval().state_dict()
+    stage = scene(count, device)
+    contestants = [naive({k: v.to(device) for k, v in weights.items()}, *stage)]
+    for amp in amps:
+        model = STM(arch)
+        model.load_state_dict(weights)
+        contestants.append(ours(for_inference(model.to(device), amp, compiled), *stage))
+    logits = [contestant.frame() for contestant in contestants]
+    frames = take_turns([contestant.frame for contestant in contestants], device)
+    one, two = (take_turns([partial(c.correct, x, steps) for c, x in zip(contestants, logits)], device) for steps in (1, 2))
+    peaks = [peak_memory(contestant.frame, device) for contestant in contestants]
+    return [
+        Measured(frames[i], one[i] + (LOOP - 1) * (two[i] - one[i]), peaks[i], count_gflop(c.frame), logits[i].argmax(1)[0])
+        for i, c in enumerate(contestants)
+    ]
 
 
 def scene(count: int, device: torch.device) -> tuple[Tensor, Tensor, Objects]:
@@ -114,48 +131,45 @@ def scene(count: int, device: torch.device) -> tuple[Tensor, Tensor, Objects]:
     return normalise(images).to(device), one_hot(labels, count + 1).to(device), Objects.of([count]).to(device)
 
 
-@torch.no_grad()
-def measure(model: STM, frames: Tensor, masks: Tensor, objects: Objects) -> Measured:
-    """One frame of the loop (memorize, encode, segment), and one step of correction."""
-    reset_peak()
+def ours(model: STM, frames: Tensor, masks: Tensor, objects: Objects) -> Contestant:
+    """This code."""
     bank = MemoryBank()
     bank.appear(objects)
     for t in range(MEMORY - 1):
         bank.add(model.memorize(frames[t : t + 1], masks[t : t + 1], objects), t, keep=True)
 
     def frame() -> Tensor:
-        """One frame of the loop."""
+        """Memorize, encode, segment."""
         bank.add(model.memorize(frames[MEMORY - 1 : MEMORY], masks[MEMORY - 1 : MEMORY], objects), MEMORY - 1, keep=False)
         return model.segment(model.encode(frames[MEMORY:]), bank.read())
 
-    seconds, logits = timed(frame, frames.device), frame()
-    peak, gflop = peak_memory(frames.device), count_gflop(frame)
-    step = Step(1, frames[MEMORY:], objects, logits, reference=Reference(model.encode(frames[:1]), masks[:1]))
-    one, two = (timed(lambda: GradientCorrection(model, 1, loop, 150.0)(step), frames.device) for loop in (1, 2))
-    return Measured(seconds, one + (LOOP - 1) * (two - one), peak, gflop, logits.argmax(1)[0])
+    reference = Reference(model.encode(frames[:1]), masks[:1])
+
+    def correct(logits: Tensor, steps: int) -> Tensor:
+        """As test.py does it."""
+        step = Step(1, frames[MEMORY:], objects, logits, reference=reference)
+        return GradientCorrection(model, 1, steps, 150.0)(step)
+
+    return Contestant(frame, correct)
 
 
-@torch.no_grad()
-def measure_oracle(weights: dict[str, Tensor], frames: Tensor, masks: Tensor) -> Measured:
-    """The same through the oracle."""
-    reset_peak()
-    oracle, ids, kept = Oracle(weights), range(1, masks.shape[1]), {}
+def naive(weights: dict[str, Tensor], frames: Tensor, masks: Tensor, objects: Objects) -> Contestant:
+    """The oracle."""
+    oracle, ids, kept = Oracle(weights), objects.channel.tolist(), {}
     for t in range(MEMORY - 1):
         kept = join(kept, oracle.memorise(frames[t], masks[t], ids))
 
     def frame() -> Tensor:
-        """One frame of the loop."""
+        """Memorize, encode, segment."""
         memory = join(kept, oracle.memorise(frames[MEMORY - 1], masks[MEMORY - 1], ids))
         return oracle.segment(frames[MEMORY], memory, masks.shape[1])
 
-    def correct() -> None:
-        """One step of correction, all of which cost the same."""
+    def correct(logits: Tensor, steps: int) -> Tensor:
+        """As test.py does it."""
         with torch.enable_grad():
-            oracle.correct(frames[MEMORY], probs, frames[0], masks[0], list(ids), 1, 150.0)
+            return oracle.correct(frames[MEMORY], logits[0].softmax(0), frames[0], masks[0], ids, steps, 150.0)
 
-    seconds, logits = timed(frame, frames.device), frame()
-    peak, probs = peak_memory(frames.device), logits[0].softmax(0)
-    return Measured(seconds, LOOP * timed(correct, frames.device), peak, count_gflop(frame), logits.argmax(1)[0])
+    return Contestant(frame, correct)
 
 
 def shares(arch: str, amp: str, device: torch.device) -> None:
@@ -194,69 +208,10 @@ def growth(count: int, device: torch.device) -> None:
     objects = Objects.of([masks.shape[1] - 1]).to(device)
     inputs = (FrameInput(frames[t % 8 : t % 8 + 1], masks[:1] if t == 0 else None, None if t else objects) for t in range(count))
     at_100 = 0.0
-    for step in islice(propagate(model, inputs, save_freq=5, memory_frames=20), count):
+    for step in propagate(model, inputs, save_freq=5, memory_frames=20):
         at_100 = resident() if step.t == 100 else at_100
         if step.t in (100, count // 2, count - 1):
             print(f"frame {step.t}: {resident():.0f} MB resident, {resident() - at_100:+.1f} since frame 100", flush=True)
-
-
-def timed(work: Callable[[], object], device: torch.device, runs: int = RUNS) -> float:
-    """Median seconds of `runs` calls after one more."""
-    spans = []
-    for _ in range(runs + 1):
-        start = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        spans.append(time.perf_counter() - start)
-    return median(spans[1:])
-
-
-def count_gflop(work: Callable[[], object]) -> float:
-    """GFLOP of convolutions and matrix products, a multiplication and an addition being two."""
-    with FlopCounterMode(display=False) as counter:
-        work()
-    return counter.get_total_flops() / 1e9
-
-
-def matrix_peak(amp: str, device: torch.device) -> float:
-    """GFLOP/s of a 2048 x 2048 matrix product, the most that the network could reach."""
-    a, b = (torch.randn(2048, 2048, device=device).to(FORMATS[amp]) for _ in range(2))
-    return 2 * 2048**3 / timed(lambda: a @ b, device) / 1e9
-
-
-def processor() -> str:
-    """The processor's name (Linux), else what Python knows."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="ascii").splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def reset_peak() -> None:
-    """Start the measurement of peak memory anew (Linux, CUDA)."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    if sys.platform == "linux":
-        ctypes.CDLL(None).malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-
-
-def peak_memory(device: torch.device) -> float:
-    """Most memory since reset_peak, in MB: of the process, or on the GPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e6
-    if sys.platform == "linux":
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-
-
-def resident(process: int | str = "self") -> float:
-    """Resident memory of a process in MB (Linux)."""
-    pages = int(Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1])
-    return pages * resource.getpagesize() / 1e6
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) to the same."""
-        return x + self.conv2(F.relu(self.conv1(F.relu(x))))
+        return self.conv2(F.relu_(self.conv1(F.relu(x)))).add_(x)  # in place what no backward pass needs
 
 
 class Refine(nn.Module):
@@ -44,7 +44,7 @@ class Refine(nn.Module):
 
     def forward(self, picture: Tensor, below: Tensor, owner: Tensor) -> Tensor:
         """picture (B, C, H', W') from above, below (O, C, h', w') to (O, C, H', W'); owner (O,): whose picture."""
-        return self.ResMM(picture.index_select(0, owner) + resize(below, picture.shape[-2:]))
+        return self.ResMM(resize(below, picture.shape[-2:]).add_(picture.index_select(0, owner)))
 
 
 class PictureMaps(NamedTuple):
