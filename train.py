@@ -1,6 +1,9 @@
-"""Train STM with the cycle-consistency loss: python3 train.py --cfg config.yaml [KEY VALUE ...]"""
+"""Train STM with the cycle-consistency loss: python3 train.py --cfg config.yaml [KEY VALUE ...]
 
-from functools import partial
+On several GPUs: torchrun --nproc_per_node 4 train.py --cfg config.yaml [KEY VALUE ...]
+"""
+
+from collections.abc import Callable
 from pathlib import Path
 
 from yacs.config import CfgNode
@@ -8,10 +11,13 @@ from yacs.config import CfgNode
 from dataset.loader import build_loader, test_videos, training_sets
 from libs.build import build_device, build_model, inference_settings, train_settings
 from libs.config import parse_arguments
-from libs.evaluator import evaluate
-from libs.log import RunLog, run_script
+from libs.distributed import Processes, join_processes
+from libs.evaluator import Report, evaluate
+from libs.log import RunLog, SilentLog, run_script
 from libs.optim import build_optimizer, build_scheduler
 from libs.trainer import Trainer
+from models.compiled import compile_network
+from models.stm import STM
 
 DEFAULT_CFG = Path(__file__).with_name("config.yaml")
 
@@ -19,27 +25,43 @@ DEFAULT_CFG = Path(__file__).with_name("config.yaml")
 def main() -> None:
     """Read the config, build the parts, train."""
     cfg = parse_arguments(__doc__, DEFAULT_CFG)
-    root = Path(cfg.root)
-    sets = training_sets(root, cfg.trainset, cfg.datafreq)
+    processes = join_processes(cfg.backend, cfg.init_method)
+    device = build_device(cfg.gpu_id, cfg.multi_gpu_ids, processes)
+    sets = training_sets(Path(cfg.root), cfg.trainset, cfg.datafreq)
     loader = build_loader(
-        cfg.data_backend, sets, cfg.input_size, cfg.sampled_frames, cfg.samples_per_video, cfg.max_skip,
-        cfg.train_batch, cfg.workers, cfg.seed,
+        cfg.data_backend, device, sets, cfg.input_size, cfg.sampled_frames, cfg.samples_per_video, cfg.max_skip,
+        cfg.train_batch, cfg.workers, cfg.seed, processes.rank, processes.world,
     )
-    videos = test_videos(root, cfg.valset, cfg.val_split) if cfg.epoch_per_test else []
-    device = build_device(cfg.gpu_id)
     model, state = build_model(cfg, device)
     optimizer = build_optimizer(model.parameters(), cfg.solver, cfg.learning_rate, cfg.momentum, cfg.weight_decay)
-    scheduler = build_scheduler(optimizer, cfg.milestone, cfg.gamma)
-    validate = partial(evaluate, videos=videos, settings=inference_settings(cfg, correct=False), label="validate")
-    log = RunLog(Path(cfg.checkpoint))
-    trainer = Trainer(model, loader, optimizer, scheduler, train_settings(cfg), log, validate)
+    updates = -(-len(loader) // cfg.iter_size)
+    scheduler = build_scheduler(optimizer, cfg.schedule, cfg.epochs, updates, cfg.milestone, cfg.gamma, cfg.warmup)
+    validate = _validation(cfg, processes)
+    log = RunLog(Path(cfg.checkpoint)) if processes.writes else SilentLog()
+    trainer = Trainer(model, loader, optimizer, scheduler, train_settings(cfg), log, validate, processes)
+    if cfg.compile:
+        compile_network(model, fixed=False)
     if state:
         trainer.restore(state)
-        log.say(f"going on from {cfg.resume} after epoch {trainer.epoch}")
-    log.say(_opening(cfg, sum(len(data.videos) for data in sets), len(loader), str(device)))
+        log.say(f"going on after epoch {trainer.epoch}, step {trainer.step}")
+    log.say(_opening(cfg, sum(len(data.videos) for data in sets), len(loader), f"{device} x {processes.world}"))
     trainer.run()
     log.say(f"done: {Path(cfg.checkpoint) / cfg.mode}.pth.tar")
     log.close()
+    processes.leave()
+
+
+def _validation(cfg: CfgNode, processes: Processes) -> Callable[[STM], Report]:
+    """Segments this process's share of the validation videos, and reports on all of them."""
+    videos = test_videos(Path(cfg.root), cfg.valset, cfg.val_split) if cfg.epoch_per_test else []
+    settings = inference_settings(cfg, correct=False)
+
+    def validate(model: STM) -> Report:
+        """In evaluation mode."""
+        own = evaluate(model, videos[processes.rank :: processes.world], settings, label="validate")
+        return sum(processes.gather(own), start=Report())
+
+    return validate
 
 
 def _opening(cfg: CfgNode, num_videos: int, steps: int, device: str) -> str:

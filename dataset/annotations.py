@@ -67,13 +67,13 @@ def read_labels(path: Path, style: MaskStyle = MaskStyle()) -> np.ndarray:
     return (labels > 0).astype(np.uint8) if style.binary else labels
 
 
-def check_size(path: Path, labels: np.ndarray, image: np.ndarray) -> None:
-    """Whether the mask of `path` fits its frame.
+def check_size(path: Path, labels: np.ndarray, size: tuple[int, int]) -> None:
+    """Whether the mask of `path` fits its frame of `size` (height, width).
 
     Raises: InputError naming the file where not.
     """
-    if labels.shape != image.shape[:2]:
-        raise InputError(f"{path}: expected a mask of its frame's size {_size(image)}, found {_size(labels)}")
+    if labels.shape != size:
+        raise InputError(f"{path}: expected a mask of its frame's size {size[1]}x{size[0]}, found {labels.shape[1]}x{labels.shape[0]}")
 
 
 def _read(path: Path) -> np.ndarray:
@@ -95,6 +95,3 @@ def _pack(colours: np.ndarray) -> np.ndarray:
     """(..., 3) uint8 to (...) int32, one number a colour."""
     return colours.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
 
-
-def _size(array: np.ndarray) -> str:
-    return f"{array.shape[1]}x{array.shape[0]}"

@@ -1,14 +1,16 @@
 """Sampling training clips: which frames, which objects; every clip is a function of (seed, epoch, position)."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from torch.utils.data import Dataset
 
 from dataset.annotations import check_size, find_style, read_labels
 from dataset.transforms import augment, to_input, upright
-from dataset.video import read_image
-from libs.masks import object_ids, select_objects
+from dataset.video import image_size, read_image
+from libs.masks import Letterbox, object_ids, select_objects
 from libs.structures import Clip, VideoIndex
 
 MAX_OBJECTS = 5  # per clip
@@ -43,6 +45,16 @@ def grow(max_skip: int, step: int) -> int:
     return max(max_skip, min(max_skip + step, MAX_SKIP))
 
 
+@dataclass(frozen=True)
+class Draw:
+    """One training clip before anything of it is read."""
+
+    name: str
+    index: VideoIndex
+    positions: list[int]  # of its frames in the video
+    rng: np.random.Generator  # for its augmentation and its objects, in this order
+
+
 class ClipSampler(Dataset):
     """The clips of one epoch, shuffled: sum of freq * videos * samples_per_video over the sets.
 
@@ -63,16 +75,76 @@ class ClipSampler(Dataset):
     def __len__(self) -> int:
         return len(self.entries)
 
-    def __getitem__(self, position: int) -> Clip:
+    def draw(self, position: int) -> Draw:
+        """Which frames of which video the clip at this position of the epoch holds."""
         which, video = self.entries[position]
         rng = np.random.default_rng([self.seed, self.epoch, position])
         index = self.sets[which].videos[video]
         annotated = sorted(index.masks)
         chosen = sample_frames(len(annotated), self.count, self.max_skip[which], rng)
-        images, labels = _read(index, [annotated[i] for i in chosen])
-        augment(images, labels, rng)
-        labels, num_objects = choose_objects(labels, rng)
-        return Clip(f"{self.sets[which].name}/{index.name}", *to_input(images, labels, self.size), num_objects)
+        return Draw(f"{self.sets[which].name}/{index.name}", index, [annotated[i] for i in chosen], rng)
+
+    def __getitem__(self, position: int) -> Clip:
+        draw = self.draw(position)
+        images, labels = _read(draw.index, draw.positions, self.size)
+        augment(images, labels, draw.rng)
+        labels, num_objects = choose_objects(labels, draw.rng)
+        return Clip(draw.name, *to_input(images, labels, self.size), num_objects)
+
+
+@dataclass
+class ClipLoader:
+    """What the back ends share: which clips come when. Clips are functions of seed, epoch and position alone.
+
+    Whatever the number of workers or processes, step n of an epoch holds the same clips: `world` processes take
+    `train_batch` of them each.
+
+    Args:
+        sets: training sets; size: (H, W) of the network's input; max_skip: starting bound of the gaps, one a set;
+        rank, world: which of how many training processes; the others as the config's keys.
+    """
+
+    sets: list[TrainingSet]
+    size: tuple[int, int]
+    sampled_frames: int
+    samples_per_video: int
+    max_skip: list[int]
+    train_batch: int
+    workers: int
+    seed: int
+    rank: int = 0
+    world: int = 1
+
+    def __len__(self) -> int:
+        """Steps in an epoch."""
+        return -(-len(self._sampler(0)) // (self.train_batch * self.world))
+
+    def clips_in_step(self, step: int) -> int:
+        """Clips of the step-th step of all processes together; the last one may have fewer."""
+        together = self.train_batch * self.world
+        return min(together, len(self._sampler(0)) - step * together)
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[list[Clip]]:
+        """This process's clips of each step from the start-th on; they may differ in length and number of objects.
+
+        Raises: InputError naming a file that cannot be read.
+        """
+        sampler = self._sampler(epoch)
+        shares = []
+        for first in range(start * self.train_batch * self.world, len(sampler), self.train_batch * self.world):
+            own = first + self.rank * self.train_batch
+            shares.append([position for position in range(own, own + self.train_batch) if position < len(sampler)])
+        yield from self._load(sampler, shares)
+
+    def grow_max_skip(self) -> None:
+        """One increment of the curriculum."""
+        self.max_skip = [grow(skip, data.skip_step) for skip, data in zip(self.max_skip, self.sets)]
+
+    def _load(self, sampler: ClipSampler, shares: list[list[int]]) -> Iterator[list[Clip]]:
+        raise NotImplementedError
+
+    def _sampler(self, epoch: int) -> ClipSampler:
+        return ClipSampler(self.sets, self.size, self.sampled_frames, self.samples_per_video, self.max_skip, self.seed, epoch)
 
 
 def choose_objects(labels: list[np.ndarray], rng: np.random.Generator) -> tuple[list[np.ndarray], int]:
@@ -83,12 +155,17 @@ def choose_objects(labels: list[np.ndarray], rng: np.random.Generator) -> tuple[
     return [select_objects(label, ids) for label in labels], max(len(ids), 1)
 
 
-def _read(index: VideoIndex, positions: list[int]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Frames and label maps at these positions, upright."""
+def _read(index: VideoIndex, positions: list[int], target: tuple[int, int]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Frames and label maps at these positions, upright, at a reduced size where `target` (H, W) needs no more."""
     style, images, labels = find_style(index, positions), [], []
     for position in positions:
-        image, label = read_image(index.frames[position]), read_labels(index.masks[position], style)
-        check_size(index.masks[position], label, image)
+        size = image_size(index.frames[position])
+        label = read_labels(index.masks[position], style)
+        check_size(index.masks[position], label, size)
+        landscape = Letterbox((min(size), max(size)), target).size  # of what is upright
+        image = read_image(index.frames[position], landscape if size[0] <= size[1] else landscape[::-1])
+        if image.shape[:2] != size:
+            label = cv2.resize(label, image.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
         images.append(upright(image))
         labels.append(upright(label))
     return images, labels

@@ -9,6 +9,12 @@ from torch import Tensor
 from libs.masks import Letterbox, normalise
 
 
+CROP = 0.1  # most of each side that is cut off, the size kept
+SCALE, SHEAR, ROTATE = (0.95, 1.05), (-10, 10), (-15, 15)  # factor, degrees, degrees
+CONTRAST, BRIGHTNESS = (0.97, 1.03), (-5, 5)  # factor around 128, offset of 255
+MIRROR = 0.5  # probability
+
+
 def augment(images: list[np.ndarray], labels: list[np.ndarray], rng: np.random.Generator) -> None:
     """Draw once, apply to every frame, in place of the list's entries (ranges: SPEC, training).
 
@@ -25,11 +31,11 @@ def augment(images: list[np.ndarray], labels: list[np.ndarray], rng: np.random.G
 def augmenter(seed: int) -> iaa.Augmenter:
     """Crop, affine, contrast, brightness and mirror; the same draw at each call."""
     pipeline = iaa.Sequential([
-        iaa.Crop(percent=(0, 0.1), keep_size=True),
-        iaa.Affine(scale=(0.95, 1.05), shear=(-10, 10), rotate=(-15, 15)),
-        iaa.LinearContrast((0.97, 1.03)),
-        iaa.Add((-5, 5)),
-        iaa.Fliplr(0.5),
+        iaa.Crop(percent=(0, CROP), keep_size=True),
+        iaa.Affine(scale=SCALE, shear=SHEAR, rotate=ROTATE),
+        iaa.LinearContrast(CONTRAST),
+        iaa.Add(BRIGHTNESS),
+        iaa.Fliplr(MIRROR),
     ])
     pipeline.seed_(seed)
     return pipeline.to_deterministic()

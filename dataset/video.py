@@ -39,7 +39,7 @@ def _read_frames(index: VideoIndex, style: MaskStyle, ids: list[int]) -> Iterato
         labels = None
         if position in index.masks and (position in index.given or index.annotated):
             labels = select_objects(read_labels(index.masks[position], style), ids)
-            check_size(index.masks[position], labels, image)
+            check_size(index.masks[position], labels, image.shape[:2])
         given = labels if position in index.given else None
         submitted = index.submitted is None or position in index.submitted
         yield SourceFrame(name, image, given, labels if index.annotated else None, submitted)
@@ -61,13 +61,29 @@ def _decode(path: Path) -> Iterator[tuple[str, np.ndarray]]:
         capture.release()
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_image(path: Path, needed: tuple[int, int] | None = None) -> np.ndarray:
     """Picture as (Hs, Ws, 3) uint8 RGB.
+
+    Args:
+        needed: (height, width) that are enough; JPEG is then decoded to a half, a quarter or an eighth, but not below.
+    Raises: InputError naming the file.
+    """
+    try:
+        with Image.open(path) as image:
+            if needed:
+                image.draft(None, needed[::-1])
+            return np.array(image.convert("RGB"))
+    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as fault:
+        raise InputError(f"{path}: expected a readable picture: {fault}; restore the file") from fault
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(height, width) by the file's head, which is all that is read.
 
     Raises: InputError naming the file.
     """
     try:
         with Image.open(path) as image:
-            return np.array(image.convert("RGB"))
+            return image.height, image.width
     except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as fault:
         raise InputError(f"{path}: expected a readable picture: {fault}; restore the file") from fault

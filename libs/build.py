@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 from yacs.config import CfgNode
 
-from libs.checkpoint import fill_model, find_weights, read_training_state, read_weights
+from libs.checkpoint import fill_model, find_weights, latest_checkpoint, read_training_state, read_weights
+from libs.distributed import Processes
 from libs.inference import InferenceSettings
 from libs.structures import InputError
 from libs.trainer import TrainSettings
@@ -16,18 +17,24 @@ from models.stm import STM
 from models.weights import Weights, WeightsError, load_imagenet
 
 
-def build_device(gpu_id: int) -> torch.device:
+def build_device(gpu_id: int, multi_gpu_ids: list[int] = [], processes: Processes = Processes()) -> torch.device:
     """The GPU of that number; the CPU for -1, and with a warning where there is no CUDA.
 
+    Of several processes, the one of local rank i takes multi_gpu_ids[i].
     Raises: InputError where there is CUDA but not that GPU.
     """
     if gpu_id < 0:
         return torch.device("cpu")
+    if processes.world > 1:
+        if processes.local_rank >= len(multi_gpu_ids):
+            raise InputError(f"key 'multi_gpu_ids': {multi_gpu_ids} names too few GPUs for local rank {processes.local_rank}")
+        gpu_id = multi_gpu_ids[processes.local_rank]
     if not torch.cuda.is_available():
         warnings.warn("no CUDA here, running on the CPU; gpu_id -1 says so without this warning", stacklevel=2)
         return torch.device("cpu")
     if gpu_id >= torch.cuda.device_count():
         raise InputError(f"key 'gpu_id': there is no GPU {gpu_id}, only 0 to {torch.cuda.device_count() - 1}")
+    torch.cuda.set_device(gpu_id)
     return torch.device("cuda", gpu_id)
 
 
@@ -36,11 +43,12 @@ def build_model(cfg: CfgNode, device: torch.device) -> tuple[STM, dict | None]:
 
     Nothing is downloaded where a file brings the weights.
     """
-    state, source, weights = None, Path(cfg.resume or cfg.initial), None
-    if cfg.resume:
-        state = read_training_state(source)
-        weights = find_weights(state, source)
+    state, source = _state_to_resume(cfg)
+    weights = None
+    if state:
+        weights = find_weights(state, source, average=False)
     elif cfg.initial:
+        source = Path(cfg.initial)
         weights = read_weights(source)
     torch.manual_seed(cfg.seed)
     model = _network(cfg, weights)
@@ -53,7 +61,14 @@ def build_model(cfg: CfgNode, device: torch.device) -> tuple[STM, dict | None]:
             raise InputError(str(fault)) from fault
     if cfg.twin_start and not weights:
         model.start_as_twins()
-    return model.to(device), state
+    return model.to(device, memory_format=torch.channels_last), state
+
+
+def _state_to_resume(cfg: CfgNode) -> tuple[dict | None, Path | None]:
+    """The training state that `resume` names and where it lies; 'auto' is the newest whole checkpoint, if there is one."""
+    if cfg.resume == "auto":
+        return latest_checkpoint(Path(cfg.checkpoint) / f"{cfg.mode}.pth.tar") or (None, None)
+    return (read_training_state(Path(cfg.resume)), Path(cfg.resume)) if cfg.resume else (None, None)
 
 
 def _network(cfg: CfgNode, weights: Weights | None) -> STM:
@@ -61,7 +76,7 @@ def _network(cfg: CfgNode, weights: Weights | None) -> STM:
     if context == "auto":
         context = weights.context if weights else "background"
     pad_to = 16 if context == "others" else 1  # what official STM was trained with
-    return STM(cfg.arch, cfg.keydim, cfg.valdim, context, pad_to, cfg.freeze_bn, cfg.decoder_dim)
+    return STM(cfg.arch, cfg.keydim, cfg.valdim, context, pad_to, cfg.freeze_bn, cfg.decoder_dim, cfg.grad_checkpoint)
 
 
 def inference_settings(cfg: CfgNode, correct: bool = True, object_probs: bool = False) -> InferenceSettings:
@@ -92,5 +107,6 @@ def train_settings(cfg: CfgNode) -> TrainSettings:
     return TrainSettings(
         epochs=cfg.epochs, iter_size=cfg.iter_size, epochs_per_increment=cfg.epochs_per_increment,
         epoch_per_test=cfg.epoch_per_test, mode=cfg.mode, loss=cfg.loss, cycle=cfg.cycle,
-        iou_threshold=cfg.iou_threshold, checkpoint=Path(cfg.checkpoint), arch=cfg.arch,
+        iou_threshold=cfg.iou_threshold, checkpoint=Path(cfg.checkpoint), arch=cfg.arch, amp=cfg.amp, grad_clip=cfg.grad_clip,
+        ema=cfg.ema, save_steps=cfg.save_steps, keep=cfg.keep, epoch_per_sheet=cfg.epoch_per_sheet,
     )

@@ -1,6 +1,8 @@
 """Files of weights and of training states: written whole or not at all, read without running anything in them."""
 
 import os
+import shutil
+import warnings
 from pathlib import Path
 
 import torch
@@ -10,13 +12,52 @@ from libs.structures import InputError
 from models.stm import STM
 from models.weights import Weights, WeightsError, convert_state_dict, load_weights
 
+SUFFIX = ".pth.tar"
 
-def save_checkpoint(path: Path, content: dict) -> None:
-    """Write to a temporary name beside `path`, then move: a reader finds the old file or the new one, never half."""
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
+
+def save_checkpoint(path: Path, content: dict, keep: int = 1) -> None:
+    """Write to a temporary name beside `path`, then move: a reader finds the old file or the new one, never half.
+
+    Args:
+        keep: how many stay, this one included: recurrent.pth.tar, recurrent.1.pth.tar (the one before), ...
+    """
+    with replacing(path) as temporary:
+        with open(temporary, "wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        older = rotation(path, keep)
+        for younger, place in zip(older[-2::-1], older[:0:-1]):  # from the oldest on, each moves up by one
+            if younger != path and younger.exists():
+                os.replace(younger, place)
+            elif younger.exists():  # a copy, so that there is no moment without `path`
+                with replacing(place) as copy:
+                    shutil.copyfile(younger, copy)
+
+
+def rotation(path: Path, keep: int) -> list[Path]:
+    """`path` and the names of its `keep` - 1 predecessors, newest first."""
+    stem = path.name.removesuffix(SUFFIX)
+    return [path, *(path.with_name(f"{stem}.{age}{SUFFIX}") for age in range(1, keep))]
+
+
+def latest_checkpoint(path: Path) -> tuple[dict, Path] | None:
+    """The newest whole checkpoint among `path` and its predecessors, with its path; None where there is none at all.
+
+    Warns of damaged ones. Raises: InputError where all are damaged.
+    """
+    stem, damaged = path.name.removesuffix(SUFFIX), []
+    older = sorted(path.parent.glob(f"{stem}.*{SUFFIX}"), key=lambda p: p.stat().st_mtime, reverse=True)
+    for candidate in [path, *older]:
+        if candidate.exists():
+            try:
+                return read_training_state(candidate), candidate
+            except InputError as fault:
+                damaged.append(fault)
+                warnings.warn(f"{fault}; trying the checkpoint before it", stacklevel=2)
+    if damaged:
+        raise InputError(f"{damaged[0]}; no checkpoint in {path.parent} is whole: remove them to start anew")
+    return None
 
 
 def read_file(path: Path) -> object:
@@ -41,11 +82,13 @@ def read_weights(path: Path) -> Weights:
     return find_weights(read_file(path), path)
 
 
-def find_weights(content: object, path: Path) -> Weights:
-    """The network weights in `content`, which was read from `path`.
+def find_weights(content: object, path: Path, average: bool = True) -> Weights:
+    """The network weights in `content`, which was read from `path`; their running average where there is one and `average`.
 
     Raises: InputError naming the file.
     """
+    if average and isinstance(content, dict) and content.get("ema"):
+        content = content["ema"]
     try:
         return convert_state_dict(content)
     except WeightsError as fault:
@@ -69,7 +112,7 @@ def read_training_state(path: Path) -> dict:
     Raises: InputError where the file holds weights only.
     """
     state = read_file(path)
-    needed = {"epoch", "state_dict", "max_skip", "optimizer", "scheduler", "best", "rng"}
+    needed = {"epoch", "step", "state_dict", "max_skip", "optimizer", "scheduler", "scaler", "ema", "best", "history", "rate", "totals", "rng"}
     missing = sorted(needed - state.keys()) if isinstance(state, dict) else sorted(needed)
     if missing:
         raise InputError(f"{path}: cannot go on from it, it lacks {', '.join(missing)}; to start from its weights use initial")

@@ -105,5 +105,7 @@ def _check(cfg: CfgNode) -> None:
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"{key} has {length}" for key, length in lengths.items())
         raise InputError(f"keys trainset, datafreq and max_skip: expected one entry per training set; {told}")
-    if cfg.initial and cfg.resume:
+    if cfg.grad_checkpoint and not cfg.freeze_bn:
+        raise InputError("key 'grad_checkpoint': expected freeze_bn True, as what is made again would update batch norm twice")
+    if cfg.initial and cfg.resume not in ("", "auto"):
         raise InputError("keys 'initial' and 'resume': give one of them; resume brings its own weights")

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from libs.optim import SCHEDULES
 from models.encoders import ARCHS
 
 
@@ -74,10 +75,11 @@ KEYS: dict[str, Key] = {
     "twin_start": Key(False, "without loaded weights: the memory encoder starts as a copy of the query encoder"),
     "freeze_bn": Key(True, "batch norm keeps its running statistics, as in the paper; False to train from scratch"),
     "amp": Key(
-        "off", "number format of the network while testing: 'off' float32, 'bf16', 'fp16' (GPU); masks stay in float32",
+        "off", "number format of the network: 'off' float32, 'bf16', 'fp16' (GPU); masks, losses and weights in training float32",
         one_of("off", "bf16", "fp16"),
     ),
-    "compile": Key(False, "torch.compile the network while testing: minutes of start, then faster frames"),
+    "compile": Key(False, "torch.compile the network: a slow start, then faster frames or steps"),
+    "grad_checkpoint": Key(False, "training keeps no activations but makes them again: less memory, more time"),
     # --- training ---
     "epochs": Key(240, "passes over the training sets", at_least(1)),
     "epochs_per_increment": Key(
@@ -87,13 +89,20 @@ KEYS: dict[str, Key] = {
     "train_batch": Key(1, "clips per step", at_least(1)),
     "iter_size": Key(4, "steps whose gradients are accumulated into one update", at_least(1)),
     "learning_rate": Key(1e-5, "of the first epoch", at_least(0)),
-    "gamma": Key(0.1, "the learning rate is multiplied by gamma ...", at_least(0)),
+    "schedule": Key("milestones", "how the rate falls: 'milestones', 'cosine' or 'poly' (to 0 at the last epoch)", one_of(*SCHEDULES)),
+    "gamma": Key(0.1, "milestones: the learning rate is multiplied by gamma ...", at_least(0)),
     "milestone": Key([], "... at each of these epochs"),
+    "warmup": Key(0.0, "epochs (or a fraction) over which the rate rises from 0 first", at_least(0)),
+    "grad_clip": Key(0.0, "longest norm of the gradient of one update; 0: as it comes", at_least(0)),
+    "ema": Key(
+        0.0, "decay of a running average of the weights (0.999), which is validated and used then; 0: none",
+        Check(lambda decay: 0 <= decay < 1, "a number from 0 to below 1"),
+    ),
     "momentum": Key(
         (0.9, 0.999), "Adam's betas; SGD takes the first",
         Check(lambda betas: len(betas) == 2 and all(0 <= b < 1 for b in betas), "two numbers from 0 to below 1"),
     ),
-    "solver": Key("adam", "optimizer: 'adam' or 'sgd'", one_of("adam", "sgd")),
+    "solver": Key("adam", "optimizer: 'adam', 'adamw' or 'sgd'", one_of("adam", "adamw", "sgd")),
     "weight_decay": Key(5e-4, "L2 penalty", at_least(0)),
     "loss": Key("both", "hard-pixel cross entropy 'ce', soft IoU 'iou', or 'both'", one_of("ce", "iou", "both")),
     "cycle": Key(True, "train with the cycle loss; False: plain STM"),
@@ -106,6 +115,9 @@ KEYS: dict[str, Key] = {
         Check(lambda share: 0 <= share <= 1, "a number from 0 to 1"),
     ),
     "epoch_per_test": Key(1, "validate every so many epochs; 0: never", at_least(0)),
+    "epoch_per_sheet": Key(5, "draw a contact sheet of one clip every so many epochs; 0: never", at_least(0)),
+    "save_steps": Key(0, "a checkpoint every so many steps within an epoch as well; 0: at its end only", at_least(0)),
+    "keep": Key(2, "checkpoints that stay: the newest, the one before it (.1), ...", at_least(1)),
     "seed": Key(0, "of the network's start, the clips and their augmentation", at_least(0)),
     # --- memory and correction ---
     "save_freq": Key(5, "a frame enters the memory for good every so many frames", at_least(1)),
@@ -133,7 +145,7 @@ KEYS: dict[str, Key] = {
     # --- files ---
     "checkpoint": Key("ckpt", "folder of checkpoints, logs and TensorBoard events"),
     "initial": Key("", "weights to start from"),
-    "resume": Key("", "checkpoint to go on from"),
+    "resume": Key("", "checkpoint to go on from; 'auto': the newest whole one in `checkpoint`, if there is one"),
     "output_dir": Key("output", "test: below root; demo: as it is"),
     "save_indexed_format": Key(
         "index", "'index' palette PNG, 'segmentation' overlay, 'heatmap', 'mask' first object's overlay",
@@ -151,9 +163,9 @@ KEYS: dict[str, Key] = {
     "demo_format": Key("gif", "the demo's film: 'gif' or 'mp4'", one_of("gif", "mp4")),
     # --- machine ---
     "gpu_id": Key(0, "number of the GPU; -1: CPU", at_least(-1)),
-    "multi_gpu_ids": Key([0, 1, 2, 3], "distributed training: accepted, not used yet"),
-    "backend": Key("nccl", "distributed training: accepted, not used yet"),
-    "init_method": Key("env://", "distributed training: accepted, not used yet"),
+    "multi_gpu_ids": Key([0, 1, 2, 3], "torchrun: the GPU of each process of a machine"),
+    "backend": Key("nccl", "torchrun: 'nccl', or 'gloo', which is taken where there is no CUDA", one_of("nccl", "gloo")),
+    "init_method": Key("env://", "torchrun: how the processes meet"),
     # --- leftovers of the original, which nothing reads ---
     "split_k": Key(3, "does nothing, accepted for old config files"),
     "alpha": Key(1.25, "does nothing, accepted for old config files"),

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -38,6 +38,11 @@ class Report:
     corrections: list[CorrectionRow] = field(default_factory=list)
     frames: int = 0
     seconds: float = 0.0
+
+    def __add__(self, other: "Report") -> "Report":
+        """Both, made at the same time."""
+        both = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self) if f.name != "seconds"}
+        return Report(**both, seconds=max(self.seconds, other.seconds))
 
     @property
     def summary(self) -> Summary:

@@ -5,14 +5,16 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from progress.bar import Bar
 from torch.utils.tensorboard import SummaryWriter
 
 from libs.structures import InputError
+from libs.visualize import write_picture
 
 
 class RunLog:
-    """Lines to the terminal and to `folder`/train.log, numbers to TensorBoard files in `folder`/events."""
+    """Lines to the terminal and to `folder`/train.log, numbers and pictures to TensorBoard files in `folder`/events."""
 
     def __init__(self, folder: Path):
         try:
@@ -33,10 +35,35 @@ class RunLog:
             self._events.add_scalar(name.replace("__", "/"), value, step)
         self._events.flush()
 
+    def picture(self, step: int, name: str, picture: np.ndarray, path: Path) -> None:
+        """(H, W, 3) uint8 RGB, as a file and for TensorBoard."""
+        write_picture(path, picture)
+        self._events.add_image(name, picture, step, dataformats="HWC")
+        self._events.flush()
+
     def close(self) -> None:
         """Finish both files."""
         self._events.close()
         self._file.close()
+
+
+class SilentLog(RunLog):
+    """The log of a process that leaves talking to another."""
+
+    def __init__(self) -> None:
+        """Open nothing."""
+
+    def say(self, line: str) -> None:
+        """Nothing."""
+
+    def numbers(self, step: int, **values: float) -> None:
+        """Nothing."""
+
+    def picture(self, step: int, name: str, picture: np.ndarray, path: Path) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
 
 
 class Progress:

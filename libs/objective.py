@@ -1,7 +1,7 @@
 """What training minimises: forward along the clip, then from each frame back to frame 0."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -43,6 +43,29 @@ class Losses:
     total: Tensor
     cycle_used: int
     cycle_skipped: int
+
+
+@dataclass
+class EpochTotals:
+    """Sums over the steps of an epoch."""
+
+    clips: int = 0
+    total: float = 0.0
+    forward: float = 0.0
+    cycle: float = 0.0
+    cycle_used: int = 0
+    cycle_skipped: int = 0
+
+    def __add__(self, other: "EpochTotals") -> "EpochTotals":
+        return EpochTotals(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    def means(self) -> dict[str, float]:
+        """Per clip, and the share of cycle terms that were skipped."""
+        clips, terms = max(self.clips, 1), max(self.cycle_used + self.cycle_skipped, 1)
+        return {
+            "loss": self.total / clips, "forward": self.forward / clips, "cycle": self.cycle / clips,
+            "cycle_skipped": self.cycle_skipped / terms,
+        }
 
 
 def training_losses(

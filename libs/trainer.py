@@ -4,7 +4,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -13,11 +13,14 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from libs.checkpoint import save_checkpoint
+from libs.distributed import Processes
 from libs.evaluator import Report
 from libs.files import replacing
 from libs.log import Progress, RunLog
-from libs.objective import Batch, training_losses
+from libs.objective import Batch, EpochTotals, training_losses
+from libs.optim import Precision, running_average
 from libs.scores import j_and_f
+from libs.sheet import contact_sheet, save_curves
 from libs.structures import Clip, InputError
 from models.stm import STM
 
@@ -29,8 +32,11 @@ class Loader(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batches(self, epoch: int) -> Iterator[list[Clip]]:
-        """Batches of clips of one epoch."""
+    def clips_in_step(self, step: int) -> int:
+        """Clips of one step, those of all processes together."""
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[list[Clip]]:
+        """This process's clips of each step of one epoch, from the start-th step on."""
 
     def grow_max_skip(self) -> None:
         """One increment of the curriculum."""
@@ -50,136 +56,171 @@ class TrainSettings:
     iou_threshold: float
     checkpoint: Path
     arch: str
-
-
-@dataclass
-class EpochTotals:
-    """Sums over the steps of an epoch."""
-
-    clips: int = 0
-    total: float = 0.0
-    forward: float = 0.0
-    cycle: float = 0.0
-    cycle_used: int = 0
-    cycle_skipped: int = 0
-
-    def means(self) -> dict[str, float]:
-        """Per clip, and the share of cycle terms that were skipped."""
-        clips, terms = max(self.clips, 1), max(self.cycle_used + self.cycle_skipped, 1)
-        return {
-            "loss": self.total / clips, "forward": self.forward / clips, "cycle": self.cycle / clips,
-            "cycle_skipped": self.cycle_skipped / terms,
-        }
+    amp: str = "off"
+    grad_clip: float = 0.0
+    ema: float = 0.0
+    save_steps: int = 0
+    keep: int = 1
+    epoch_per_sheet: int = 0
 
 
 class Trainer:
     """Trains a model and keeps everything that going on needs.
 
     Args:
-        validate: segments the validation set with the model in evaluation mode.
+        scheduler: stepped at every update; validate: segments the validation set with the model in evaluation mode.
+        processes: those that train together; the first writes.
     """
 
     def __init__(
         self, model: STM, loader: Loader, optimizer: Optimizer, scheduler: LRScheduler, settings: TrainSettings,
-        log: RunLog, validate: Callable[[STM], Report],
+        log: RunLog, validate: Callable[[STM], Report], processes: Processes = Processes(),
     ):
         self.model, self.loader, self.optimizer, self.scheduler = model, loader, optimizer, scheduler
-        self.settings, self.log, self.validate = settings, log, validate
-        self.epoch, self.best = 0, 0.0
+        self.settings, self.log, self.validate, self.processes = settings, log, validate, processes
         self.device = next(model.parameters()).device
+        self.precision, self.average = Precision(settings.amp, self.device), running_average(model, settings.ema)
+        self.epoch, self.step, self.totals = 0, 0, EpochTotals()  # what is done: epochs, steps of this one, their sums
+        self.rate, self.best, self.history = 0.0, 0.0, []  # the rate with which this epoch began
+        self._saved_at = 0  # step of this epoch
+        self._shown: Clip | None = None  # on the contact sheet
+
+    @property
+    def result(self) -> STM:
+        """The model that is validated and used: the running average where there is one."""
+        return self.average.module if self.average else self.model
 
     def run(self) -> None:
-        """Train from the current epoch to the last."""
+        """Train from where it stands to the last epoch."""
         while self.epoch < self.settings.epochs:
             start = time.perf_counter()
-            rate = self.scheduler.get_last_lr()[0]
-            means = self.train_epoch()
-            seconds = time.perf_counter() - start
-            self.log.numbers(
-                self.epoch + 1, loss__total=means["loss"], loss__forward=means["forward"], loss__cycle=means["cycle"],
-                cycle__skipped=means["cycle_skipped"], learning_rate=rate,
-                **{f"max_skip__{i}": float(skip) for i, skip in enumerate(self.loader.max_skip)},
-            )
-            self.log.say(
-                f"epoch {self.epoch + 1}/{self.settings.epochs}: loss {means['loss']:.4f}, forward {means['forward']:.4f}, "
-                f"cycle {means['cycle']:.4f} ({means['cycle_skipped']:.0%} skipped), learning rate {rate:g}, "
-                f"max_skip {self.loader.max_skip}, {seconds:.1f} s"
-            )
+            self.train_epoch()
+            self._report(time.perf_counter() - start)
             self._finish_epoch()
+        if self.history and self.processes.writes:
+            save_curves(self.history, self.settings.checkpoint / "curves.png")
 
-    def train_epoch(self) -> dict[str, float]:
-        """One pass over the loader, with an update every `iter_size` steps and one for what is left at the end.
+    def train_epoch(self) -> None:
+        """The rest of an epoch, with an update every `iter_size` steps and one for what is left at the end.
 
         (The original dropped what was left.)
         """
         self.model.train()
-        totals, steps = EpochTotals(), len(self.loader)
-        progress = Progress(f"epoch {self.epoch + 1}", steps)
-        for number, clips in enumerate(self.loader.batches(self.epoch), start=1):
-            self._accumulate(clips, totals)
-            if number % self.settings.iter_size == 0 or number == steps:
-                self.optimizer.step()
-                self.optimizer.zero_grad(set_to_none=True)
-            progress.advance(f"loss {totals.total / totals.clips:.4f}")
+        self.rate = self.rate if self.step else self.scheduler.get_last_lr()[0]
+        steps, every = len(self.loader), self.settings.iter_size
+        progress = Progress(f"epoch {self.epoch + 1}", steps - self.step)
+        for clips in self.loader.batches(self.epoch, self.step):
+            self._accumulate(clips, self.loader.clips_in_step(self.step))
+            self.step += 1
+            if self.step % every == 0 or self.step == steps:
+                self._update()
+                if 0 < self.settings.save_steps <= self.step - self._saved_at and self.step < steps:
+                    self.save()
+            progress.advance(f"loss {self.totals.means()['loss']:.4f}")
         progress.close()
-        return totals.means()
 
-    def _accumulate(self, clips: list[Clip], totals: EpochTotals) -> None:
-        """Add the gradients of one step; clips of unequal length take separate passes."""
+    def _accumulate(self, clips: list[Clip], together: int) -> None:
+        """Add the gradients of one step, the mean over `together` clips; those of unequal length take separate passes."""
+        settings = self.settings
         for length in sorted({len(clip.frames) for clip in clips}):
-            batch = Batch.of([clip for clip in clips if len(clip.frames) == length], self.device)
-            settings = self.settings
-            losses = training_losses(self.model, batch, settings.mode, settings.loss, settings.iou_threshold, settings.cycle)
-            total, weight = losses.total.item(), len(batch.names) / len(clips)
+            same = [clip for clip in clips if len(clip.frames) == length]
+            self._shown = same[0]
+            batch = Batch.of(same, self.device)
+            with self.precision():
+                losses = training_losses(self.model, batch, settings.mode, settings.loss, settings.iou_threshold, settings.cycle)
+            total = losses.total.item()
             if not math.isfinite(total):  # the original went on in silence
-                raise InputError(
-                    f"epoch {self.epoch + 1}: the loss of {', '.join(batch.names)} is {total}; lower learning_rate, "
-                    "or look at these clips; the last complete epoch is in the checkpoint"
-                )
-            (losses.total * weight / settings.iter_size).backward()
-            totals.clips += len(batch.names)
-            totals.total += total * len(batch.names)
-            totals.forward += losses.forward.item()
-            totals.cycle += losses.cycle.item()
-            totals.cycle_used += losses.cycle_used
-            totals.cycle_skipped += losses.cycle_skipped
+                self._stop(same, total)
+            share = len(same) / together / settings.iter_size
+            self.precision.scaler.scale(losses.total * share).backward()
+            self.totals += EpochTotals(
+                len(same), total * len(same), losses.forward.item(), losses.cycle.item(), losses.cycle_used, losses.cycle_skipped
+            )
+
+    def _stop(self, clips: list[Clip], total: float) -> None:
+        path = self.settings.checkpoint / f"stopped_{self.processes.rank}.pth.tar"
+        names = [clip.name for clip in clips]
+        save_checkpoint(path, {"names": names, "frames": [c.frames for c in clips], "labels": [c.labels for c in clips]})
+        raise InputError(
+            f"epoch {self.epoch + 1}: the loss of {', '.join(names)} is {total}; lower learning_rate, or look at these clips, "
+            f"which are in {path}; the checkpoint holds the last good state"
+        )
+
+    def _update(self) -> None:
+        self.processes.sum_gradients(self.model.parameters())
+        self.precision.update(self.optimizer, self.settings.grad_clip)
+        self.scheduler.step()
+        if self.average:
+            self.average.update_parameters(self.model)
+
+    def _report(self, seconds: float) -> None:
+        """The epoch in one line, and its numbers."""
+        means = sum(self.processes.gather(self.totals), start=EpochTotals()).means()
+        self.history.append({"epoch": self.epoch + 1, "learning rate": self.rate, **means})
+        self.log.numbers(
+            self.epoch + 1, loss__total=means["loss"], loss__forward=means["forward"], loss__cycle=means["cycle"],
+            cycle__skipped=means["cycle_skipped"], learning_rate=self.rate,
+            **{f"max_skip__{i}": float(skip) for i, skip in enumerate(self.loader.max_skip)},
+        )
+        self.log.say(
+            f"epoch {self.epoch + 1}/{self.settings.epochs}: loss {means['loss']:.4f}, forward {means['forward']:.4f}, "
+            f"cycle {means['cycle']:.4f} ({means['cycle_skipped']:.0%} skipped), learning rate {self.rate:g}, "
+            f"max_skip {self.loader.max_skip}, {seconds:.1f} s"
+        )
 
     def _finish_epoch(self) -> None:
-        """Advance the schedules, validate where it is due, save."""
-        self.epoch += 1
-        self.scheduler.step()
+        """Advance the curriculum, validate and draw where it is due, save."""
+        self.epoch, self.step, self.totals = self.epoch + 1, 0, EpochTotals()
         if self.epoch % self.settings.epochs_per_increment == 0:
             self.loader.grow_max_skip()
-        improved = self._validate() if self._validation_due() else False
-        path = self.settings.checkpoint / f"{self.settings.mode}.pth.tar"
-        save_checkpoint(path, self.state())
-        if improved:
+        self.processes.copy_buffers(self.model)
+        improved = self._validate() if self._due(self.settings.epoch_per_test) else False
+        if self._due(self.settings.epoch_per_sheet) and self._shown and self.processes.writes:
+            sheet = contact_sheet(self.result, self._shown)
+            self.log.picture(self.epoch, "clip", sheet, self.settings.checkpoint / f"sheet_{self.epoch:03d}.png")
+        path = self.save()
+        if improved and self.processes.writes:
             with replacing(path.with_name(f"{self.settings.mode}_best.pth.tar")) as temporary:
                 shutil.copyfile(path, temporary)
 
-    def _validation_due(self) -> bool:
-        every = self.settings.epoch_per_test
+    def _due(self, every: int) -> bool:
         return every > 0 and (self.epoch % every == 0 or self.epoch == self.settings.epochs)
 
     def _validate(self) -> bool:
         """Print the scores of the validation set; whether they are the best so far."""
-        self.model.eval()
-        report = self.validate(self.model)
+        self.result.eval()
+        with self.precision():
+            report = self.validate(self.result)
         score = j_and_f(report.summary)
         if score is None:
             self.log.say(f"validation: {report.frames} frames segmented, no ground truth to score them with")
             return False
         summary = report.summary
+        self.history[-1].update({"J": summary.J.mean, "F": summary.F.mean, "J&F": score})
         self.log.say(f"validation: J {summary.J.mean:.1%}, F {summary.F.mean:.1%}, J&F {score:.1%}; {report.speed()}")
         self.log.numbers(self.epoch, val__J=summary.J.mean, val__F=summary.F.mean, val__JF=score)
         improved, self.best = score > self.best, max(score, self.best)
         return improved
 
+    def save(self) -> Path:
+        """Write the checkpoint, from the first process; returns its path."""
+        path, state = self.settings.checkpoint / f"{self.settings.mode}.pth.tar", self.state()
+        if self.processes.writes:
+            save_checkpoint(path, state, self.settings.keep)
+        self._saved_at = self.step
+        return path
+
     def state(self) -> dict:
-        """Everything that going on needs; clips are functions of seed and epoch, so loaders have no state of their own."""
+        """Everything that going on needs, at an update: no gradients are pending.
+
+        Clips and their augmentation are functions of seed, epoch and position, so loaders have no state of their own.
+        """
         return {
-            "epoch": self.epoch, "state_dict": self.model.state_dict(), "max_skip": list(self.loader.max_skip),
-            "optimizer": self.optimizer.state_dict(), "scheduler": self.scheduler.state_dict(), "best": self.best,
+            "epoch": self.epoch, "step": self.step, "totals": asdict(sum(self.processes.gather(self.totals), start=EpochTotals())),
+            "state_dict": self.model.state_dict(), "ema": self.average.module.state_dict() if self.average else None,
+            "updates": int(self.average.n_averaged) if self.average else 0, "max_skip": list(self.loader.max_skip),
+            "optimizer": self.optimizer.state_dict(), "scheduler": self.scheduler.state_dict(),
+            "scaler": self.precision.scaler.state_dict(), "best": self.best, "history": self.history, "rate": self.rate,
             "rng": {"torch": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()},
             "arch": self.settings.arch, "mode": self.settings.mode,
         }
@@ -196,10 +237,17 @@ class Trainer:
             )
         if ("betas" in state["optimizer"]["param_groups"][0]) != ("betas" in self.optimizer.param_groups[0]):  # only Adam has them
             raise InputError("key 'solver': the checkpoint was trained with the other one; to start from its weights use initial")
-        self.epoch, self.best = state["epoch"], state["best"]
+        self.epoch, self.step, self.rate = state["epoch"], state["step"], state["rate"]
+        self.best, self.history = state["best"], list(state["history"])
+        self._saved_at = self.step
+        self.totals = EpochTotals(**state["totals"]) if self.processes.writes else EpochTotals()
         self.loader.max_skip = list(state["max_skip"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
+        self.precision.scaler.load_state_dict(state["scaler"])
+        if self.average and state["ema"]:
+            self.average.module.load_state_dict(state["ema"])
+            self.average.n_averaged.fill_(state["updates"])
         torch.set_rng_state(state["rng"]["torch"])
         if state["rng"]["cuda"] and torch.cuda.device_count() == len(state["rng"]["cuda"]):
             torch.cuda.set_rng_state_all(state["rng"]["cuda"])

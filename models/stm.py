@@ -6,10 +6,12 @@ H, W pixels, h = ceil(H/16), w = ceil(W/16), Ck = keydim, Cv = valdim.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from models.decoder import Decoder, PictureMaps
 from models.encoders import KeyValue, MemoryEncoder, QueryEncoder, channels
@@ -81,15 +83,16 @@ class STM(nn.Module):
         pad_to: pad pictures and masks evenly to multiples of this; 16 for official STM, 1 for STM-Cycle.
         freeze_bn: keep batch norm on its running statistics while training, as in the paper.
         decoder_dim: channels of the decoder, 256 in the paper.
+        grad_checkpoint: while training, keep no activations inside encoders and decoder; make them again on the way back.
     """
 
     def __init__(
         self, arch: str = "resnet50", keydim: int = 128, valdim: int = 512, context: str = "background",
-        pad_to: int = 1, freeze_bn: bool = True, decoder_dim: int = 256,
+        pad_to: int = 1, freeze_bn: bool = True, decoder_dim: int = 256, grad_checkpoint: bool = False,
     ):
         super().__init__()
         width = channels(arch)
-        self.pad_to, self.freeze_bn, self.max_pixels = pad_to, freeze_bn, MAX_PIXELS
+        self.pad_to, self.freeze_bn, self.grad_checkpoint, self.max_pixels = pad_to, freeze_bn, grad_checkpoint, MAX_PIXELS
         # The names are those of the released weight files.
         self.Encoder_M = MemoryEncoder(arch, context)
         self.Encoder_Q = QueryEncoder(arch)
@@ -109,14 +112,14 @@ class STM(nn.Module):
         stem = self.Encoder_M.stem(frames)
         parts = []
         for some in self._passes(len(objects), frames):
-            maps = self.Encoder_M(stem, masks, objects.owner[some], objects.channel[some])
+            maps = self._run(self.Encoder_M, stem, masks, objects.owner[some], objects.channel[some])
             parts.append([maps.flatten(2).transpose(1, 2) for maps in self.KV_M_r4(maps.res4)])  # (O, h*w, C)
         keys, values = (torch.cat(part) for part in zip(*parts))
         return Memory(keys, values, objects)
 
     def encode(self, frames: Tensor) -> Query:
         """What `segment` needs to know of the pictures (B, 3, H, W), normalised."""
-        maps = self.Encoder_Q(self._prepare(frames, picture=True))
+        maps = self._run(self.Encoder_Q, self._prepare(frames, picture=True))
         key, value = self.KV_Q_r4(maps.res4)
         return Query(key, self.Decoder.picture(value, maps.res3, maps.res2), frames.shape[-2:])
 
@@ -142,10 +145,16 @@ class STM(nn.Module):
             for some in self._passes(len(memory.objects), query.picture.m2, stride=4):
                 owner = memory.objects.owner[some]
                 found = read(memory.keys[some], memory.values[some], query.key.index_select(0, owner))
-                logits = self.Decoder(found, query.picture, owner, (top + height + bottom, left + width + right))
+                logits = self._run(self.Decoder, found, query.picture, owner, (top + height + bottom, left + width + right))
                 inside = logits[..., top : top + height, left : left + width]
                 parts.append(at_least_float32(inside).softmax(dim=1)[:, 1])
         return torch.cat(parts)
+
+    def _run(self, part: nn.Module, *inputs: Any) -> Any:
+        """Call a part of the network as `grad_checkpoint` says."""
+        if self.grad_checkpoint and torch.is_grad_enabled():
+            return checkpoint(part, *inputs, use_reentrant=False)
+        return part(*inputs)
 
     def _passes(self, num_objects: int, maps: Tensor, stride: int = 1) -> list[slice]:
         """Slices of the objects that run side by side: all of them, or where they would take too much memory, some."""

@@ -110,7 +110,7 @@ def test_each_set_grows_by_its_own_step(sets: list[TrainingSet]) -> None:
 def test_what_has_grown_is_what_is_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trees.folder(tmp_path, frames=12)
     opened = []
-    monkeypatch.setattr(clips_module, "read_image", lambda path: opened.append(int(path.stem)) or read_image(path))
+    monkeypatch.setattr(clips_module, "read_image", lambda path, *_: opened.append(int(path.stem)) or read_image(path))
     one = [TrainingSet("x", folder(tmp_path, "train"), 1, 5)]
     clips = PilLoader(one, INPUT, 2, 40, [1], 1, 0, 0)
 

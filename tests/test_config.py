@@ -240,7 +240,7 @@ def test_a_wrong_type_in_the_file_names_the_key(tmp_path: Path, line: str) -> No
 
 
 @pytest.mark.parametrize("key, text", [
-    ("arch", "resnet152"), ("mode", "soft"), ("loss", "dice"), ("solver", "adamw"), ("data_backend", "pil"),
+    ("arch", "resnet152"), ("mode", "soft"), ("loss", "dice"), ("solver", "lion"), ("backend", "mpi"), ("schedule", "step"), ("ema", "1.0"), ("keep", "0"), ("data_backend", "pil"),
     ("save_indexed_format", "rgb"), ("demo_format", "avi"), ("memory_context", "none"), ("val_split", "test"),
     ("input_size", "(240, 8)"), ("input_size", "(1, 2, 3)"), ("momentum", "(0.9, 1.0)"), ("momentum", "(-0.1, 0.9)"),
     ("sampled_frames", "1"), ("save_freq", "0"), ("epochs", "0"), ("iter_size", "0"), ("train_batch", "-1"), ("workers", "-1"),

@@ -256,7 +256,7 @@ def test_a_set_to_train_on_needs_two_masks_a_video(tmp_path: Path) -> None:
 
 def test_dali_is_refused_or_there() -> None:
     try:
-        loader = build_loader("DALI", [], (32, 48), 2, 1, [], 1, 0, 0)
+        loader = build_loader("DALI", torch.device("cpu"), [], (32, 48), 2, 1, [], 1, 0, 0)
     except InputError as fault:
         assert "data_backend" in str(fault) and "PIL" in str(fault)
     else:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import libs.trainer
 import train
-from libs.checkpoint import read_file
+from libs.checkpoint import find_weights, latest_checkpoint, read_file
 from libs.evaluator import Report
 from libs.objective import MODES, Batch, Losses
 from libs.optim import build_optimizer, build_scheduler
@@ -41,9 +41,12 @@ class Batches:
     def __len__(self) -> int:
         return len(self.contents)
 
-    def batches(self, epoch: int) -> Iterator[list[Clip]]:
+    def clips_in_step(self, step: int) -> int:
+        return len(self.contents[step])
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[list[Clip]]:
         self.asked.append(epoch)
-        yield from self.contents
+        yield from self.contents[start:]
 
     def grow_max_skip(self) -> None:
         self.max_skip = [self.max_skip[0] + 5, self.max_skip[1] + 1]
@@ -51,13 +54,16 @@ class Batches:
 
 class Log:
     def __init__(self) -> None:
-        self.lines, self.scalars = [], []
+        self.lines, self.scalars, self.pictures = [], [], []
 
     def say(self, line: str) -> None:
         self.lines.append(line)
 
     def numbers(self, step: int, **values: float) -> None:
         self.scalars.append((step, values))
+
+    def picture(self, step: int, name: str, picture: np.ndarray, path: Path) -> None:
+        self.pictures.append((step, picture.shape))
 
     def of(self, name: str) -> list[float]:
         return [values[name] for _, values in self.scalars if name in values]
@@ -91,8 +97,10 @@ def trainer(folder: Path, loader: Batches, model: nn.Module | None = None, rate:
             solver: str = "sgd", validate=None, **changes) -> Trainer:
     model = model or Weight()
     optimizer = build_optimizer(model.parameters(), solver, rate, (0.0, 0.999), 0.0)
-    scheduler = build_scheduler(optimizer, list(milestones), 0.1)
-    return Trainer(model, loader, optimizer, scheduler, settings(folder, **changes), Log(), validate)
+    options = settings(folder, **changes)
+    updates = -(-len(loader) // options.iter_size)
+    scheduler = build_scheduler(optimizer, "milestones", options.epochs, updates, list(milestones), 0.1, 0.0)
+    return Trainer(model, loader, optimizer, scheduler, options, Log(), validate)
 
 
 def reports(*scores: float | None):
@@ -118,6 +126,7 @@ def test_gradients_are_accumulated_and_what_is_left_is_applied(tmp_path: Path, l
     run = trainer(tmp_path, Batches(*([clip(v)] for v in (1, 2, 4, 8, 16))), iter_size=iter_size)
     steps = []
     step = run.optimizer.step
+    run.scheduler.step = lambda: None  # it would complain of what comes
     run.optimizer.step = lambda: steps.append(run.model.w.grad.item()) or step()
     run.train_epoch()
     assert steps == pytest.approx(updates)
@@ -128,7 +137,8 @@ def test_gradients_are_accumulated_and_what_is_left_is_applied(tmp_path: Path, l
 def test_a_batch_is_the_mean_of_its_clips_whatever_their_lengths(tmp_path: Path, linear: None) -> None:
     """Clips of unequal length take separate passes."""
     run = trainer(tmp_path, Batches([clip(1, 2), clip(2, 3), clip(6, 3)]))
-    means = run.train_epoch()
+    run.train_epoch()
+    means = run.totals.means()
     assert run.model.w.item() == pytest.approx(-3)
     assert means["loss"] == 0 and means["cycle_skipped"] == pytest.approx(0.75)
 
@@ -137,7 +147,8 @@ def test_clips_of_unequal_object_counts_share_a_batch(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = STM("resnet18", **SMALL)
     run = trainer(tmp_path, Batches([clip(0.5, 2, 1, (32, 48)), clip(0.7, 2, 3, (32, 48))]), model, rate=1e-3)
-    assert math.isfinite(run.train_epoch()["loss"])
+    run.train_epoch()
+    assert math.isfinite(run.totals.total)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -147,7 +158,9 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, linear: None, v
     run.model.w.data.fill_(1)
     with pytest.raises(InputError, match=f"epoch 1.*clip of {value}.*learning_rate"):
         run.run()
-    assert not list(tmp_path.iterdir())  # no checkpoint of it
+    assert [path.name for path in tmp_path.iterdir()] == ["stopped_0.pth.tar"]  # no checkpoint of it
+    kept = read_file(tmp_path / "stopped_0.pth.tar")
+    assert kept["names"] == [f"clip of {value}"] and kept["frames"][0].shape == (2, 3, 2, 2) and kept["labels"][0].dtype == torch.uint8
 
 
 # ---- schedules --------------------------------------------------------------------------------------------------------
@@ -199,7 +212,7 @@ def test_training_mode_is_back_after_validation(tmp_path: Path, linear: None, mo
 def test_the_best_checkpoint_is_kept_beside_the_last(tmp_path: Path, linear: None) -> None:
     run = trainer(tmp_path, Batches([clip(1)]), validate=reports(0.4, 0.7, 0.6), epochs=3, epoch_per_test=1)
     run.run()
-    assert {p.name for p in tmp_path.iterdir()} == {"recurrent.pth.tar", "recurrent_best.pth.tar"}
+    assert {p.name for p in tmp_path.iterdir()} == {"recurrent.pth.tar", "recurrent_best.pth.tar", "curves.png"}
     last, best = read_file(tmp_path / "recurrent.pth.tar"), read_file(tmp_path / "recurrent_best.pth.tar")
     assert (last["epoch"], last["best"]) == (3, pytest.approx(0.7)) and (best["epoch"], best["best"]) == (2, pytest.approx(0.7))
     assert best["state_dict"]["w"] == -2 and last["state_dict"]["w"] == -3
@@ -211,7 +224,7 @@ def test_validation_without_ground_truth_says_so(tmp_path: Path, linear: None) -
     run = trainer(tmp_path, Batches([clip(1)]), validate=reports(None), epoch_per_test=1)
     run.run()
     assert any("no ground truth" in line for line in run.log.lines) and not run.log.of("val__JF")
-    assert [p.name for p in tmp_path.iterdir()] == ["recurrent.pth.tar"]
+    assert {p.name for p in tmp_path.iterdir()} == {"recurrent.pth.tar", "curves.png"}
 
 
 # ---- modes and batch norm ---------------------------------------------------------------------------------------------
@@ -327,6 +340,61 @@ def test_a_state_of_another_run_is_refused(tmp_path: Path, linear: None) -> None
     with pytest.raises(InputError, match="'trainset'.*2 sets"):
         trainer(tmp_path, one_set, solver="adam").restore(state)
     trainer(tmp_path, Batches([clip(1)]), solver="adam").restore(state)
+
+
+@pytest.mark.parametrize("options", [{}, {"iter_size": 2}, {"ema": 0.5, "grad_clip": 3.0}])
+def test_going_on_within_an_epoch(tmp_path: Path, linear: None, options: dict) -> None:
+    """Stopped behind every update in turn."""
+    loader = [[clip(v)] for v in (1, 2, 4, 8, 16)]
+    whole = trainer(tmp_path / "whole", Batches(*loader), epochs=2, keep=99, save_steps=1, milestones=(1,), **options)
+    whole.run()
+    paths = sorted((tmp_path / "whole").glob("recurrent.*pth.tar"))
+    states = [read_file(path) for path in paths]
+    assert len({(state["epoch"], state["step"]) for state in states}) == len(states) == {1: 10, 2: 6}[options.get("iter_size", 1)]
+    for number, state in enumerate(states):
+        again = trainer(tmp_path / f"again{number}", Batches(*loader), epochs=2, milestones=(1,), **options)
+        again.model.load_state_dict(state["state_dict"])
+        again.restore(state)
+        again.run()
+        assert same(again.state(), whole.state()), (state["epoch"], state["step"])
+
+
+def test_the_last_checkpoints_stay_and_the_newest_whole_one_is_found(tmp_path: Path, linear: None) -> None:
+    run = trainer(tmp_path, Batches([clip(1)]), epochs=5, keep=3)
+    run.run()
+    path = tmp_path / "recurrent.pth.tar"
+    names = ["recurrent.pth.tar", "recurrent.1.pth.tar", "recurrent.2.pth.tar"]
+    assert {p.name for p in tmp_path.iterdir()} == {*names, "curves.png"}
+    assert [read_file(tmp_path / name)["epoch"] for name in names] == [5, 4, 3]
+    assert latest_checkpoint(path)[0]["epoch"] == 5
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.warns(UserWarning, match="recurrent.pth.tar.*trying the checkpoint before it"):
+        state, found = latest_checkpoint(path)
+    assert state["epoch"] == 4 and found.name == names[1]
+    path.unlink()  # killed while the files moved on
+    assert latest_checkpoint(path)[0]["epoch"] == 4
+    for name in names[1:]:
+        (tmp_path / name).write_bytes(b"")
+    with pytest.warns(UserWarning), pytest.raises(InputError, match="no checkpoint .* is whole"):
+        latest_checkpoint(path)
+    assert latest_checkpoint(tmp_path / "mask.pth.tar") is None
+
+
+def test_the_running_average_is_validated_and_used(tmp_path: Path, linear: None) -> None:
+    seen = []
+    run = trainer(tmp_path, Batches([clip(1)], [clip(1)], [clip(1)]), validate=lambda model: seen.append(model.w.item()) or reports(0.5)(model),
+                  epoch_per_test=1, ema=0.9)
+    run.run()  # w: -1, -2, -3; the first is taken as it is
+    assert run.model.w.item() == -3 and seen == [pytest.approx(0.9 * (0.9 * -1 + 0.1 * -2) + 0.1 * -3)]
+    state = read_file(tmp_path / "recurrent.pth.tar")
+    assert find_weights(state, tmp_path).state_dict["w"].item() == pytest.approx(seen[0])
+    assert find_weights(state, tmp_path, average=False).state_dict["w"] == -3
+
+
+def test_gradients_are_cut_to_their_longest_norm(tmp_path: Path, linear: None) -> None:
+    run = trainer(tmp_path, Batches([clip(4)], [clip(0.5)]), grad_clip=1.0)
+    run.run()
+    assert run.model.w.item() == pytest.approx(-1.5)
 
 
 def test_a_failure_while_saving_leaves_the_last_epoch(tmp_path: Path, linear: None, monkeypatch: pytest.MonkeyPatch) -> None:
