@@ -25,9 +25,9 @@ DEFAULT_CFG = Path(__file__).with_name("config.yaml")
 def main() -> None:
     """Read the config, build the parts, train."""
     cfg = parse_arguments(__doc__, DEFAULT_CFG)
+    sets = training_sets(Path(cfg.root), cfg.trainset, cfg.datafreq)
     processes = join_processes(cfg.backend, cfg.init_method)
     device = build_device(cfg.gpu_id, cfg.multi_gpu_ids, processes)
-    sets = training_sets(Path(cfg.root), cfg.trainset, cfg.datafreq)
     loader = build_loader(
         cfg.data_backend, device, sets, cfg.input_size, cfg.sampled_frames, cfg.samples_per_video, cfg.max_skip,
         cfg.train_batch, cfg.workers, cfg.seed, processes.rank, processes.world,

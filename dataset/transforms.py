@@ -11,7 +11,7 @@ from libs.masks import Letterbox, normalise
 
 CROP = 0.1  # most of each side that is cut off, the size kept
 SCALE, SHEAR, ROTATE = (0.95, 1.05), (-10, 10), (-15, 15)  # factor, degrees, degrees
-CONTRAST, BRIGHTNESS = (0.97, 1.03), (-5, 5)  # factor around 128, offset of 255
+CONTRAST, BRIGHTNESS = (0.97, 1.03), (-5, 5)  # factor around 127, offset of 255
 MIRROR = 0.5  # probability
 
 

@@ -14,7 +14,7 @@ CLIP = "val-0000"
 def main() -> None:
     """Run each command from the project's folder, showing it as one would type it."""
     run("-m", "dataset.procedural", "--out", "runs/quickstart", "--train", "96", "--val", "6", "--size", "160x280")
-    run("train.py", "--cfg", CFG, *(("resume", MODEL) if (HERE.parent / MODEL).exists() else ()))
+    run("train.py", "--cfg", CFG, "resume", "auto")
     run("test.py", "--cfg", CFG, "initial", MODEL)
     run(
         "demo/demo.py", "output_dir", "runs/quickstart/demo",

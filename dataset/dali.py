@@ -1,0 +1,265 @@
+"""The DALI back end: the clips of the PIL loader, decoded, warped and coloured by NVIDIA DALI, on the GPU where there is one.
+
+Crop, affine, mirror, transposition and letterbox are one matrix and one interpolation (PIL: three of them in a row).
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from dataset.annotations import check_size, find_style, read_labels
+from dataset.clips import ClipLoader, ClipSampler, Draw, choose_objects
+from dataset.transforms import BRIGHTNESS, CONTRAST, CROP, MIRROR, ROTATE, SCALE, SHEAR
+from dataset.video import read_image
+from libs.masks import IMAGENET_MEAN, IMAGENET_STD, VOID, Letterbox
+from libs.structures import Clip, InputError
+
+if TYPE_CHECKING:
+    from nvidia.dali import Pipeline  # an extra package, which most users do without
+
+AHEAD = 2  # steps in the making while one is trained on
+GREY = 127  # what contrast leaves as it is: imgaug's centre of 0..255
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """One draw for all frames of a clip; the defaults change nothing."""
+
+    crop: tuple[float, float, float, float] = (0, 0, 0, 0)  # top, right, bottom, left, as shares of height and width
+    scale: float = 1
+    shear: float = 0  # degrees
+    rotate: float = 0  # degrees, clockwise
+    contrast: float = 1
+    brightness: int = 0  # offset of 255
+    mirror: bool = False
+
+    def kept(self, height: int, width: int) -> tuple[slice, slice]:
+        """Rows and columns that the crop leaves, in whole pixels as imgaug has them."""
+        top, right, bottom, left = (round(side * share) for side, share in zip((height, width) * 2, self.crop))
+        return slice(top, height - bottom), slice(left, width - right)
+
+
+@dataclass(frozen=True)
+class FramePlan:
+    """A frame to be made, and all that DALI needs for it."""
+
+    path: Path
+    mask: Path
+    encoded: np.ndarray  # (bytes,) uint8, the file
+    labels: np.ndarray  # (Hs, Ws) uint8
+    letterbox: Letterbox  # of the upright frame
+    augmentation: Augmentation
+
+
+@dataclass(frozen=True)
+class ClipPlan:
+    """A clip to be made; what its draw has left of `rng` chooses its objects."""
+
+    draw: Draw
+    frames: list[FramePlan]
+
+
+@dataclass
+class DaliLoader(ClipLoader):
+    """Clips made by DALI in `workers` threads (at least one), decoded on `device` where it is a GPU.
+
+    Raises: InputError where DALI is not installed.
+    """
+
+    device: torch.device = torch.device("cpu")
+
+    def __post_init__(self) -> None:
+        require_dali()
+
+    def _load(self, sampler: ClipSampler, shares: list[list[int]]) -> Iterator[list[Clip]]:
+        threads = max(1, self.workers)
+        pipeline = build_pipeline(self.size, self.train_batch * self.sampled_frames, threads, self.device)
+        with ThreadPoolExecutor(threads) as readers, ThreadPoolExecutor(1) as runner:
+            steps: deque[Future[list[Clip]]] = deque()
+            for share in shares:
+                plans = [readers.submit(plan_clip, sampler.draw(position), self.size) for position in share]
+                steps.append(runner.submit(make_clips, pipeline, plans))
+                if len(steps) > AHEAD:
+                    yield steps.popleft().result()
+            while steps:
+                yield steps.popleft().result()
+
+
+def require_dali() -> None:
+    """Raises: InputError naming the package to install where DALI is not."""
+    try:
+        import nvidia.dali  # noqa: F401
+    except ImportError as fault:
+        major = (torch.version.cuda or "13").split(".")[0]
+        fits = "which runs on the CPU too" if torch.version.cuda is None else f"which fits this torch (CUDA {torch.version.cuda})"
+        raise InputError(
+            f"key 'data_backend': DALI is not installed ({fault}); run `pip install nvidia-dali-cuda{major}0`, {fits}, or use PIL"
+        ) from fault
+
+
+def draw_augmentation(rng: np.random.Generator) -> Augmentation:
+    """The ranges of the PIL loader; takes one number from `rng` as it does, so that the objects drawn next are the same."""
+    own = np.random.default_rng(int(rng.integers(2**31)))
+    return Augmentation(
+        crop=tuple(own.uniform(0, CROP, 4).tolist()),
+        scale=own.uniform(*SCALE),
+        shear=own.uniform(*SHEAR),
+        rotate=own.uniform(*ROTATE),
+        contrast=own.uniform(*CONTRAST),
+        brightness=int(own.integers(BRIGHTNESS[0], BRIGHTNESS[1] + 1)),
+        mirror=bool(own.random() < MIRROR),
+    )
+
+
+def plan_clip(draw: Draw, size: tuple[int, int]) -> ClipPlan:
+    """Read the files of a clip and draw how it will look.
+
+    Args:
+        size: (H, W) of the network's input.
+    Raises: InputError naming a file that cannot be read.
+    """
+    augmentation, style, frames = draw_augmentation(draw.rng), find_style(draw.index, draw.positions), []
+    for position in draw.positions:
+        path, mask = draw.index.frames[position], draw.index.masks[position]
+        labels = read_labels(mask, style)
+        upright = (min(labels.shape), max(labels.shape))
+        frames.append(FramePlan(path, mask, read_file(path), labels, Letterbox(upright, size), augmentation))
+    return ClipPlan(draw, frames)
+
+
+def read_file(path: Path) -> np.ndarray:
+    """The bytes of a picture; raises InputError naming the file."""
+    try:
+        return np.fromfile(path, np.uint8)
+    except OSError as fault:
+        raise InputError(f"{path}: expected a readable picture: {fault}; restore the file") from fault
+
+
+def warp_matrix(augmentation: Augmentation, letterbox: Letterbox, portrait: bool) -> np.ndarray:
+    """From a point of the letterboxed picture, (0, 0) its upper left corner, to one of the source, in pixels (x, y).
+
+    Args:
+        letterbox: of the upright source; portrait: the source was transposed to be upright.
+    Returns: (2, 3) float32.
+    """
+    (height, width), (box_height, box_width) = letterbox.source, letterbox.size
+    rows, columns = augmentation.kept(height, width)
+    turn, shear = np.deg2rad(augmentation.rotate), np.tanh(np.deg2rad(augmentation.shear))
+    crop = _scale(width / (columns.stop - columns.start), height / (rows.stop - rows.start)) @ _move(-columns.start, -rows.start)
+    rotation = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]])
+    shears = np.array([[1, -shear, 0], [shear, 1, 0], [0, 0, 1]])  # imgaug shears both axes by the one angle it draws
+    affine = shears @ _scale(augmentation.scale, augmentation.scale) @ rotation
+    centred = _move(width / 2, height / 2) @ affine @ _move(-width / 2, -height / 2)
+    mirror = _move(width, 0) @ _scale(-1, 1) if augmentation.mirror else np.eye(3)
+    upright = np.eye(3)[[1, 0, 2]] if portrait else np.eye(3)
+    forward = _scale(box_width / width, box_height / height) @ mirror @ centred @ crop @ upright
+    return np.linalg.inv(forward)[:2].astype(np.float32)
+
+
+def _scale(x: float, y: float) -> np.ndarray:
+    return np.diag([x, y, 1.0])
+
+
+def _move(x: float, y: float) -> np.ndarray:
+    return np.array([[1, 0, x], [0, 1, y], [0, 0, 1]], np.float64)
+
+
+def code_labels(labels: np.ndarray, augmentation: Augmentation) -> np.ndarray:
+    """(Hs, Ws) uint8 to (Hs, Ws, 1) uint8: label + 1 (void is background), and 0 where the crop has cut off.
+
+    What the warp fills with 0 thus tells where there is no picture either, without a second map.
+    """
+    coded = np.zeros_like(labels)
+    portrait = labels.shape[0] > labels.shape[1]
+    upright, source = (coded.T, labels.T) if portrait else (coded, labels)
+    kept = augmentation.kept(*upright.shape)
+    upright[kept] = np.where(source[kept] == VOID, 0, source[kept]) + 1
+    return coded[..., None]
+
+
+def build_pipeline(size: tuple[int, int], frames: int, threads: int, device: torch.device) -> "Pipeline":
+    """From files and label maps to the network's input, one sample a frame (see `run_pipeline`).
+
+    Args:
+        size: (H, W) of the network's input; frames: most of one run; threads: of DALI on the CPU.
+    """
+    from nvidia.dali import Pipeline, fn, types
+
+    cuda = device.type == "cuda"
+    index = (torch.cuda.current_device() if device.index is None else device.index) if cuda else None
+    pipeline = Pipeline(batch_size=frames, num_threads=threads, device_id=index, prefetch_queue_depth=1, exec_dynamic=True)
+    with pipeline:
+        inputs = {name: fn.external_source(name=name) for name in ("encoded", "matrix", "box", "contrast", "brightness")}
+        warp = {"matrix": inputs["matrix"], "size": inputs["box"]}
+        # EXIF orientation is left alone, as Pillow leaves it
+        source = fn.decoders.image(inputs["encoded"], device="mixed" if cuda else "cpu", output_type=types.RGB,
+                                   adjust_orientation=False, jpeg_fancy_upsampling=True)
+        coded = fn.warp_affine(fn.external_source(name="coded", layout="HWC"), interp_type=types.INTERP_NN, fill_value=0, **warp)
+        inside = coded > 0
+        # without a fill value the border is repeated, as cv2.resize does it; what lies outside is made black after that
+        picture = fn.warp_affine(source, **warp) * (inside.gpu() if cuda else inside)
+        picture = fn.brightness_contrast(picture, contrast=inputs["contrast"], contrast_center=GREY, brightness_shift=inputs["brightness"])
+        mean, std = 255 * np.array(IMAGENET_MEAN), 255 * np.array(IMAGENET_STD)
+        # the letterbox: half of what is missing above and to the left, rounded down, black before normalisation
+        frame = fn.crop_mirror_normalize(picture, crop=size, out_of_bounds_policy="pad", rounding="truncate",
+                                         mean=mean.tolist(), std=std.tolist(), fill_values=(-mean / std).tolist())
+        # .cpu(): a clip lies in main memory whatever the back end
+        pipeline.set_outputs(frame.cpu(), coded, source.shape())
+    return pipeline
+
+
+def run_pipeline(pipeline: "Pipeline", frames: list[FramePlan], encoded: list[np.ndarray]) -> tuple[torch.Tensor, list[np.ndarray]]:
+    """Make frames from files in `encoded`.
+
+    Returns: frames (N, 3, H, W) float32, normalised, on the CPU; label maps, N of the letterboxed picture's size, uint8.
+    Raises: RuntimeError where DALI cannot decode a file; InputError where a mask has another size than its frame.
+    """
+    pictures, coded, shapes = pipeline.run(
+        encoded=encoded,
+        coded=[code_labels(frame.labels, frame.augmentation) for frame in frames],
+        matrix=[warp_matrix(f.augmentation, f.letterbox, f.labels.shape[0] > f.labels.shape[1]) for f in frames],
+        box=[np.float32(frame.letterbox.size) for frame in frames],
+        contrast=[np.float32(frame.augmentation.contrast) for frame in frames],
+        brightness=[np.float32(frame.augmentation.brightness / 255) for frame in frames],
+    )
+    for frame, shape in zip(frames, shapes):
+        check_size(frame.mask, frame.labels, tuple(np.array(shape)[:2]))
+    maps = [np.maximum(np.array(one)[..., 0], 1) - 1 for one in coded]  # outside is background too
+    return torch.from_numpy(np.array(pictures.as_array())), maps
+
+
+def make_clips(pipeline: "Pipeline", plans: list[Future[ClipPlan]]) -> list[Clip]:
+    """The clips of one step.
+
+    Raises: InputError naming a file that cannot be read.
+    """
+    clips = [plan.result() for plan in plans]
+    frames = [frame for clip in clips for frame in clip.frames]
+    if not frames:
+        return []
+    try:
+        pictures, maps = run_pipeline(pipeline, frames, [frame.encoded for frame in frames])
+    except RuntimeError:  # DALI does not say which file: Pillow does, or reads the format that DALI does not know
+        pictures, maps = run_pipeline(pipeline, frames, [uncompressed(read_image(frame.path)) for frame in frames])
+    made, first = [], 0
+    for clip in clips:
+        own = slice(first, first + len(clip.frames))
+        labels, num_objects = choose_objects(maps[own], clip.draw.rng)
+        placed = torch.zeros(len(labels), *pictures.shape[2:], dtype=torch.uint8)
+        for canvas, frame, label in zip(placed, clip.frames, labels):
+            canvas[frame.letterbox.box] = torch.from_numpy(label)
+        made.append(Clip(clip.draw.name, pictures[own], placed, num_objects))
+        first = own.stop
+    return made
+
+
+def uncompressed(image: np.ndarray) -> np.ndarray:
+    """A picture (Hs, Ws, 3) uint8 as the bytes of a PPM file, which DALI reads as it is."""
+    header = f"P6 {image.shape[1]} {image.shape[0]} 255\n".encode()
+    return np.frombuffer(header + image.tobytes(), np.uint8)
