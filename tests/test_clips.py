@@ -187,6 +187,40 @@ def test_clips_depend_on_seed_and_epoch_alone(sets: list[TrainingSet]) -> None:
     assert not any(torch.equal(a.frames, b.frames) for a, b in zip(by_name[0], by_name[1]))
 
 
+def test_processes_and_starts_share_out_the_same_clips(sets: list[TrainingSet]) -> None:
+    """Seven clips, two a process: whoever takes them and wherever one begins, step n holds the same ones."""
+    steps = list(loader(sets, train_batch=6).batches(1))
+    three = [PilLoader(sets, INPUT, 3, 1, [5, 5], 2, 0, 0, rank, 3) for rank in range(3)]
+    assert [len(part) for part in three] == [2, 2, 2] and [three[0].clips_in_step(i) for i in range(2)] == [6, 1]
+    shares = [list(part.batches(1)) for part in three]
+    assert [[len(clips) for clips in share] for share in shares] == [[2, 1], [2, 0], [2, 0]]
+    for step, clips in enumerate(steps):
+        assert same(clips, [clip for share in shares for clip in share[step]])
+    assert same(list(three[2].batches(1, 1))[0], []) and same(list(three[0].batches(1, 1))[0], shares[0][1])
+
+
+@pytest.mark.parametrize("size, target, reduced", [
+    ((400, 640), (50, 80), (50, 80)), ((400, 640), (100, 200), (100, 160)), ((400, 640), (101, 200), (200, 320)), ((640, 400), (50, 80), (80, 50)),
+    ((40, 64), (50, 80), (40, 64)),
+])
+def test_jpeg_is_decoded_no_larger_than_needed(tmp_path: Path, size: tuple[int, int], target: tuple[int, int], reduced: tuple[int, int]) -> None:
+    trees.write_video(tmp_path / "JPEGImages/x", tmp_path / "Annotations/x", {1: 0, 2: 0}, frames=2, size=size)
+    video, = folder(tmp_path, "train")
+    images, labels = clips_module._read(video, [0, 1], target)
+    upright_size = tuple(sorted(reduced))
+    assert all(picture.shape[:2] == upright_size for picture in [*images, *labels])
+    for image, label in zip(images, labels):
+        assert set(np.unique(label)) == {0, 1, 2}
+        assert all(trees.iou(trees.decode(image, [1, 2]) == i, label == i) > 0.8 for i in (1, 2))
+
+
+def test_a_mask_of_the_reduced_size_is_refused_all_the_same(tmp_path: Path) -> None:
+    trees.write_video(tmp_path / "JPEGImages/x", tmp_path / "Annotations/x", {1: 0}, frames=2, size=(400, 640))
+    trees.save_mask(tmp_path / "Annotations/x/00000.png", trees.scene([1], 0, (200, 320))[1])
+    with pytest.raises(InputError, match="00000.png.*640x400.*320x200"):
+        clips_module._read(folder(tmp_path, "train")[0], [0, 1], (200, 320))
+
+
 def test_two_clips_of_one_video_differ(sets: list[TrainingSet]) -> None:
     clips = sampler(sets, samples_per_video=2)
     of_pair = [clips[i] for i in range(len(clips)) if clips.entries[i] == (0, 0)]

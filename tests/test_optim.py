@@ -67,9 +67,21 @@ def test_half_precision_gives_nearly_the_same_gradients(amp: str) -> None:
     assert torch.cosine_similarity(whole, half, 0) > 0.97 and 0.9 < half.norm() / whole.norm() < 1.1
 
 
-def test_activation_checkpointing_gives_the_same_gradients() -> None:
-    (exact, whole), (loss, again) = gradients("off"), gradients("off", grad_checkpoint=True)
-    assert loss == exact and (whole - again).abs().max() < 1e-6 * whole.abs().max()
+def test_activation_checkpointing_keeps_less_and_gives_the_same_gradients() -> None:
+    kept = []
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        kept[-1] += tensor.numel()
+        return tensor
+
+    found = []
+    for again in (False, True):
+        kept.append(0)
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            found.append(gradients("off", grad_checkpoint=again))
+    (exact, whole), (loss, same) = found
+    assert loss == exact and (whole - same).abs().max() < 1e-6 * whole.abs().max()
+    assert kept[1] < 0.5 * kept[0]
 
 
 def test_the_scaler_leaves_out_an_update_that_overflows() -> None:
