@@ -26,13 +26,13 @@ def main() -> None:
     """Read the config, build the parts, train."""
     cfg = parse_arguments(__doc__, DEFAULT_CFG)
     sets = training_sets(Path(cfg.root), cfg.trainset, cfg.datafreq)
-    processes = join_processes(cfg.backend, cfg.init_method)
+    processes = join_processes(cfg.backend if cfg.gpu_id >= 0 else "gloo", cfg.init_method)
     device = build_device(cfg.gpu_id, cfg.multi_gpu_ids, processes)
     loader = build_loader(
         cfg.data_backend, device, sets, cfg.input_size, cfg.sampled_frames, cfg.samples_per_video, cfg.max_skip,
         cfg.train_batch, cfg.workers, cfg.seed, processes.rank, processes.world,
     )
-    model, state = build_model(cfg, device)
+    model, state = build_model(cfg, device, resume=True)
     optimizer = build_optimizer(model.parameters(), cfg.solver, cfg.learning_rate, cfg.momentum, cfg.weight_decay)
     updates = -(-len(loader) // cfg.iter_size)
     scheduler = build_scheduler(optimizer, cfg.schedule, cfg.epochs, updates, cfg.milestone, cfg.gamma, cfg.warmup)
@@ -44,6 +44,7 @@ def main() -> None:
     if state:
         trainer.restore(state)
         log.say(f"going on after epoch {trainer.epoch}, step {trainer.step}")
+    trainer.check_together()
     log.say(_opening(cfg, sum(len(data.videos) for data in sets), len(loader), f"{device} x {processes.world}"))
     trainer.run()
     log.say(f"done: {Path(cfg.checkpoint) / cfg.mode}.pth.tar")

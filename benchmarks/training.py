@@ -32,6 +32,7 @@ from dataset.loader import PilLoader, build_loader, training_sets
 from dataset.procedural import draw_clip, write_tree
 from dataset.transforms import augmenter
 from dataset.video import read_image
+from libs.distributed import join_processes
 from libs.masks import Letterbox, normalise, one_hot
 from libs.objective import Batch, training_losses
 from libs.optim import Precision, build_optimizer
@@ -203,8 +204,6 @@ def processes(arch: str) -> None:
 
 def member(arch: str) -> None:
     """One process of `processes`: prints its median step."""
-    from libs.distributed import join_processes
-
     together, device = join_processes("gloo", "env://"), torch.device("cpu")
     torch.manual_seed(0)
     model = STM(arch)

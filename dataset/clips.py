@@ -1,5 +1,6 @@
 """Sampling training clips: which frames, which objects; every clip is a function of (seed, epoch, position)."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from libs.structures import Clip, VideoIndex
 
 MAX_OBJECTS = 5  # per clip
 MAX_SKIP = 100
+ENLARGED = 1.35  # most by which augmentation enlarges: crop of 10 % on both sides, then scale 1.05
 
 
 @dataclass(frozen=True)
@@ -117,12 +119,17 @@ class ClipLoader:
 
     def __len__(self) -> int:
         """Steps in an epoch."""
-        return -(-len(self._sampler(0)) // (self.train_batch * self.world))
+        return -(-self.clips_in_epoch // (self.train_batch * self.world))
+
+    @property
+    def clips_in_epoch(self) -> int:
+        """Of all processes together."""
+        return self.samples_per_video * sum(data.freq * len(data.videos) for data in self.sets)
 
     def clips_in_step(self, step: int) -> int:
         """Clips of the step-th step of all processes together; the last one may have fewer."""
         together = self.train_batch * self.world
-        return min(together, len(self._sampler(0)) - step * together)
+        return min(together, self.clips_in_epoch - step * together)
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[list[Clip]]:
         """This process's clips of each step from the start-th on; they may differ in length and number of objects.
@@ -162,7 +169,7 @@ def _read(index: VideoIndex, positions: list[int], target: tuple[int, int]) -> t
         size = image_size(index.frames[position])
         label = read_labels(index.masks[position], style)
         check_size(index.masks[position], label, size)
-        landscape = Letterbox((min(size), max(size)), target).size  # of what is upright
+        landscape = tuple(math.ceil(ENLARGED * side) for side in Letterbox((min(size), max(size)), target).size)
         image = read_image(index.frames[position], landscape if size[0] <= size[1] else landscape[::-1])
         if image.shape[:2] != size:
             label = cv2.resize(label, image.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)

@@ -61,4 +61,7 @@ def _video(name: str, objects: dict[int, list[str]], folder: Path) -> VideoIndex
     if len(given) < len(first):
         missing = sorted(stem for stem in first if stems.get(stem) not in given)
         raise InputError(f"{folder}: video '{name}': frame or mask {', '.join(missing[:10])} is missing, where an object appears")
-    return replace(index, given=given, submitted=tuple(stems[stem] for stem in sorted(submitted & stems.keys())))
+    absent = sorted(submitted - stems.keys())
+    if absent:
+        raise InputError(f"{folder}: video '{name}': {len(absent)} frames that meta.json lists are missing: {', '.join(absent[:10])}")
+    return replace(index, given=given, submitted=tuple(stems[stem] for stem in sorted(submitted)))

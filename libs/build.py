@@ -1,6 +1,7 @@
 """From the config to the parts; nothing below the scripts and this file sees the config."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from models.stm import STM
 from models.weights import Weights, WeightsError, load_imagenet
 
 
-def build_device(gpu_id: int, multi_gpu_ids: list[int] = [], processes: Processes = Processes()) -> torch.device:
+def build_device(gpu_id: int, multi_gpu_ids: Sequence[int] = (), processes: Processes = Processes()) -> torch.device:
     """The GPU of that number; the CPU for -1, and with a warning where there is no CUDA.
 
     Of several processes, the one of local rank i takes multi_gpu_ids[i].
@@ -38,12 +39,12 @@ def build_device(gpu_id: int, multi_gpu_ids: list[int] = [], processes: Processe
     return torch.device("cuda", gpu_id)
 
 
-def build_model(cfg: CfgNode, device: torch.device) -> tuple[STM, dict | None]:
-    """The network with its weights from `resume`, `initial` or ImageNet, in this order, and the state to resume.
+def build_model(cfg: CfgNode, device: torch.device, resume: bool = False) -> tuple[STM, dict | None]:
+    """The network with its weights from `resume` (training only), `initial` or ImageNet, in this order, and the state to resume.
 
     Nothing is downloaded where a file brings the weights.
     """
-    state, source = _state_to_resume(cfg)
+    state, source = _state_to_resume(cfg) if resume else (None, None)
     weights = None
     if state:
         weights = find_weights(state, source, average=False)
@@ -107,6 +108,6 @@ def train_settings(cfg: CfgNode) -> TrainSettings:
     return TrainSettings(
         epochs=cfg.epochs, iter_size=cfg.iter_size, epochs_per_increment=cfg.epochs_per_increment,
         epoch_per_test=cfg.epoch_per_test, mode=cfg.mode, loss=cfg.loss, cycle=cfg.cycle,
-        iou_threshold=cfg.iou_threshold, checkpoint=Path(cfg.checkpoint), arch=cfg.arch, amp=cfg.amp, grad_clip=cfg.grad_clip,
+        iou_threshold=cfg.iou_threshold, checkpoint=Path(cfg.checkpoint), amp=cfg.amp, grad_clip=cfg.grad_clip,
         ema=cfg.ema, save_steps=cfg.save_steps, keep=cfg.keep, epoch_per_sheet=cfg.epoch_per_sheet,
     )

@@ -21,6 +21,8 @@ def save_checkpoint(path: Path, content: dict, keep: int = 1) -> None:
     Args:
         keep: how many stay, this one included: recurrent.pth.tar, recurrent.1.pth.tar (the one before), ...
     """
+    for stale in path.parent.glob(f".{path.name.removesuffix(SUFFIX)}*{SUFFIX}.*.tmp"):  # of a run that was killed while writing
+        stale.unlink()
     with replacing(path) as temporary:
         with open(temporary, "wb") as file:
             torch.save(content, file)
@@ -112,7 +114,7 @@ def read_training_state(path: Path) -> dict:
     Raises: InputError where the file holds weights only.
     """
     state = read_file(path)
-    needed = {"epoch", "step", "state_dict", "max_skip", "optimizer", "scheduler", "scaler", "ema", "best", "history", "rate", "totals", "rng"}
+    needed = {"epoch", "step", "state_dict", "max_skip", "solver", "plan", "optimizer", "scheduler", "scaler", "ema", "best", "history", "rate", "totals", "rng"}
     missing = sorted(needed - state.keys()) if isinstance(state, dict) else sorted(needed)
     if missing:
         raise InputError(f"{path}: cannot go on from it, it lacks {', '.join(missing)}; to start from its weights use initial")

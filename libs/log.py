@@ -1,5 +1,6 @@
 """What a run tells: lines on the terminal and in a file, a progress bar, TensorBoard events; and how scripts end."""
 
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -70,7 +71,7 @@ class Progress:
     """A bar on a terminal; elsewhere nothing, so that log files stay readable."""
 
     def __init__(self, label: str, total: int):
-        shown = sys.stderr.isatty() and total > 0
+        shown = sys.stderr.isatty() and total > 0 and os.environ.get("RANK", "0") == "0"  # one of torchrun's processes
         self._bar = Bar(label, max=total, suffix="%(index)d/%(max)d  %(eta_td)s  %(note)s", note="") if shown else None
 
     def advance(self, note: str = "") -> None:

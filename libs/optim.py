@@ -63,19 +63,26 @@ class Precision:
     def __init__(self, amp: str, device: torch.device) -> None:
         self._device, self._dtype = device.type, {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[amp]
         self.scaler = torch.amp.GradScaler(device.type, enabled=amp == "fp16")
+        self.scaler.scale(torch.zeros((), device=device))  # makes its state, also in a process that has no clip yet
 
     def __call__(self) -> AbstractContextManager:
         """The context in which the network runs."""
         return torch.autocast(self._device, self._dtype, enabled=self._dtype is not None)
 
-    def update(self, optimizer: Optimizer, grad_clip: float) -> None:
-        """One update from the accumulated gradients, whose norm is cut to `grad_clip` (0: is not)."""
+    def update(self, optimizer: Optimizer, grad_clip: float) -> bool:
+        """One update from the accumulated gradients, whose norm is cut to `grad_clip` (0: is not).
+
+        Returns: False, and nothing is changed, where they are not finite; fp16 takes that as a sign to scale less.
+        """
         self.scaler.unscale_(optimizer)
-        if grad_clip:
-            nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], grad_clip)
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        norm = nn.utils.clip_grad_norm_(parameters, grad_clip or math.inf)
+        if not self.scaler.is_enabled() and not norm.isfinite():
+            return False
         self.scaler.step(optimizer)
         self.scaler.update()
         optimizer.zero_grad(set_to_none=True)
+        return True
 
 
 def running_average(model: nn.Module, decay: float) -> AveragedModel | None:

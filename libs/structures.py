@@ -6,6 +6,7 @@ Letters: T frames, O objects, H, W pixels of the network's input, Hs, Ws pixels 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from torch import Tensor
@@ -48,6 +49,23 @@ class Clip:
     frames: Tensor  # (T, 3, H, W) float32, normalised
     labels: Tensor  # (T, H, W) uint8, 0 = background, objects 1..num_objects
     num_objects: int
+
+
+class Loader(Protocol):
+    """What both data back ends offer."""
+
+    max_skip: list[int]
+
+    def __len__(self) -> int: ...
+
+    def clips_in_step(self, step: int) -> int:
+        """Clips of one step, those of all processes together."""
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[list[Clip]]:
+        """This process's clips of each step of one epoch, from the start-th step on."""
+
+    def grow_max_skip(self) -> None:
+        """One increment of the curriculum."""
 
 
 @dataclass(frozen=True)

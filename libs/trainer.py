@@ -1,12 +1,10 @@
 """The training run: epochs of steps, validation, checkpoints from which it goes on."""
 
 import math
-import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch.optim import Optimizer
@@ -15,31 +13,13 @@ from torch.optim.lr_scheduler import LRScheduler
 from libs.checkpoint import save_checkpoint
 from libs.distributed import Processes
 from libs.evaluator import Report
-from libs.files import replacing
 from libs.log import Progress, RunLog
 from libs.objective import Batch, EpochTotals, training_losses
 from libs.optim import Precision, running_average
 from libs.scores import j_and_f
 from libs.sheet import contact_sheet, save_curves
-from libs.structures import Clip, InputError
+from libs.structures import Clip, InputError, Loader
 from models.stm import STM
-
-
-class Loader(Protocol):
-    """What both data back ends offer."""
-
-    max_skip: list[int]
-
-    def __len__(self) -> int: ...
-
-    def clips_in_step(self, step: int) -> int:
-        """Clips of one step, those of all processes together."""
-
-    def batches(self, epoch: int, start: int = 0) -> Iterator[list[Clip]]:
-        """This process's clips of each step of one epoch, from the start-th step on."""
-
-    def grow_max_skip(self) -> None:
-        """One increment of the curriculum."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +35,6 @@ class TrainSettings:
     cycle: bool
     iou_threshold: float
     checkpoint: Path
-    arch: str
     amp: str = "off"
     grad_clip: float = 0.0
     ema: float = 0.0
@@ -148,7 +127,11 @@ class Trainer:
 
     def _update(self) -> None:
         self.processes.sum_gradients(self.model.parameters())
-        self.precision.update(self.optimizer, self.settings.grad_clip)
+        if not self.precision.update(self.optimizer, self.settings.grad_clip):
+            raise InputError(
+                f"epoch {self.epoch + 1}, step {self.step}: the gradients are not finite; lower learning_rate or set grad_clip; "
+                "the checkpoint holds the last good state"
+            )
         self.scheduler.step()
         if self.average:
             self.average.update_parameters(self.model)
@@ -173,15 +156,13 @@ class Trainer:
         self.epoch, self.step, self.totals = self.epoch + 1, 0, EpochTotals()
         if self.epoch % self.settings.epochs_per_increment == 0:
             self.loader.grow_max_skip()
-        self.processes.copy_buffers(self.model)
+        for model in {self.model, self.result}:
+            self.processes.copy_buffers(model)
         improved = self._validate() if self._due(self.settings.epoch_per_test) else False
         if self._due(self.settings.epoch_per_sheet) and self._shown and self.processes.writes:
             sheet = contact_sheet(self.result, self._shown)
             self.log.picture(self.epoch, "clip", sheet, self.settings.checkpoint / f"sheet_{self.epoch:03d}.png")
-        path = self.save()
-        if improved and self.processes.writes:
-            with replacing(path.with_name(f"{self.settings.mode}_best.pth.tar")) as temporary:
-                shutil.copyfile(path, temporary)
+        self.save(improved)
 
     def _due(self, every: int) -> bool:
         return every > 0 and (self.epoch % every == 0 or self.epoch == self.settings.epochs)
@@ -202,13 +183,14 @@ class Trainer:
         improved, self.best = score > self.best, max(score, self.best)
         return improved
 
-    def save(self) -> Path:
-        """Write the checkpoint, from the first process; returns its path."""
-        path, state = self.settings.checkpoint / f"{self.settings.mode}.pth.tar", self.state()
+    def save(self, best: bool = False) -> None:
+        """Write the checkpoint, from the first process, as the best too where it is that."""
+        state, stem = self.state(), self.settings.checkpoint / self.settings.mode
         if self.processes.writes:
-            save_checkpoint(path, state, self.settings.keep)
+            if best:  # before the checkpoint that says so
+                save_checkpoint(Path(f"{stem}_best.pth.tar"), state)
+            save_checkpoint(Path(f"{stem}.pth.tar"), state, self.settings.keep)
         self._saved_at = self.step
-        return path
 
     def state(self) -> dict:
         """Everything that going on needs, at an update: no gradients are pending.
@@ -222,32 +204,60 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(), "scheduler": self.scheduler.state_dict(),
             "scaler": self.precision.scaler.state_dict(), "best": self.best, "history": self.history, "rate": self.rate,
             "rng": {"torch": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()},
-            "arch": self.settings.arch, "mode": self.settings.mode,
+            "solver": type(self.optimizer).__name__, "plan": self._plan(),
         }
+
+    def _plan(self) -> list[int]:
+        """What a step and an epoch are."""
+        return [len(self.loader), self.loader.clips_in_step(0), self.settings.iter_size]
+
+    def check_together(self) -> None:
+        """Raises: InputError where the processes do not stand at the same step."""
+        if len(set(self.processes.gather((self.epoch, self.step)))) > 1:
+            raise InputError("key 'checkpoint': expected one folder for all processes, on a shared disk; they do not go on from the same state")
 
     def restore(self, state: dict) -> None:
         """Go on from `state`, whose weights are in the model already.
 
-        Raises: InputError where it was trained with another solver or another number of sets.
+        Learning rate, its schedule, weight decay and momentum are those of the config, changed or not.
+
+        Raises: InputError where it was trained with another solver or number of sets, or stopped within other steps.
         """
         if len(state["max_skip"]) != len(self.loader.max_skip):
             raise InputError(
                 f"key 'trainset': the checkpoint was trained on {len(state['max_skip'])} sets, not on {len(self.loader.max_skip)}; "
                 "to start from its weights use initial"
             )
-        if ("betas" in state["optimizer"]["param_groups"][0]) != ("betas" in self.optimizer.param_groups[0]):  # only Adam has them
-            raise InputError("key 'solver': the checkpoint was trained with the other one; to start from its weights use initial")
+        if state["solver"] != type(self.optimizer).__name__:
+            raise InputError(f"key 'solver': the checkpoint was trained with {state['solver']}; to start from its weights use initial")
+        if state["step"] and state["plan"] != self._plan():
+            raise InputError(
+                f"the checkpoint lies within an epoch of {state['plan'][0]} steps of {state['plan'][1]} clips, iter_size {state['plan'][2]}, "
+                f"not {self._plan()}; give the same train_batch, iter_size, data and number of processes, or a checkpoint of a whole epoch"
+            )
         self.epoch, self.step, self.rate = state["epoch"], state["step"], state["rate"]
         self.best, self.history = state["best"], list(state["history"])
         self._saved_at = self.step
         self.totals = EpochTotals(**state["totals"]) if self.processes.writes else EpochTotals()
         self.loader.max_skip = list(state["max_skip"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
-        self.precision.scaler.load_state_dict(state["scaler"])
+        self._restore_optimizer(state)
+        if state["scaler"]:
+            self.precision.scaler.load_state_dict(state["scaler"])
         if self.average and state["ema"]:
             self.average.module.load_state_dict(state["ema"])
             self.average.n_averaged.fill_(state["updates"])
         torch.set_rng_state(state["rng"]["torch"])
         if state["rng"]["cuda"] and torch.cuda.device_count() == len(state["rng"]["cuda"]):
             torch.cuda.set_rng_state_all(state["rng"]["cuda"])
+
+    def _restore_optimizer(self, state: dict) -> None:
+        """Moments and the place in the schedule from `state`, all else as the config says."""
+        wanted = [{name: value for name, value in group.items() if name != "params"} for group in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        if state["plan"] != self._plan():
+            self.scheduler.last_epoch = self.epoch * -(-len(self.loader) // self.settings.iter_size)
+        self.scheduler.base_lrs = [group["initial_lr"] for group in wanted]
+        for group, own, factor in zip(self.optimizer.param_groups, wanted, self.scheduler.lr_lambdas):
+            group.update({**own, "lr": own["initial_lr"] * factor(self.scheduler.last_epoch)})
+        self.scheduler._last_lr = [group["lr"] for group in self.optimizer.param_groups]

@@ -152,7 +152,7 @@ class STM(nn.Module):
 
     def _run(self, part: nn.Module, *inputs: Any) -> Any:
         """Call a part of the network as `grad_checkpoint` says."""
-        if self.grad_checkpoint and torch.is_grad_enabled():
+        if self.grad_checkpoint and self.training and torch.is_grad_enabled():
             return checkpoint(part, *inputs, use_reentrant=False)
         return part(*inputs)
 

@@ -200,18 +200,18 @@ def test_processes_and_starts_share_out_the_same_clips(sets: list[TrainingSet]) 
 
 
 @pytest.mark.parametrize("size, target, reduced", [
-    ((400, 640), (50, 80), (50, 80)), ((400, 640), (100, 200), (100, 160)), ((400, 640), (101, 200), (200, 320)), ((640, 400), (50, 80), (80, 50)),
-    ((40, 64), (50, 80), (40, 64)),
+    ((400, 640), (37, 59), (50, 80)), ((400, 640), (74, 200), (100, 160)), ((400, 640), (75, 200), (200, 320)), ((640, 400), (37, 59), (80, 50)),
+    ((400, 640), (200, 320), (400, 640)), ((40, 64), (50, 80), (40, 64)),
 ])
 def test_jpeg_is_decoded_no_larger_than_needed(tmp_path: Path, size: tuple[int, int], target: tuple[int, int], reduced: tuple[int, int]) -> None:
-    trees.write_video(tmp_path / "JPEGImages/x", tmp_path / "Annotations/x", {1: 0, 2: 0}, frames=2, size=size)
+    trees.write_video(tmp_path / "JPEGImages/x", tmp_path / "Annotations/x", {1: 0, 4: 0}, frames=2, size=size)
     video, = folder(tmp_path, "train")
     images, labels = clips_module._read(video, [0, 1], target)
     upright_size = tuple(sorted(reduced))
     assert all(picture.shape[:2] == upright_size for picture in [*images, *labels])
     for image, label in zip(images, labels):
-        assert set(np.unique(label)) == {0, 1, 2}
-        assert all(trees.iou(trees.decode(image, [1, 2]) == i, label == i) > 0.8 for i in (1, 2))
+        assert set(np.unique(label)) == {0, 1, 4}  # and nothing in between
+        assert all(trees.iou(trees.decode(image, [1, 4]) == i, label == i) > 0.8 for i in (1, 4))
 
 
 def test_a_mask_of_the_reduced_size_is_refused_all_the_same(tmp_path: Path) -> None:

@@ -78,6 +78,13 @@ def test_the_check_tells_what_the_server_would(tmp_path: Path, weights: str) -> 
     assert "late/00003.png: holds object 20" in early and "late/00009.png: is missing" in missing
 
 
+def test_a_listed_frame_that_is_not_there_is_named(tmp_path: Path, weights: str) -> None:
+    part = youtube_vos(tmp_path)
+    (part / "JPEGImages/late/00006.jpg").unlink()
+    code, _, err = run_here("test.py", *NETWORK, "root", str(tmp_path), "valset", "VOS", "initial", weights)
+    assert code == 2 and "'late'" in err and "00006" in err
+
+
 def test_an_mp4_with_one_mask(tmp_path: Path, weights: str) -> None:
     (tmp_path / "JPEGImages").mkdir()
     images, labels = zip(*(trees.scene([4, 6], t, (60, 100)) for t in range(9)))

@@ -89,7 +89,7 @@ def linear(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def settings(folder: Path, **changes) -> TrainSettings:
     values = {"epochs": 1, "iter_size": 1, "epochs_per_increment": 5, "epoch_per_test": 0, "mode": "recurrent", "loss": "both",
-              "cycle": True, "iou_threshold": 0.65, "checkpoint": folder, "arch": "resnet18"}
+              "cycle": True, "iou_threshold": 0.65, "checkpoint": folder}
     return TrainSettings(**{**values, **changes})
 
 
@@ -333,8 +333,9 @@ def test_the_best_score_survives_going_on(tmp_path: Path, linear: None) -> None:
 def test_a_state_of_another_run_is_refused(tmp_path: Path, linear: None) -> None:
     trainer(tmp_path, Batches([clip(1)]), solver="adam").run()
     state = read_file(tmp_path / "recurrent.pth.tar")
-    with pytest.raises(InputError, match="'solver'"):
-        trainer(tmp_path, Batches([clip(1)]), solver="sgd").restore(state)
+    for other in ("sgd", "adamw"):
+        with pytest.raises(InputError, match="'solver'.*Adam"):
+            trainer(tmp_path, Batches([clip(1)]), solver=other).restore(state)
     one_set = Batches([clip(1)])
     one_set.max_skip = [5]
     with pytest.raises(InputError, match="'trainset'.*2 sets"):
@@ -389,6 +390,35 @@ def test_the_running_average_is_validated_and_used(tmp_path: Path, linear: None)
     state = read_file(tmp_path / "recurrent.pth.tar")
     assert find_weights(state, tmp_path).state_dict["w"].item() == pytest.approx(seen[0])
     assert find_weights(state, tmp_path, average=False).state_dict["w"] == -3
+
+
+def test_rates_of_the_config_win_when_going_on(tmp_path: Path, linear: None) -> None:
+    trainer(tmp_path, Batches([clip(1)]), milestones=(1,)).run()
+    again = trainer(tmp_path, Batches([clip(1)]), rate=0.5, milestones=(1,), epochs=2)
+    again.restore(read_file(tmp_path / "recurrent.pth.tar"))
+    again.run()
+    assert again.model.w.item() == pytest.approx(-0.05)  # this model's own start was 0
+
+
+def test_other_steps_are_refused_within_an_epoch_and_welcome_between(tmp_path: Path, linear: None) -> None:
+    whole = trainer(tmp_path, Batches(*([clip(v)] for v in (1, 2, 4, 8))), epochs=3, keep=99, save_steps=1, milestones=(2,))
+    whole.run()
+    states = {(s["epoch"], s["step"]): s for s in map(read_file, tmp_path.glob("recurrent.*pth.tar"))}
+    pairs = [[clip(1), clip(2)], [clip(4), clip(8)]]  # twice the batch, half the steps
+    with pytest.raises(InputError, match="train_batch, iter_size.*whole epoch"):
+        trainer(tmp_path, Batches(*pairs), epochs=3, milestones=(2,)).restore(states[1, 2])
+    again = trainer(tmp_path / "again", Batches(*pairs), epochs=3, milestones=(2,))
+    again.restore(states[1, 0])
+    again.run()
+    assert again.log.of("learning_rate") == pytest.approx([1, 0.1])
+
+
+def test_gradients_that_are_not_finite_stop_the_run(tmp_path: Path, linear: None) -> None:
+    run = trainer(tmp_path, Batches([clip(1)]))
+    run.model.w.register_hook(lambda gradient: gradient * math.nan)
+    with pytest.raises(InputError, match="epoch 1, step 1: the gradients"):
+        run.run()
+    assert run.model.w.item() == 0
 
 
 def test_gradients_are_cut_to_their_longest_norm(tmp_path: Path, linear: None) -> None:
