@@ -45,6 +45,8 @@ def test_folding_changes_nothing(arch: str, context: str) -> None:
 def test_for_inference_has_no_parameter_to_train_and_one_number_format() -> None:
     model = for_inference(STM("resnet18", 8, 8, decoder_dim=8), "bf16")
     assert {p.dtype for p in model.parameters()} == {torch.bfloat16} and not any(p.requires_grad for p in model.parameters())
+    *maps, logits = outputs(model)
+    assert {x.dtype for x in maps} == {torch.bfloat16} and logits.dtype == torch.float32  # soft aggregation is not halved
 
 
 @pytest.mark.slow
