@@ -77,7 +77,8 @@ def _network(cfg: CfgNode, weights: Weights | None) -> STM:
     if context == "auto":
         context = weights.context if weights else "background"
     pad_to = 16 if context == "others" else 1  # what official STM was trained with
-    return STM(cfg.arch, cfg.keydim, cfg.valdim, context, pad_to, cfg.freeze_bn, cfg.decoder_dim, cfg.grad_checkpoint)
+    return STM(cfg.arch, cfg.keydim, cfg.valdim, context, pad_to, cfg.freeze_bn, cfg.decoder_dim, cfg.grad_checkpoint,
+        weights.norm if weights else cfg.norm)
 
 
 def inference_settings(cfg: CfgNode, correct: bool = True, object_probs: bool = False) -> InferenceSettings:

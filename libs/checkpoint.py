@@ -13,6 +13,10 @@ from models.stm import STM
 from models.weights import Weights, WeightsError, convert_state_dict, load_weights
 
 SUFFIX = ".pth.tar"
+TRAINING_STATE = {  # what a checkpoint must hold to go on from it
+    "best", "ema", "epoch", "history", "max_skip", "optimizer", "plan", "rate", "rng",
+    "scaler", "scheduler", "solver", "state_dict", "step", "totals",
+}
 
 
 def save_checkpoint(path: Path, content: dict, keep: int = 1) -> None:
@@ -114,8 +118,7 @@ def read_training_state(path: Path) -> dict:
     Raises: InputError where the file holds weights only.
     """
     state = read_file(path)
-    needed = {"epoch", "step", "state_dict", "max_skip", "solver", "plan", "optimizer", "scheduler", "scaler", "ema", "best", "history", "rate", "totals", "rng"}
-    missing = sorted(needed - state.keys()) if isinstance(state, dict) else sorted(needed)
+    missing = sorted(TRAINING_STATE - state.keys()) if isinstance(state, dict) else sorted(TRAINING_STATE)
     if missing:
         raise InputError(f"{path}: cannot go on from it, it lacks {', '.join(missing)}; to start from its weights use initial")
     return state

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from libs.optim import SCHEDULES
-from models.encoders import ARCHS
+from models.encoders import ARCHS, NORMS
 
 
 class Check(NamedTuple):
@@ -73,6 +73,7 @@ KEYS: dict[str, Key] = {
     ),
     "pretrained": Key(True, "start from ImageNet weights unless weights are loaded"),
     "twin_start": Key(False, "without loaded weights: the memory encoder starts as a copy of the query encoder"),
+    "norm": Key("bn", "'bn' batch norm as in the paper, 'gn' group norm, better from scratch; loaded weights bring their own", one_of(*NORMS)),
     "freeze_bn": Key(True, "batch norm keeps its running statistics, as in the paper; False to train from scratch"),
     "amp": Key(
         "off", "number format of the network: 'off' float32, 'bf16', 'fp16' (GPU); masks, losses and weights in training float32",

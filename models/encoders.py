@@ -1,5 +1,6 @@
 """The two ResNet encoders, up to stride 16, and the heads that turn their maps into keys and values."""
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet
 
 ARCHS = ("resnet18", "resnet34", "resnet50", "resnet101")
+NORMS = {"bn": nn.BatchNorm2d, "gn": partial(nn.GroupNorm, 32)}  # 'gn' to train from scratch: no statistics of other pictures
 CONTEXTS = {"background": "conv1_bg", "others": "conv1_o"}  # memory context -> name of its convolution in weight files
 
 
@@ -27,9 +29,9 @@ def channels(arch: str) -> Pyramid:
 class QueryEncoder(nn.Module):
     """The plain ResNet on a picture (STM, section 3.1)."""
 
-    def __init__(self, arch: str):
+    def __init__(self, arch: str, norm: str = "bn"):
         super().__init__()
-        net = getattr(resnet, arch)(weights=None)
+        net = getattr(resnet, arch)(weights=None, norm_layer=NORMS[norm])
         self.conv1, self.bn1, self.relu, self.maxpool = net.conv1, net.bn1, net.relu, net.maxpool
         self.res2, self.res3, self.res4 = net.layer1, net.layer2, net.layer3
         # Part of the released files, never applied: pictures come normalised from the data side.
@@ -53,8 +55,8 @@ class MemoryEncoder(QueryEncoder):
     of the other objects' masks (official STM).
     """
 
-    def __init__(self, arch: str, context: str):
-        super().__init__(arch)
+    def __init__(self, arch: str, context: str, norm: str = "bn"):
+        super().__init__(arch, norm)
         self.context = context
         self.conv1_m = nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
         self.add_module(CONTEXTS[context], nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False))

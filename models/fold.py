@@ -9,7 +9,12 @@ from models.stm import STM
 
 
 def fold_batch_norm(model: STM) -> STM:
-    """Fold all batch norms of a model in evaluation mode, in place; its parameters lose the names of weight files."""
+    """Fold all batch norms of a model in evaluation mode, in place; its parameters lose the names of weight files.
+
+    Group norm stays: what it subtracts depends on the picture.
+    """
+    if not isinstance(model.Encoder_Q.bn1, nn.BatchNorm2d):
+        return model
     for encoder in (model.Encoder_M, model.Encoder_Q):
         _fold_stem(encoder)
         for block in (*encoder.res2, *encoder.res3, *encoder.res4):

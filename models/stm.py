@@ -83,19 +83,21 @@ class STM(nn.Module):
         pad_to: pad pictures and masks evenly to multiples of this; 16 for official STM, 1 for STM-Cycle.
         freeze_bn: keep batch norm on its running statistics while training, as in the paper.
         decoder_dim: channels of the decoder, 256 in the paper.
+        norm: 'bn' as in the paper, or 'gn', group norm, in the encoders.
         grad_checkpoint: while training, keep no activations inside encoders and decoder; make them again on the way back.
     """
 
     def __init__(
         self, arch: str = "resnet50", keydim: int = 128, valdim: int = 512, context: str = "background",
         pad_to: int = 1, freeze_bn: bool = True, decoder_dim: int = 256, grad_checkpoint: bool = False,
+        norm: str = "bn",
     ):
         super().__init__()
         width = channels(arch)
         self.pad_to, self.freeze_bn, self.grad_checkpoint, self.max_pixels = pad_to, freeze_bn, grad_checkpoint, MAX_PIXELS
         # The names are those of the released weight files.
-        self.Encoder_M = MemoryEncoder(arch, context)
-        self.Encoder_Q = QueryEncoder(arch)
+        self.Encoder_M = MemoryEncoder(arch, context, norm)
+        self.Encoder_Q = QueryEncoder(arch, norm)
         self.KV_M_r4 = KeyValue(width.res4, keydim, valdim)
         self.KV_Q_r4 = KeyValue(width.res4, keydim, valdim)
         self.Decoder = Decoder(valdim, width.res3, width.res2, decoder_dim)

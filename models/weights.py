@@ -19,10 +19,11 @@ class WeightsError(ValueError):
 
 @dataclass(frozen=True)
 class Weights:
-    """A state dict with the names of our network, and the memory context that its names imply."""
+    """A state dict with the names of our network, and the memory context and the norm that its names imply."""
 
     state_dict: dict[str, Tensor]
     context: str
+    norm: str
 
 
 def convert_state_dict(content: object) -> Weights:
@@ -38,7 +39,8 @@ def convert_state_dict(content: object) -> Weights:
         raise WeightsError(f"expected named tensors only, found others at {_listed(strangers)}; give a file of network weights")
     plain = {name.removeprefix("module."): value for name, value in state.items()}
     others = f"Encoder_M.{CONTEXTS['others']}.weight" in plain
-    return Weights(plain, "others" if others else "background")
+    batch_norm = any(name.endswith("running_mean") for name in plain)
+    return Weights(plain, "others" if others else "background", "bn" if batch_norm else "gn")
 
 
 def load_weights(model: STM, weights: Weights) -> None:

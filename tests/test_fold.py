@@ -1,10 +1,13 @@
 """The network made fast is the same network: batch norm folded, number formats, torch.compile and its fallback."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from libs.build import for_inference
+from libs.build import build_model, for_inference
+from libs.config import load_config
 from libs.cycle import GradientCorrection
 from libs.propagate import Reference, Step, harden
 from models.compiled import compile_network
@@ -40,6 +43,18 @@ def test_folding_changes_nothing(arch: str, context: str) -> None:
     assert not any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
     for one, other in zip(before, folded, strict=True):
         assert (one - other).abs().max() < 1e-9 * one.abs().max()
+
+
+def test_group_norm_is_not_folded_and_comes_back_from_its_weights(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = STM("resnet18", 8, 8, decoder_dim=8, norm="gn").eval()
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "gn.pth")
+    (tmp_path / "empty.yaml").write_text("")
+    options = ("arch", "resnet18", "keydim", "8", "valdim", "8", "decoder_dim", "8", "initial", str(tmp_path / "gn.pth"))
+    again, _ = build_model(load_config(tmp_path / "empty.yaml", options), torch.device("cpu"))
+    for one, other in zip(outputs(model), outputs(fold_batch_norm(again.eval())), strict=True):
+        assert (one - other).abs().max() < 1e-4
 
 
 def test_for_inference_has_no_parameter_to_train_and_one_number_format() -> None:
