@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.measure import FORMATS, count_gflop, machine, matrix_peak, peak_memory, resident, take_turns, timed
+from benchmarks.measure import FORMATS, bands, count_gflop, machine, matrix_peak, peak_memory, resident, take_turns, timed
 from dataset.loader import test_videos
 from dataset.procedural import draw_clip, write_tree
 from libs.build import for_inference
@@ -126,8 +126,7 @@ def race(arch: str, count: int, amps: list[str], device: torch.device, compiled:
 def scene(count: int, device: torch.device) -> tuple[Tensor, Tensor, Objects]:
     """Frames (T, 3, H, W) and masks (T, K, H, W) of MEMORY + 1 frames with `count` objects in vertical bands."""
     images, _ = draw_clip(0, 0, MEMORY + 1, SIZE)
-    bands = torch.arange(SIZE[1]) * (2 * count + 1) // SIZE[1]
-    labels = torch.where(bands % 2 == 1, bands // 2 + 1, 0).expand(MEMORY + 1, *SIZE)
+    labels = bands(count, SIZE).expand(MEMORY + 1, *SIZE)
     return normalise(images).to(device), one_hot(labels, count + 1).to(device), Objects.of([count]).to(device)
 
 

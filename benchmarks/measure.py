@@ -10,10 +10,17 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 RUNS = 5
 FORMATS = {"off": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def bands(count: int, size: tuple[int, int]) -> Tensor:
+    """Label map (H, W) of `count` objects in vertical bands, so that each is in every frame."""
+    stripes = torch.arange(size[1]) * (2 * count + 1) // size[1]
+    return torch.where(stripes % 2 == 1, stripes // 2 + 1, 0).expand(size)
 
 
 def take_turns(works: list[Callable[[], object]], device: torch.device, runs: int = RUNS) -> list[float]:

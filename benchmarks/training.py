@@ -25,7 +25,7 @@ import torch
 from imgaug.augmentables.heatmaps import HeatmapsOnImage
 from torch import Tensor
 
-from benchmarks.measure import FORMATS, RUNS, count_gflop, machine, peak_memory, take_turns
+from benchmarks.measure import FORMATS, bands, count_gflop, machine, peak_memory, take_turns
 from dataset.annotations import read_labels
 from dataset.clips import ClipSampler
 from dataset.loader import PilLoader, build_loader, training_sets
@@ -91,9 +91,8 @@ def table(archs: list[str], amps: list[str], device: torch.device, compiled: boo
 def scene(frames: int, objects: int, device: torch.device, size: tuple[int, int] = SIZE) -> Batch:
     """A batch of one drawn clip whose objects are vertical bands, so that all are in every frame."""
     images, _ = draw_clip(0, 0, frames, size)
-    bands = torch.arange(size[1]) * (2 * objects + 1) // size[1]
-    labels = torch.where(bands % 2 == 1, bands // 2 + 1, 0).to(torch.uint8).expand(frames, *size)
-    return Batch.of([Clip("drawn", normalise(images), labels.contiguous(), objects)], device)
+    labels = bands(objects, size).to(torch.uint8).expand(frames, *size).contiguous()
+    return Batch.of([Clip("drawn", normalise(images), labels, objects)], device)
 
 
 def ours(
@@ -217,7 +216,7 @@ def member(arch: str) -> None:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    print(take_turns([step], device, RUNS)[0])
+    print(take_turns([step], device)[0])
     together.leave()
 
 

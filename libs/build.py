@@ -99,7 +99,7 @@ def for_inference(model: STM, amp: str = "off", compiled: bool = False) -> STM:
         compiled: let torch.compile fuse what it can, or warn where that does not work on this machine.
     """
     formats = {"off": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    model = fold_batch_norm(model.eval().requires_grad_(False)).requires_grad_(False)
+    model = fold_batch_norm(model.eval()).requires_grad_(False)
     model.to(formats[amp], memory_format=torch.channels_last)
     return compile_network(model) if compiled else model
 

@@ -77,7 +77,7 @@ class GradientCorrection:
         masks = step.logits.softmax(1)
         if step.t % self.every or not self.loop or step.reference is None:
             return masks
-        start, velocity, losses = time.perf_counter(), torch.zeros_like(masks), []
+        start, velocity, before, losses = time.perf_counter(), torch.zeros_like(masks), masks, []
         for _ in range(self.loop):
             loss, gradient = self._gradient(step, masks)
             if self._stalled(losses, loss):

@@ -1,6 +1,5 @@
 """What lies on disk -> videos: the layouts of the real sets, one's own sets, video files, and damaged trees."""
 
-import json
 from pathlib import Path
 
 import cv2
