@@ -1,6 +1,7 @@
 """Segment and score videos: python3 test.py --cfg config.yaml initial PATH_TO_MODEL [KEY VALUE ...]"""
 
 from pathlib import Path
+from statistics import mean
 
 from dataset.loader import test_videos
 from dataset.submission import TOP_LEVEL, Expected, check, make_zip
@@ -12,6 +13,7 @@ from libs.scores import format_table, write_csv, write_rows
 from libs.structures import InputError, Prediction, Video
 from libs.visualize import save
 
+DRIFT = 0.5  # IoU below which a video is named
 DEFAULT_CFG = Path(__file__).with_name("config.yaml")
 
 
@@ -19,7 +21,7 @@ def main() -> None:
     """Read the config, build the parts, segment every video of `valset`, write masks, print scores."""
     cfg = parse_arguments(__doc__, DEFAULT_CFG)
     if not cfg.initial:
-        raise InputError("key 'initial': expected a file of trained weights; give one as `initial PATH_TO_MODEL`")
+        raise InputError("key 'initial': expected trained weights; give a file as `initial PATH_TO_MODEL`, or try `initial shipped`")
     root = Path(cfg.root)
     videos = test_videos(root, cfg.valset, cfg.val_split)
     output = root / cfg.output_dir / cfg.valset
@@ -38,6 +40,7 @@ def main() -> None:
     report = evaluate(model, videos, settings, write, cfg.score_copy)
     print(f"{report.frames} frames segmented, masks written below {output}")
     print_scores(report, output / "scores.csv")
+    print_drift(report, output / "drift.csv")
     if report.corrections:
         write_rows(output / "corrections.csv", report.corrections)
         print(f"what gradient correction did to each frame is in {output / 'corrections.csv'}")
@@ -63,6 +66,17 @@ def print_scores(report: Report, csv: Path) -> None:
         print(f"scores written to {csv}")
     if report.unscored:
         print(f"no ground truth to score {', '.join(report.unscored)}: only the given masks are there")
+
+
+def print_drift(report: Report, csv: Path) -> None:
+    """How much of each first mask is found again from the video's last frame, and which videos to look at."""
+    if not report.round_trips:
+        return
+    write_rows(csv, report.round_trips)
+    lost = [f"{row.video} ({row.iou:.2f})" for row in report.round_trips if row.iou < DRIFT]
+    print(f"IoU of the given mask with itself, predicted back from the last frame: mean {mean(r.iou for r in report.round_trips):.2f}, in {csv}")
+    if lost:
+        print(f"below {DRIFT}, which means that the objects are gone or the masks have drifted: {', '.join(lost)}")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from benchmarks.measure import FORMATS, bands, count_gflop, machine, matrix_peak, peak_memory, resident, take_turns, timed
 from dataset.loader import test_videos
-from dataset.procedural import draw_clip, write_tree
+from dataset.procedural.film import draw_clip
+from dataset.procedural.tree import write_tree
 from libs.build import for_inference
 from libs.cycle import GradientCorrection
 from libs.inference import InferenceSettings, segment_video
@@ -125,7 +126,7 @@ def race(arch: str, count: int, amps: list[str], device: torch.device, compiled:
 
 def scene(count: int, device: torch.device) -> tuple[Tensor, Tensor, Objects]:
     """Frames (T, 3, H, W) and masks (T, K, H, W) of MEMORY + 1 frames with `count` objects in vertical bands."""
-    images, _ = draw_clip(0, 0, MEMORY + 1, SIZE)
+    images, _ = draw_clip(0, 0, range(MEMORY + 1), SIZE)
     labels = bands(count, SIZE).expand(MEMORY + 1, *SIZE)
     return normalise(images).to(device), one_hot(labels, count + 1).to(device), Objects.of([count]).to(device)
 
@@ -202,7 +203,7 @@ def shares(arch: str, amp: str, device: torch.device) -> None:
 def growth(count: int, device: torch.device) -> None:
     """Resident memory over a long video with memory_frames 20, small, so that it is the loop that is measured."""
     model = for_inference(STM("resnet18", 32, 64, decoder_dim=32).to(device))
-    images, labels = draw_clip(0, 0, 8, (96, 160))
+    images, labels = draw_clip(0, 0, range(8), (96, 160))
     frames, masks = normalise(images).to(device), one_hot(torch.from_numpy(labels), int(labels.max()) + 1).to(device)
     objects = Objects.of([masks.shape[1] - 1]).to(device)
     inputs = (FrameInput(frames[t % 8 : t % 8 + 1], masks[:1] if t == 0 else None, None if t else objects) for t in range(count))

@@ -29,7 +29,8 @@ from benchmarks.measure import FORMATS, bands, count_gflop, machine, peak_memory
 from dataset.annotations import read_labels
 from dataset.clips import ClipSampler
 from dataset.loader import PilLoader, build_loader, training_sets
-from dataset.procedural import draw_clip, write_tree
+from dataset.procedural.film import draw_clip
+from dataset.procedural.tree import write_tree
 from dataset.transforms import augmenter
 from dataset.video import read_image
 from libs.distributed import join_processes
@@ -90,7 +91,7 @@ def table(archs: list[str], amps: list[str], device: torch.device, compiled: boo
 
 def scene(frames: int, objects: int, device: torch.device, size: tuple[int, int] = SIZE) -> Batch:
     """A batch of one drawn clip whose objects are vertical bands, so that all are in every frame."""
-    images, _ = draw_clip(0, 0, frames, size)
+    images, _ = draw_clip(0, 0, range(frames), size)
     labels = bands(objects, size).to(torch.uint8).expand(frames, *size).contiguous()
     return Batch.of([Clip("drawn", normalise(images), labels, objects)], device)
 
@@ -246,7 +247,7 @@ def train_small(amp: str, seed: int, count: int, device: torch.device) -> list[f
     for step in range(count):
         clips = []
         for i in range(4):
-            images, labels = draw_clip(seed, 4 * step + i, 2, (64, 112))
+            images, labels = draw_clip(seed, 4 * step + i, range(2), (64, 112))
             clips.append(Clip("drawn", normalise(images), torch.from_numpy(labels), max(1, int(labels.max()))))
         with precision():
             total = training_losses(model, Batch.of(clips, device), "mask").total

@@ -1,7 +1,7 @@
 """Sampling training clips: which frames, which objects; every clip is a function of (seed, epoch, position)."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -16,7 +16,19 @@ from libs.structures import Clip, VideoIndex
 
 MAX_OBJECTS = 5  # per clip
 MAX_SKIP = 100
+COARSE = 2 / 3  # of the input's size, in the coarse epochs
 ENLARGED = 1.35  # most by which augmentation enlarges: crop of 10 % on both sides, then scale 1.05
+
+
+@dataclass(frozen=True)
+class MadeVideo:
+    """A video that exists nowhere: each clip of it is made when it is asked for.
+
+    make: (generator, T rising times from 0 on, (H, W)) -> T images (H, W, 3) uint8 RGB and T label maps (H, W) uint8.
+    """
+
+    name: str
+    make: Callable[[np.random.Generator, Sequence[int], tuple[int, int]], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -24,7 +36,7 @@ class TrainingSet:
     """Videos of one set, how often they come in an epoch, and how the curriculum widens their gaps."""
 
     name: str
-    videos: list[VideoIndex]
+    videos: Sequence[VideoIndex | MadeVideo]
     freq: int
     skip_step: int
 
@@ -52,9 +64,9 @@ class Draw:
     """One training clip before anything of it is read."""
 
     name: str
-    index: VideoIndex
+    video: VideoIndex | MadeVideo
     positions: list[int]  # of its frames in the video
-    rng: np.random.Generator  # for its augmentation and its objects, in this order
+    rng: np.random.Generator  # for its making or augmentation and its objects, in this order
 
 
 class ClipSampler(Dataset):
@@ -81,15 +93,22 @@ class ClipSampler(Dataset):
         """Which frames of which video the clip at this position of the epoch holds."""
         which, video = self.entries[position]
         rng = np.random.default_rng([self.seed, self.epoch, position])
-        index = self.sets[which].videos[video]
-        annotated = sorted(index.masks)
-        chosen = sample_frames(len(annotated), self.count, self.max_skip[which], rng)
-        return Draw(f"{self.sets[which].name}/{index.name}", index, [annotated[i] for i in chosen], rng)
+        chosen = self.sets[which].videos[video]
+        if isinstance(chosen, MadeVideo):
+            gaps = rng.integers(1, self.max_skip[which] + 1, self.count - 1)
+            positions = [0, *np.cumsum(gaps).tolist()]
+        else:
+            annotated = sorted(chosen.masks)
+            positions = [annotated[i] for i in sample_frames(len(annotated), self.count, self.max_skip[which], rng)]
+        return Draw(f"{self.sets[which].name}/{chosen.name}", chosen, positions, rng)
 
     def __getitem__(self, position: int) -> Clip:
         draw = self.draw(position)
-        images, labels = _read(draw.index, draw.positions, self.size)
-        augment(images, labels, draw.rng)
+        if isinstance(draw.video, MadeVideo):
+            images, labels = map(list, draw.video.make(draw.rng, draw.positions, self.size))
+        else:
+            images, labels = _read(draw.video, draw.positions, self.size)
+            augment(images, labels, draw.rng)
         labels, num_objects = choose_objects(labels, draw.rng)
         return Clip(draw.name, *to_input(images, labels, self.size), num_objects)
 
@@ -104,6 +123,7 @@ class ClipLoader:
     Args:
         sets: training sets; size: (H, W) of the network's input; max_skip: starting bound of the gaps, one a set;
         rank, world: which of how many training processes; the others as the config's keys.
+        coarse_epochs: so many epochs come first at two thirds of `size`.
     """
 
     sets: list[TrainingSet]
@@ -116,6 +136,7 @@ class ClipLoader:
     seed: int
     rank: int = 0
     world: int = 1
+    coarse_epochs: int = 0
 
     def __len__(self) -> int:
         """Steps in an epoch."""
@@ -151,7 +172,8 @@ class ClipLoader:
         raise NotImplementedError
 
     def _sampler(self, epoch: int) -> ClipSampler:
-        return ClipSampler(self.sets, self.size, self.sampled_frames, self.samples_per_video, self.max_skip, self.seed, epoch)
+        size = tuple(round(side * COARSE) for side in self.size) if epoch < self.coarse_epochs else self.size
+        return ClipSampler(self.sets, size, self.sampled_frames, self.samples_per_video, self.max_skip, self.seed, epoch)
 
 
 def choose_objects(labels: list[np.ndarray], rng: np.random.Generator) -> tuple[list[np.ndarray], int]:

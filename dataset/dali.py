@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from dataset.annotations import check_size, find_style, read_labels
-from dataset.clips import ClipLoader, ClipSampler, Draw, choose_objects
+from dataset.clips import ClipLoader, ClipSampler, Draw, MadeVideo, choose_objects
 from dataset.transforms import BRIGHTNESS, CONTRAST, CROP, MIRROR, ROTATE, SCALE, SHEAR
 from dataset.video import read_image
 from libs.masks import IMAGENET_MEAN, IMAGENET_STD, VOID, Letterbox
@@ -69,21 +69,24 @@ class ClipPlan:
 class DaliLoader(ClipLoader):
     """Clips made by DALI in `workers` threads (at least one), decoded on `device` where it is a GPU.
 
-    Raises: InputError where DALI is not installed.
+    Raises: InputError where DALI is not installed, or where there is nothing for it to decode.
     """
 
     device: torch.device = torch.device("cpu")
 
     def __post_init__(self) -> None:
         require_dali()
+        made = [data.name for data in self.sets if isinstance(data.videos[0], MadeVideo)]
+        if made:
+            raise InputError(f"key 'data_backend': DALI decodes videos, and those of {', '.join(made)} are drawn; use PIL")
 
     def _load(self, sampler: ClipSampler, shares: list[list[int]]) -> Iterator[list[Clip]]:
         threads = max(1, self.workers)
-        pipeline = build_pipeline(self.size, self.train_batch * self.sampled_frames, threads, self.device)
+        pipeline = build_pipeline(sampler.size, self.train_batch * self.sampled_frames, threads, self.device)
         with ThreadPoolExecutor(threads) as readers, ThreadPoolExecutor(1) as runner:
             steps: deque[Future[list[Clip]]] = deque()
             for share in shares:
-                plans = [readers.submit(plan_clip, sampler.draw(position), self.size) for position in share]
+                plans = [readers.submit(plan_clip, sampler.draw(position), sampler.size) for position in share]
                 steps.append(runner.submit(make_clips, pipeline, plans))
                 if len(steps) > AHEAD:
                     yield steps.popleft().result()
@@ -124,9 +127,9 @@ def plan_clip(draw: Draw, size: tuple[int, int]) -> ClipPlan:
         size: (H, W) of the network's input.
     Raises: InputError naming a file that cannot be read.
     """
-    augmentation, style, frames = draw_augmentation(draw.rng), find_style(draw.index, draw.positions), []
+    augmentation, style, frames = draw_augmentation(draw.rng), find_style(draw.video, draw.positions), []
     for position in draw.positions:
-        path, mask = draw.index.frames[position], draw.index.masks[position]
+        path, mask = draw.video.frames[position], draw.video.masks[position]
         labels = read_labels(mask, style)
         upright = (min(labels.shape), max(labels.shape))
         frames.append(FramePlan(path, mask, read_file(path), labels, Letterbox(upright, size), augmentation))

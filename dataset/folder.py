@@ -84,10 +84,13 @@ def read_annotation_text(path: Path, parse: Callable[[str], T]) -> T:
 
 
 def single_video(video: Path, mask: Path) -> VideoIndex:
-    """One video, a folder of frames or a video file, with the mask of its first frame.
+    """One video, a folder of frames or a video file, with the mask of its first frame, or a folder of masks.
 
+    Masks in a folder carry the names of their frames: if there is one for each, the results are scored.
     Raises: InputError where either is missing.
     """
+    if mask.is_dir() and video.is_dir():
+        return index_video(video.resolve().stem, video, mask, binary=None)
     frames = [video] if video.is_file() else list_images(video)
     if not frames:
         raise InputError(f"{video}: expected a folder of frames or a video file; set video_path")

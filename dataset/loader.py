@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from dataset import registry
 from dataset.clips import ClipLoader, ClipSampler, TrainingSet
-from dataset.video import is_video_file, open_video
+from dataset.video import open_video
 from libs.structures import Clip, InputError, Video
 
 
@@ -29,12 +29,13 @@ class PilLoader(ClipLoader):
 def build_loader(
     backend: str, device: torch.device, sets: list[TrainingSet], size: tuple[int, int], sampled_frames: int,
     samples_per_video: int, max_skip: list[int], train_batch: int, workers: int, seed: int, rank: int = 0, world: int = 1,
+    coarse_epochs: int = 0,
 ) -> ClipLoader:
     """The loader of the back end that the config names, with ClipLoader's arguments; DALI decodes on `device`.
 
     Raises: InputError where DALI is not installed.
     """
-    arguments = (sets, size, sampled_frames, samples_per_video, list(max_skip), train_batch, workers, seed, rank, world)
+    arguments = (sets, size, sampled_frames, samples_per_video, list(max_skip), train_batch, workers, seed, rank, world, coarse_epochs)
     if backend == "DALI":
         from dataset.dali import DaliLoader  # an extra package, which most users do without
 
@@ -47,20 +48,13 @@ def _one_thread(worker: int) -> None:
 
 
 def training_sets(root: Path, names: list[str], freqs: list[int]) -> list[TrainingSet]:
-    """Index the training part of each set.
+    """Index the training part of each set, or get ready to make it.
 
     Raises: InputError where a set has no video with at least two annotated frames.
     """
-    sets = []
-    for name, freq in zip(names, freqs):
-        data = registry.find(name)
-        videos = [video for video in data.index(root, "train") if len(video.masks) > 1 and not is_video_file(video)]
-        if not videos:
-            raise InputError(f"training set '{name}' below {root}: no video has two annotated frames to train on")
-        sets.append(TrainingSet(name, videos, freq, data.skip_step))
-    return sets
+    return [TrainingSet(name, registry.training_videos(root, name), freq, registry.find(name).skip_step) for name, freq in zip(names, freqs)]
 
 
 def test_videos(root: Path, name: str, split: str) -> list[Video]:
     """The videos of a set to segment."""
-    return [open_video(index) for index in registry.find(name).index(root, split)]
+    return [open_video(index) for index in registry.recorded_videos(root, name, split)]

@@ -1,12 +1,15 @@
 """Name in the config -> data set. To add one, write an index function (dataset/folder.py shows how) and name it here."""
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dataset.clips import MadeVideo
 from dataset.davis import davis16, davis17
 from dataset.folder import folder
+from dataset.made import procedural, static
+from dataset.video import is_video_file
 from dataset.youtube_vos import youtube_vos
 from libs.structures import InputError, VideoIndex
 
@@ -15,18 +18,23 @@ from libs.structures import InputError, VideoIndex
 class DataSet:
     """A data set that the config can name.
 
-    index: (root, split) -> its videos; skip_step: how much max_skip grows at each increment of the curriculum.
+    skip_step: how much max_skip grows at each increment of the curriculum.
+    index: (root, split) -> its videos on disk; None: there are none.
+    make: (root) -> videos that are drawn to train on, for a set without any on disk.
     """
 
-    index: Callable[[Path, str], list[VideoIndex]]
     skip_step: int
+    index: Callable[[Path, str], list[VideoIndex]] | None = None
+    make: Callable[[Path], list[MadeVideo]] | None = None
 
 
 REGISTRY = {
-    "DAVIS16": DataSet(davis16, skip_step=5),
-    "DAVIS17": DataSet(davis17, skip_step=5),
-    "VOS": DataSet(youtube_vos, skip_step=1),
-    "FOLDER": DataSet(folder, skip_step=5),
+    "DAVIS16": DataSet(5, davis16),
+    "DAVIS17": DataSet(5, davis17),
+    "VOS": DataSet(1, youtube_vos),
+    "FOLDER": DataSet(5, folder),
+    "PROCEDURAL": DataSet(1, make=procedural),
+    "STATIC": DataSet(1, make=static),
 }
 
 
@@ -39,3 +47,31 @@ def find(name: str) -> DataSet:
         near = difflib.get_close_matches(name, REGISTRY, n=1, cutoff=0)[0]
         raise InputError(f"there is no data set '{name}'; the nearest is '{near}', known are {', '.join(REGISTRY)}")
     return REGISTRY[name]
+
+
+def training_videos(root: Path, name: str) -> Sequence[VideoIndex | MadeVideo]:
+    """What the set has to train on.
+
+    Raises: InputError where no video has two annotated frames.
+    """
+    data = find(name)
+    if data.make:
+        return data.make(root)
+    videos = [video for video in data.index(root, "train") if len(video.masks) > 1 and not is_video_file(video)]
+    if not videos:
+        raise InputError(f"training set '{name}' below {root}: no video has two annotated frames to train on")
+    return videos
+
+
+def recorded_videos(root: Path, name: str, split: str) -> list[VideoIndex]:
+    """The videos of a set to segment.
+
+    Raises: InputError where it is only drawn to train on.
+    """
+    data = find(name)
+    if not data.index:
+        raise InputError(
+            f"key 'valset': {name} is drawn while training and has no videos on disk; "
+            "`python3 -m dataset.procedural --out DIR` writes some as DIR/DAVIS17"
+        )
+    return data.index(root, split)

@@ -12,8 +12,9 @@ from libs.build import build_device, build_model, for_inference, inference_setti
 from libs.config import parse_arguments  # noqa: E402
 from libs.evaluator import evaluate  # noqa: E402
 from libs.log import run_script  # noqa: E402
-from libs.structures import InputError, Prediction, Video  # noqa: E402
-from libs.visualize import GifWriter, Mp4Writer, render, save  # noqa: E402
+from libs.scores import format_table  # noqa: E402
+from libs.structures import InputError, Prediction, RoundTrip, Video  # noqa: E402
+from libs.visualize import GifWriter, Mp4Writer, render, round_trip_picture, save, write_picture  # noqa: E402
 
 
 def main() -> None:
@@ -27,6 +28,7 @@ def main() -> None:
     model = for_inference(build_model(cfg, device)[0], cfg.amp, cfg.compile)
     style = cfg.save_indexed_format
     folder = Path(cfg.output_dir) / video.name
+    picture = folder.parent / f"{video.name}_round_trip.png"
     film = folder.parent / f"{video.name}.{cfg.demo_format}"
     with (GifWriter if cfg.demo_format == "gif" else Mp4Writer)(film, cfg.fps) as writer:
 
@@ -36,9 +38,18 @@ def main() -> None:
             save(folder / f"{prediction.frame.name}.png", named, style)
             writer.add(render(named, style))
 
-        report = evaluate(model, [video], inference_settings(cfg, object_probs=style == "heatmap"), show, label="demo")
+        def come_back(video: Video, returned: RoundTrip) -> None:
+            """Write the first mask beside the one predicted back."""
+            write_picture(picture, round_trip_picture(returned))
+
+        settings = inference_settings(cfg, object_probs=style == "heatmap")
+        report = evaluate(model, [video], settings, show, cfg.score_copy, label="demo", back=come_back)
     print(f"{report.frames} pictures written to {folder}, all of them as {film}")
-    print(report.speed())
+    for row in report.round_trips:
+        print(f"the first mask, predicted back from the last frame, meets itself with an IoU of {row.iou:.2f}: {picture}")
+    if report.scores:
+        print(format_table(report.summary, report.references))
+    print(f"{report.speed()}, {report.seconds / report.frames:.2f} s a frame")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from yacs.config import CfgNode
 from libs.checkpoint import fill_model, find_weights, latest_checkpoint, read_training_state, read_weights
 from libs.distributed import Processes
 from libs.inference import InferenceSettings
+from libs.named_weights import weights_file
 from libs.structures import InputError
 from libs.trainer import TrainSettings
 from models.compiled import compile_network
@@ -49,7 +50,7 @@ def build_model(cfg: CfgNode, device: torch.device, resume: bool = False) -> tup
     if state:
         weights = find_weights(state, source, average=False)
     elif cfg.initial:
-        source = Path(cfg.initial)
+        source = weights_file(cfg.initial)
         weights = read_weights(source)
     torch.manual_seed(cfg.seed)
     model = _network(cfg, weights)
@@ -111,4 +112,5 @@ def train_settings(cfg: CfgNode) -> TrainSettings:
         epoch_per_test=cfg.epoch_per_test, mode=cfg.mode, loss=cfg.loss, cycle=cfg.cycle,
         iou_threshold=cfg.iou_threshold, checkpoint=Path(cfg.checkpoint), amp=cfg.amp, grad_clip=cfg.grad_clip,
         ema=cfg.ema, save_steps=cfg.save_steps, keep=cfg.keep, epoch_per_sheet=cfg.epoch_per_sheet,
+        attention_loss=cfg.attention_loss, max_minutes=cfg.max_minutes,
     )

@@ -41,7 +41,7 @@ KEYS: dict[str, Key] = {
     # --- data ---
     "root": Key("data", "folder of the data sets; test masks go below it too"),
     "trainset": Key(
-        ["DAVIS17", "VOS"], "one name or a list: DAVIS16, DAVIS17, VOS, FOLDER (dataset/registry.py)",
+        ["DAVIS17", "VOS"], "one name or a list: DAVIS16, DAVIS17, VOS, FOLDER, PROCEDURAL, STATIC (DATASET.md)",
         Check(len, "at least one name"),
     ),
     "valset": Key("DAVIS17", "what test.py and validation segment: one name, as in trainset"),
@@ -83,8 +83,10 @@ KEYS: dict[str, Key] = {
     "grad_checkpoint": Key(False, "training keeps no activations but makes them again: less memory, more time"),
     # --- training ---
     "epochs": Key(240, "passes over the training sets", at_least(1)),
+    "coarse_epochs": Key(0, "so many epochs come first at two thirds of input_size, at half the cost", at_least(0)),
+    "max_minutes": Key(0.0, "train.py stops, saved, after so many; `resume auto` goes on; 0: no bound", at_least(0)),
     "epochs_per_increment": Key(
-        5, "after so many epochs max_skip grows: DAVIS by 5, YouTube-VOS by 1, never past 100",
+        5, "after so many epochs max_skip grows: DAVIS by 5, others by 1, never past 100",
         at_least(1),
     ),
     "train_batch": Key(1, "clips per step", at_least(1)),
@@ -107,6 +109,9 @@ KEYS: dict[str, Key] = {
     "weight_decay": Key(5e-4, "L2 penalty", at_least(0)),
     "loss": Key("both", "hard-pixel cross entropy 'ce', soft IoU 'iou', or 'both'", one_of("ce", "iou", "both")),
     "cycle": Key(True, "train with the cycle loss; False: plain STM"),
+    "attention_loss": Key(
+        0.0, "weight of a loss on the first mask as attention alone carries it, to train from scratch; 0: none, as in the papers", at_least(0),
+    ),
     "mode": Key(
         "recurrent", "memorise while training: 'mask' the truth, 'recurrent' the prediction, 'threshold' either",
         one_of("mask", "recurrent", "threshold"),
@@ -145,7 +150,7 @@ KEYS: dict[str, Key] = {
     "tta_flip": Key(False, "test-time augmentation: average with the mirrored video"),
     # --- files ---
     "checkpoint": Key("ckpt", "folder of checkpoints, logs and TensorBoard events"),
-    "initial": Key("", "weights to start from"),
+    "initial": Key("", "weights to start from: a file, or by name shipped, stm-cycle-resnet18, stm-cycle-resnet50 (downloaded)"),
     "resume": Key("", "checkpoint to go on from; 'auto': the newest whole one in `checkpoint`, if there is one"),
     "output_dir": Key("output", "test: below root; demo: as it is"),
     "save_indexed_format": Key(
@@ -156,7 +161,7 @@ KEYS: dict[str, Key] = {
     "score_copy": Key(False, "also score copying the first mask to every frame, as a reference"),
     # --- demo ---
     "video_path": Key("", "folder of frames, or a video file"),
-    "mask_path": Key("", "mask of the first frame"),
+    "mask_path": Key("", "mask of the first frame; or a folder of masks, with which the demo scores itself if each frame has one"),
     "fps": Key(
         12.0, "frames per second of the demo's GIF or MP4",
         Check(lambda fps: 0 < fps <= 100, "frames per second, above 0 and up to 100"),

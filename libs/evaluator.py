@@ -10,7 +10,7 @@ from libs.inference import InferenceSettings, segment_video
 from libs.log import Progress
 from libs.scores import Summary, VideoScorer, VideoScores, mean_jaccard, summarise
 from libs.stream import WriteBehind
-from libs.structures import Prediction, Video
+from libs.structures import Prediction, RoundTrip, Video
 from models.stm import STM
 
 
@@ -28,6 +28,15 @@ class CorrectionRow:
     J_after: float | None
 
 
+@dataclass(frozen=True)
+class RoundTripRow:
+    """How much of the given mask is found again from the video's end: a sign of drift that needs no ground truth."""
+
+    video: str
+    iou: float  # mean over its objects
+    J: float | None  # of the whole video, where it was scored
+
+
 @dataclass
 class Report:
     """What came out of a set of videos."""
@@ -36,6 +45,7 @@ class Report:
     copies: list[VideoScores] = field(default_factory=list)  # of copying the first mask, where asked for
     unscored: list[str] = field(default_factory=list)  # videos without ground truth
     corrections: list[CorrectionRow] = field(default_factory=list)
+    round_trips: list[RoundTripRow] = field(default_factory=list)
     frames: int = 0
     seconds: float = 0.0
 
@@ -66,12 +76,14 @@ class Report:
 def evaluate(
     model: STM, videos: Iterable[Video], settings: InferenceSettings,
     consume: Callable[[Video, Prediction], None] | None = None, score_copy: bool = False, label: str = "test",
+    back: Callable[[Video, RoundTrip], None] | None = None,
 ) -> Report:
     """Segment videos one after the other and score those that bring their truth.
 
     Args:
         model: in evaluation mode; consume: called with each prediction in order, in a thread of its own, to write it.
         score_copy: score copying the first mask to every frame as well.
+        back: called at each video's end with its reference frame, predicted back.
     """
     report = Report()
     for video in videos:
@@ -79,7 +91,7 @@ def evaluate(
         desk = _Desk(video, consume, score_copy)
         progress = Progress(f"{label} {video.name}", video.length)
         with WriteBehind(desk.take) as behind:
-            for prediction in segment_video(model, video, settings, settings.correction(model)):
+            for prediction in segment_video(model, video, settings, settings.correction(model), desk.returns.append):
                 behind.put(prediction)
                 report.frames += 1
                 progress.advance()
@@ -87,6 +99,10 @@ def evaluate(
         report.scores += [desk.scorer.result()] if desk.scorer else []
         report.copies += [desk.copy.result()] if desk.copy else []
         report.corrections += desk.corrections
+        report.round_trips += desk.round_trips()
+        if back:
+            for returned in desk.returns:
+                back(video, returned)
         report.unscored += [] if desk.scorer else [video.name]
         report.seconds += time.perf_counter() - start
     return report
@@ -100,7 +116,13 @@ class _Desk:
         self.scorer = VideoScorer(video.name, list(video.ids)) if video.scored else None
         self.copy = VideoScorer(video.name, list(video.ids)) if video.scored and score_copy else None
         self.corrections: list[CorrectionRow] = []
+        self.returns: list[RoundTrip] = []
         self._first: np.ndarray | None = None
+
+    def round_trips(self) -> list[RoundTripRow]:
+        """The video in one row; none where it ends with a given mask."""
+        true = float(np.mean(self.scorer.result().jaccard)) if self.scorer else None
+        return [RoundTripRow(self.video.name, _iou(returned), true) for returned in self.returns]
 
     def take(self, prediction: Prediction) -> None:
         """Deal with one prediction."""
@@ -113,6 +135,12 @@ class _Desk:
             self.corrections.append(_row(self.video, prediction))
         if self.consume:
             self.consume(self.video, prediction)
+
+
+def _iou(returned: RoundTrip) -> float:
+    """Mean over the objects that the given mask shows."""
+    given = returned.frame.given
+    return float(np.mean([mean_jaccard(returned.labels == k, given == k, 1) for k in np.unique(given[given > 0])]))
 
 
 def _row(video: Video, prediction: Prediction) -> CorrectionRow:

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from libs.cycle import GradientCorrection
+from libs.cycle import GradientCorrection, segment_reference
 from libs.propagate import FrameInput, Step, propagate
 from libs.stream import read_ahead
-from libs.structures import InputError, Prediction, Video
+from libs.structures import InputError, Prediction, RoundTrip, Video
 from libs.views import View
 from models.stm import STM, Objects
 
@@ -48,12 +48,14 @@ class InferenceSettings:
 
 @torch.no_grad()
 def segment_video(
-    model: STM, video: Video, settings: InferenceSettings, remember: Callable[[Step], Tensor] | None = None
+    model: STM, video: Video, settings: InferenceSettings, remember: Callable[[Step], Tensor] | None = None,
+    back: Callable[[RoundTrip], None] | None = None,
 ) -> Iterator[Prediction]:
     """Segment one video frame by frame, in as many views side by side as the settings name, and average them.
 
     Args:
         model: in evaluation mode; remember: see propagate, such as settings.correction(model).
+        back: called at the end with the reference frame, predicted back from the last frame, if that is another one.
     Yields: predictions at source resolution.
     """
     device, loops = next(model.parameters()).device, []
@@ -62,6 +64,17 @@ def segment_video(
         loops.append(propagate(model, frames, settings.save_freq, remember, settings.memory_frames))
     for steps in zip(*loops):
         yield _prediction(steps, settings, len(video.ids))
+    if back and not steps[0].given and steps[0].reference:
+        back(_round_trip(model, steps, settings.views))
+
+
+def _round_trip(model: STM, steps: tuple[Step, ...], views: tuple[View, ...]) -> RoundTrip:
+    """From the last frame, of whatever is remembered of it, back to the reference frame."""
+    frame, masks = steps[0].reference.source, []
+    for step in steps:
+        memory = model.memorize(step.image, step.masks, step.objects)
+        masks.append(segment_reference(model, step.reference, memory).softmax(1))
+    return RoundTrip(frame, _decide(_average(masks, views, frame.image.shape[:2])))
 
 
 def _inputs(video: Video, views: tuple[View, ...]) -> Iterator[list[FrameInput]]:

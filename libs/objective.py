@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from libs.cycle import cycle_loss
@@ -11,9 +12,11 @@ from libs.losses import mask_loss, present_channels, soft_iou_loss
 from libs.masks import one_hot
 from libs.propagate import FrameInput, Step, propagate
 from libs.structures import Clip
-from models.stm import STM, Objects
+from models.memory_read import at_least_float32, read
+from models.stm import STM, Memory, Objects, Query
 
 MODES = ("mask", "recurrent", "threshold")
+ATTENTION_CLAMP = 1e-3
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Losses:
     total: Tensor
     cycle_used: int
     cycle_skipped: int
+    attention: Tensor | None = None  # None where it has no weight
 
 
 @dataclass
@@ -69,24 +73,49 @@ class EpochTotals:
 
 
 def training_losses(
-    model: STM, batch: Batch, mode: str, kind: str = "both", iou_threshold: float = 0.65, cycle: bool = True
+    model: STM, batch: Batch, mode: str, kind: str = "both", iou_threshold: float = 0.65, cycle: bool = True,
+    attention: float = 0.0,
 ) -> Losses:
     """Forward and cycle loss of a batch of clips (STM-Cycle, section 3.2).
 
     Args:
-        mode: what is memorised, see `memory_policy`; kind: 'ce', 'iou' or 'both'; cycle: False leaves its loss out.
-    Returns: total = (forward + cycle) / (B (T - 1)).
+        mode: what is memorised, see `memory_policy`; kind: 'ce', 'iou' or 'both'; cycle: False leaves its loss out;
+        attention: weight of the attention loss, which neither paper has.
+    Returns: total = (forward + cycle + attention * its loss) / (B (T - 1)).
     """
     num_clips, num_frames = batch.frames.shape[:2]
-    remember = memory_policy(mode, batch.masks, iou_threshold)
-    steps = list(propagate(model, training_frames(model, batch), save_freq=1, remember=remember))
+    remember, frames = memory_policy(mode, batch.masks, iou_threshold), training_frames(model, batch)
+    steps = list(propagate(model, frames, save_freq=1, remember=remember))
     forward = batch.frames.new_zeros(())
     for b in range(num_clips):
         counted = present_channels(batch.masks[b, 0])
         forward = forward + sum(mask_loss(step.logits[b], batch.masks[b, step.t], counted, kind) for step in steps[1:])
     back = cycle_loss(model, steps if cycle else steps[:1], batch.masks, batch.num_objects, kind)
-    total = (forward + back.value) / (num_clips * max(num_frames - 1, 1))
-    return Losses(forward, back.value, total, back.used, back.skipped)
+    total, carried = forward + back.value, None
+    if attention:
+        carried = attention_loss(steps[0].memory, [frame.query for frame in frames], batch.masks)
+        total = total + attention * carried
+    return Losses(forward, back.value, total / (num_clips * max(num_frames - 1, 1)), back.used, back.skipped, carried)
+
+
+def attention_loss(memory: Memory, queries: list[Query], truth: Tensor) -> Tensor:
+    """How far the first masks, carried by the attention weights alone at stride 16, are from the later ones.
+
+    It tells the keys what to look for before the decoder can make anything of what is read.
+
+    Args:
+        memory: of frame 0; queries: of all T frames; truth: (B, T, K, H, W) one-hot.
+    Returns: binary cross entropy, mean over positions and objects, summed over frames and clips.
+    """
+    objects, size = memory.objects, queries[0].key.shape[-2:]
+    own = truth.transpose(1, 2)[objects.owner, objects.channel]  # (O, T, H, W)
+    small = F.interpolate(own, size=size, mode="area")  # (O, T, h, w)
+    first, loss = small[:, 0].flatten(1).unsqueeze(2), truth.new_zeros(())  # (O, h*w, 1)
+    for t in range(1, len(queries)):
+        found = read(memory.keys, first, queries[t].key.index_select(0, objects.owner))[:, 0]  # (O, h, w)
+        found = at_least_float32(found).clamp(ATTENTION_CLAMP, 1 - ATTENTION_CLAMP)
+        loss = loss - (small[:, t] * found.log() + (1 - small[:, t]) * (1 - found).log()).mean()
+    return loss * len(truth)
 
 
 def training_frames(model: STM, batch: Batch) -> list[FrameInput]:

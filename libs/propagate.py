@@ -31,6 +31,7 @@ class Reference:
 
     query: Query
     masks: Tensor  # (B, K, H, W) one-hot
+    source: SourceFrame | None = None
 
 
 @dataclass
@@ -76,7 +77,7 @@ def propagate(
         if frame.given is not None:
             step.masks = frame.given if logits is None else impose(logits.softmax(1), frame.given)
             step.given = True
-            step.reference = reference = Reference(query, harden(step.masks))
+            step.reference = reference = Reference(query, harden(step.masks), frame.source)
         elif objects:
             step.masks = remember(step) if remember else logits.softmax(1)
         yield step

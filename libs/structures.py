@@ -114,3 +114,11 @@ class Prediction:
     def with_ids(self, ids: tuple[int, ...]) -> "Prediction":
         """The same with the data set's own labels instead of 1..O."""
         return replace(self, labels=np.array((0, *ids), np.uint8)[self.labels])
+
+
+@dataclass(frozen=True)
+class RoundTrip:
+    """The latest frame with a given mask, and what it is predicted to hold from the video's last frame alone."""
+
+    frame: SourceFrame  # its `given` is the mask to come back to
+    labels: np.ndarray  # (Hs, Ws) uint8, objects 1..O

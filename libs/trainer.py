@@ -41,6 +41,8 @@ class TrainSettings:
     save_steps: int = 0
     keep: int = 1
     epoch_per_sheet: int = 0
+    attention_loss: float = 0.0
+    max_minutes: float = 0.0
 
 
 class Trainer:
@@ -62,6 +64,7 @@ class Trainer:
         self.epoch, self.step, self.totals = 0, 0, EpochTotals()  # what is done: epochs, steps of this one, their sums
         self.rate, self.best, self.history = 0.0, 0.0, []  # the rate with which this epoch began
         self._saved_at = 0  # step of this epoch
+        self._started = time.perf_counter()
         self._shown: Clip | None = None  # on the contact sheet
 
     @property
@@ -70,10 +73,14 @@ class Trainer:
         return self.average.module if self.average else self.model
 
     def run(self) -> None:
-        """Train from where it stands to the last epoch."""
+        """Train from where it stands to the last epoch, or as long as the settings let it."""
+        self._started = time.perf_counter()
         while self.epoch < self.settings.epochs:
             start = time.perf_counter()
             self.train_epoch()
+            if self.step < len(self.loader):
+                self.log.say(f"max_minutes are over after epoch {self.epoch}, step {self.step}; `resume auto` goes on from here")
+                break
             self._report(time.perf_counter() - start)
             self._finish_epoch()
         if self.history and self.processes.writes:
@@ -82,7 +89,7 @@ class Trainer:
     def train_epoch(self) -> None:
         """The rest of an epoch, with an update every `iter_size` steps and one for what is left at the end.
 
-        (The original dropped what was left.)
+        (The original dropped what was left.) Stops at an update, and saves, where the time is over.
         """
         self.model.train()
         self.rate = self.rate if self.step else self.scheduler.get_last_lr()[0]
@@ -93,10 +100,18 @@ class Trainer:
             self.step += 1
             if self.step % every == 0 or self.step == steps:
                 self._update()
+                if self.step < steps and self._time_is_over():
+                    self.save()
+                    break
                 if 0 < self.settings.save_steps <= self.step - self._saved_at and self.step < steps:
                     self.save()
             progress.advance(f"loss {self.totals.means()['loss']:.4f}")
         progress.close()
+
+    def _time_is_over(self) -> bool:
+        """Whether any process has trained for `max_minutes`."""
+        most = self.settings.max_minutes
+        return most > 0 and any(self.processes.gather(time.perf_counter() - self._started > 60 * most))
 
     def _accumulate(self, clips: list[Clip], together: int) -> None:
         """Add the gradients of one step, the mean over `together` clips; those of unequal length take separate passes."""
@@ -106,7 +121,7 @@ class Trainer:
             self._shown = same[0]
             batch = Batch.of(same, self.device)
             with self.precision():
-                losses = training_losses(self.model, batch, settings.mode, settings.loss, settings.iou_threshold, settings.cycle)
+                losses = training_losses(self.model, batch, settings.mode, settings.loss, settings.iou_threshold, settings.cycle, settings.attention_loss)
             total = losses.total.item()
             if not math.isfinite(total):  # the original went on in silence
                 self._stop(same, total)

@@ -17,7 +17,7 @@ from PIL import Image
 
 from libs.files import replacing, temporary_name
 from libs.masks import VOID, palette
-from libs.structures import InputError, Prediction
+from libs.structures import InputError, Prediction, RoundTrip
 
 FORMATS = ("index", "segmentation", "heatmap", "mask")
 HEAT_OPACITY = 0.6  # of the heat map where the probability is 1
@@ -84,6 +84,13 @@ def save(path: Path, prediction: Prediction, save_indexed_format: str) -> None:
         save_index_png(path, prediction.labels)
         return
     write_picture(path, render(prediction, save_indexed_format))
+
+
+def round_trip_picture(returned: RoundTrip) -> np.ndarray:
+    """The reference frame with its given mask, and beside it with the mask predicted back: (H, 2 W + gap, 3) uint8 RGB."""
+    frame = returned.frame
+    gap = np.full((frame.image.shape[0], max(1, frame.image.shape[1] // 100), 3), 255, np.uint8)
+    return np.concatenate([overlay(frame.image, frame.given), gap, overlay(frame.image, returned.labels)], axis=1)
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:

@@ -5,6 +5,7 @@ from functools import cache
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from libs.cycle import GradientCorrection
@@ -218,6 +219,31 @@ def test_training_without_cycle():
     forward, _, _, _ = naive.train_clip(batch.frames[0], batch.masks[0], 2)
     torch.testing.assert_close(found.forward, forward, **CLOSE)
     torch.testing.assert_close(found.total, forward / 2, **CLOSE)
+
+
+@pytest.mark.parametrize("clips", ("one", "pair of two frames"))
+def test_attention_loss(clips):
+    """Carried by hand: every query position takes the mean of the first mask, weighed by the attention to frame 0."""
+    model, naive = pair()
+    batch = batch_of(clips)
+    found = training_losses(model.train(), batch, "recurrent", "both", cycle=False, attention=0.7)
+    found.total.backward()
+    carried_wrong, total, num_clips, length = [], [], *batch.frames.shape[:2]
+    for frames, masks, count in zip(batch.frames, batch.masks, batch.num_objects):
+        total.append(naive.train_clip(frames, masks, count)[0])
+        memory = naive.memorise(frames[0], masks[0], range(1, count + 1))
+        for t in range(1, length):
+            query = naive.conv(naive.resnet(naive.conv(frames[t][None], "Encoder_Q.conv1", 2), "Encoder_Q")[-1], "KV_Q_r4.Key")[0]
+            first, later = (F.interpolate(masks[s][None], size=query.shape[1:], mode="area")[0] for s in (0, t))
+            for o, (keys, _) in memory.items():
+                carried = naive.read(keys, first[o].reshape(-1, 1), query)[0].clamp(1e-3, 1 - 1e-3)
+                carried_wrong.append(F.binary_cross_entropy(carried, later[o]))
+    attention = sum(carried_wrong) / sum(batch.num_objects) * num_clips
+    expected = (sum(total) + 0.7 * attention) / (num_clips * (length - 1))
+    expected.backward()
+    torch.testing.assert_close(found.attention, attention, **CLOSE)
+    torch.testing.assert_close(found.total, expected, **CLOSE)
+    same_gradients(model, naive)
 
 
 # ---- the test loop ----------------------------------------------------------------------------------------------------

@@ -123,6 +123,13 @@ def test_config_yaml_is_the_papers_recipe() -> None:
     assert set(RECIPE) <= set(said)  # the recipe stands in the file, not in defaults that may change
 
 
+@pytest.mark.parametrize("arch, backend", [("resnet18", "DALI"), ("resnet50", "PIL")])
+def test_the_recipes_of_the_backbones_are_the_papers_too(arch: str, backend: str) -> None:
+    """Which back end trained which: the original's table of released weights."""
+    cfg, paper = load_config(ROOT / f"configs/paper_{arch}.yaml"), load_config(ROOT / "config.yaml")
+    assert {**cfg, "checkpoint": ""} == {**paper, "arch": arch, "data_backend": backend, "checkpoint": ""}
+
+
 @pytest.mark.parametrize("name", sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob("**/*.yaml")
                                         if not {".venv", "runs", "data"} & set(p.relative_to(ROOT).parts)))
 def test_every_config_file_of_the_project_loads_without_a_warning(name: str, recwarn: pytest.WarningsRecorder) -> None:

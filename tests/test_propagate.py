@@ -398,3 +398,33 @@ def test_corrected_masks_feed_the_later_frames_whatever_is_saved() -> None:
     still, before, after = probs(0.0, False), probs(50.0, False), probs(50.0, True)
     assert np.array_equal(still[2], before[2]) and not np.allclose(before[2], after[2], atol=1e-4)  # frame 2 is corrected
     assert not np.allclose(still[3], before[3], atol=1e-6) and np.array_equal(before[3], after[3])  # frame 3 sees that
+
+
+# ---- back to the first mask -------------------------------------------------------------------------------------------
+
+
+def test_the_first_mask_is_predicted_back_from_the_last_frame() -> None:
+    returned = []
+    report = evaluate(Tracker(), [drawn((48, 64))], InferenceSettings((48, 64)), back=lambda video, trip: returned.append((video.name, trip)))
+    (name, trip), = returned
+    assert name == "drawn" and trip.frame.name == "00000" and np.array_equal(trip.labels, trip.frame.given)
+    row, = report.round_trips
+    assert row.iou == 1 and row.J == pytest.approx(report.summary.J.mean)
+
+
+def test_drift_is_seen_in_what_is_predicted_back() -> None:
+    """Object 2's mask is lost on the way; half of what was given is not found again."""
+    def lose(step: Step) -> Tensor:
+        masks = plain(step)
+        return torch.stack([masks[:, 0] + masks[:, 2], masks[:, 1], 0 * masks[:, 2]], 1)
+
+    found = []
+    list(segment_video(Tracker(), drawn((48, 64)), InferenceSettings((48, 64)), lose, found.append))
+    given, labels = found[0].frame.given, found[0].labels
+    assert np.array_equal(labels == 1, given == 1) and not np.array_equal(labels == 2, given == 2)
+
+
+def test_a_video_that_ends_with_a_given_mask_is_not_predicted_back(tmp_path: Path) -> None:
+    trees.write_video(tmp_path / "JPEGImages/v", tmp_path / "Annotations/v", {4: 0}, masked=(0, 2), frames=3)
+    for video in videos_of(tmp_path, "FOLDER", "val"):
+        assert evaluate(Tracker(), [replace(video, scored=False)], InferenceSettings(trees.SIZE)).round_trips == []

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dataset.procedural import write_tree
+from dataset.procedural.tree import write_tree
 from libs.checkpoint import read_file
 from libs.defaults import KEYS
 from libs.masks import palette

@@ -163,6 +163,22 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, linear: None, v
     assert kept["names"] == [f"clip of {value}"] and kept["frames"][0].shape == (2, 3, 2, 2) and kept["labels"][0].dtype == torch.uint8
 
 
+def test_a_run_stops_saved_when_its_minutes_are_over_and_goes_on(tmp_path: Path, linear: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 10_000, 30))  # half a minute at each look
+    monkeypatch.setattr(libs.trainer.time, "perf_counter", lambda: float(next(clock)))
+    values = (1, 2, 4, 8, 16, 32)
+    run = trainer(tmp_path, Batches(*([clip(v)] for v in values)), epochs=2, max_minutes=1.4, iter_size=2)
+    run.run()
+    assert (run.epoch, run.step) == (0, 4) and "max_minutes" in run.log.lines[-1] and "resume auto" in run.log.lines[-1]
+    assert run.model.w.item() == pytest.approx(-(1 + 2 + 4 + 8) / 2)
+    state, path = latest_checkpoint(tmp_path / "recurrent.pth.tar")
+    later = trainer(tmp_path, Batches(*([clip(v)] for v in values)), epochs=2, iter_size=2)
+    later.model.load_state_dict(find_weights(state, path).state_dict)
+    later.restore(state)
+    later.run()
+    assert later.model.w.item() == pytest.approx(-2 * sum(values) / 2)
+
+
 # ---- schedules --------------------------------------------------------------------------------------------------------
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dataset.procedural import draw_clip
+from dataset.procedural.film import draw_clip
 from libs.build import for_inference
 from libs.cycle import GradientCorrection
 from libs.inference import InferenceSettings, segment_video
@@ -15,7 +15,7 @@ from models.stm import STM, Objects
 
 
 def drawn(size=(60, 100), frames=4, index=0):
-    images, labels = draw_clip(3, index, frames, size)
+    images, labels = draw_clip(3, index, range(frames), size)
     ids = tuple(range(1, int(labels[0].max()) + 1))
     sources = [SourceFrame(f"{t:05d}", images[t], labels[0] if t == 0 else None, labels[t]) for t in range(frames)]
     return Video("drawn", ids, frames, True, lambda: iter(sources))

@@ -1,0 +1,35 @@
+"""PROCEDURAL and STATIC: training clips that are made when they are asked for, each from its generator alone."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from dataset.clips import MadeVideo
+from dataset.procedural.film import draw_clip
+from dataset.procedural.paint import Drawn, Paints
+from dataset.procedural.tree import VAL_SEEDS
+from dataset.static import index_pictures, open_album
+
+IN_EPOCH = 100  # clips of PROCEDURAL, which has no end, times datafreq and samples_per_video
+CLOSENESS = (0.7, 2.2)  # training clips are like crops of a larger picture, near and far
+
+
+def procedural(root: Path) -> list[MadeVideo]:
+    """Clips that are drawn altogether; `root` is not read."""
+    return [MadeVideo(f"{i:03d}", partial(_make, Drawn)) for i in range(IN_EPOCH)]
+
+
+def static(root: Path) -> list[MadeVideo]:
+    """A clip from each picture of `root`/STATIC, with parts of another one."""
+    pictures = index_pictures(root)
+    return [MadeVideo(index.name, partial(_make, open_album(pictures, i))) for i, index in enumerate(pictures)]
+
+
+def _make(
+    open_paints: Callable[[np.random.Generator], Paints], rng: np.random.Generator, times: Sequence[int], size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """A clip whose seed nothing else has drawn from."""
+    seed, index = int(rng.integers(VAL_SEEDS)), int(rng.integers(1 << 32))
+    return draw_clip(seed, index, times, size, CLOSENESS, open_paints)

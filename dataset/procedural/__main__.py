@@ -1,0 +1,30 @@
+"""Draw a DAVIS-2017 tree: python3 -m dataset.procedural --out DIR [--train 24] [--val 4] [--frames 24] [--size 240x432] [--seed 0]"""
+
+import argparse
+from pathlib import Path
+
+from dataset.procedural.film import Size
+from dataset.procedural.tree import write_tree
+from libs.structures import InputError
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command line; wrong arguments end it with code 2."""
+    parser = argparse.ArgumentParser(prog="python3 -m dataset.procedural", description="Draw a DAVIS-2017 tree.")
+    parser.add_argument("--out", type=Path, required=True, help="folder to put DAVIS17 in")
+    for name, default in (("train", 24), ("val", 4), ("frames", 24), ("seed", 0)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--size", type=_height_x_width, default=(240, 432), metavar="HxW", help="in pixels")
+    try:
+        print(write_tree(**vars(parser.parse_args(argv))))
+    except (InputError, OSError) as error:
+        parser.error(str(error))
+
+
+def _height_x_width(text: str) -> Size:
+    height, width = (int(side) for side in text.split("x"))
+    return height, width
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""STATIC: single annotated pictures as the stuff that clips are made of (stage one of the STM paper, section 3.5).
+
+Objects are cut out of the pictures, or stay where they are in them; all move on their own paths before another picture.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from dataset.annotations import check_size, read_labels
+from dataset.folder import list_images
+from dataset.procedural.paint import Drawn, Paints
+from dataset.video import read_image
+from libs.structures import InputError, VideoIndex
+
+DRAWN_SHARE = 0.25  # of the surfaces and outlines
+SMALLEST, LARGEST = 0.01, 0.5  # share of the picture that a thing covers
+
+
+def index_pictures(root: Path) -> list[VideoIndex]:
+    """The pictures of `root`/STATIC/images and their masks of the same name in `root`/STATIC/masks.
+
+    A mask divides its picture into things: every label is one (0 is none; 255 alone, as in saliency sets, one thing).
+
+    Raises: InputError where a picture has no mask.
+    """
+    pictures, masks = root / "STATIC" / "images", root / "STATIC" / "masks"
+    by_stem = {path.stem: path for path in list_images(masks)}
+    found = list_images(pictures)
+    if not found:
+        raise InputError(f"{pictures}: expected pictures, found none; set root, see DATASET.md")
+    missing = [path.name for path in found if path.stem not in by_stem]
+    if missing:
+        more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
+        raise InputError(f"{masks}: expected a mask for each picture, found none for {', '.join(missing[:10])}{more}")
+    return [VideoIndex(path.stem, (path,), {0: by_stem[path.stem]}) for path in found]
+
+
+@dataclass(frozen=True)
+class Album:
+    """The two pictures that one clip is made of, each with its things: (H, W, 3) uint8 RGB and (H, W) uint8 labels."""
+
+    pictures: tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+    drawn: Drawn = Drawn()
+
+    def backdrop(self, rng: np.random.Generator, side: int) -> np.ndarray:
+        """The first picture, turned and enlarged, with one of its things marked half of the time."""
+        image, labels = self.pictures[0]
+        thing = _thing(rng, labels) if rng.random() < 0.5 else None
+        cover = np.zeros(labels.shape, np.uint8) if thing is None else thing
+        picture = np.dstack([image, cover])
+        scale = side / min(labels.shape) * math.exp(rng.uniform(0, 0.5))
+        return _mirrored(rng, cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR))
+
+    def surface(self, rng: np.random.Generator, side: int) -> np.ndarray:
+        """A square somewhere in a picture."""
+        if rng.random() < DRAWN_SHARE:
+            return self.drawn.surface(rng, side)
+        image = self._any(rng)[0]
+        most = min(image.shape[:2])
+        width = int(rng.uniform(min(most, 0.5 * side), most))
+        y, x = (int(rng.integers(0, length - width + 1)) for length in image.shape[:2])
+        return cv2.resize(image[y : y + width, x : x + width], (side, side), interpolation=cv2.INTER_AREA)
+
+    def cutout(self, rng: np.random.Generator, side: int) -> np.ndarray | None:
+        """A thing of either picture."""
+        image, labels = self._any(rng)
+        thing = None if rng.random() < DRAWN_SHARE else _thing(rng, labels)
+        if thing is None:
+            return None
+        x, y, width, height = cv2.boundingRect(thing)
+        cut = np.dstack([image, thing])[y : y + height, x : x + width]
+        scale = 0.96 * side / max(width, height)
+        cut = cv2.resize(cut, (max(2, int(width * scale)), max(2, int(height * scale))), interpolation=cv2.INTER_AREA)
+        square, (height, width) = np.zeros((side, side, 4), np.uint8), cut.shape[:2]
+        y, x = (side - height) // 2, (side - width) // 2
+        square[y : y + height, x : x + width] = cut
+        return _mirrored(rng, square)
+
+    def _any(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        return self.pictures[int(rng.random() < 0.6)]
+
+
+def open_album(pictures: list[VideoIndex], first: int) -> Callable[[np.random.Generator], Paints]:
+    """Paints of the first-th picture and another one.
+
+    The result raises: InputError naming a file that cannot be read.
+    """
+
+    def load(rng: np.random.Generator) -> Album:
+        """Read both."""
+        other = int(rng.integers(len(pictures)))
+        return Album((_read(pictures[first]), _read(pictures[other])))
+
+    return load
+
+
+def _read(index: VideoIndex) -> tuple[np.ndarray, np.ndarray]:
+    image, labels = read_image(index.frames[0]), read_labels(index.masks[0])
+    check_size(index.masks[0], labels, image.shape[:2])
+    return image, labels
+
+
+def _thing(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray | None:
+    """A label's pixels, or those of two that touch: (H, W) uint8 of 0 and 255; None where no try had a fitting size."""
+    ids = np.flatnonzero(np.bincount(labels.ravel())[1:]) + 1
+    for _ in range(6 if len(ids) else 0):
+        thing = labels == rng.choice(ids)
+        if rng.random() < 0.4:
+            around = cv2.dilate(thing.view(np.uint8), np.ones((3, 3), np.uint8)).astype(bool) & ~thing & (labels > 0)
+            if around.any():
+                thing |= labels == rng.choice(labels[around])
+        if SMALLEST <= thing.mean() <= LARGEST:
+            return cv2.GaussianBlur(thing.astype(np.uint8) * 255, (3, 3), 0)
+    return None
+
+
+def _mirrored(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(picture[:, ::-1]) if rng.random() < 0.5 else picture
