@@ -1,4 +1,4 @@
-# make demo: set up and run the main job on clips it draws itself.   make test: set up and run the tests.
+# make demo: set up and segment the bundled clip.   make test: set up and run the tests.
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 .PHONY: demo test test-slow clean
 
 demo: $(VENV)/.installed
-	$(RUN) demo/quickstart.py
+	$(RUN) demo/demo.py
 
 test: $(VENV)/.installed-dev
 	$(RUN) -m pytest -q -m "not slow" tests

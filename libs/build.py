@@ -88,7 +88,7 @@ def inference_settings(cfg: CfgNode, correct: bool = True, object_probs: bool = 
         input_size=cfg.input_size, max_size=cfg.max_size, tta_scales=tuple(cfg.tta_scales), tta_flip=cfg.tta_flip,
         save_freq=cfg.save_freq, memory_frames=cfg.memory_frames, loop=cfg.loop if correct else 0,
         correction_rate=cfg.correction_rate, correction_momentum=cfg.correction_momentum,
-        correction_tolerance=cfg.correction_tolerance, save_corrected=cfg.save_corrected, object_probs=object_probs,
+        correction_tolerance=cfg.correction_tolerance, sharpness=cfg.sharpness, save_corrected=cfg.save_corrected, object_probs=object_probs,
     )
 
 

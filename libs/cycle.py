@@ -61,20 +61,22 @@ class GradientCorrection:
         every: correct frames at multiples of this (the paper: save_freq).
         loop: gradient steps; rate: their size; momentum: share of the last step that is added to the next.
         tolerance: stop where a step lowers the loss by less than this, and take the better mask; 0: never stop.
+        sharpness: what the logits of all frames are multiplied by first; above 1 soft masks become harder, 1 is the paper's.
     """
 
     def __init__(
-        self, model: STM, every: int, loop: int, rate: float, momentum: float = 0.0, tolerance: float = 0.0
+        self, model: STM, every: int, loop: int, rate: float, momentum: float = 0.0, tolerance: float = 0.0,
+        sharpness: float = 1.0,
     ) -> None:
         self.model, self.every, self.loop, self.rate = model, every, loop, rate
-        self.momentum, self.tolerance = momentum, tolerance
+        self.momentum, self.tolerance, self.sharpness = momentum, tolerance, sharpness
 
     def __call__(self, step: Step) -> Tensor:
         """Masks (1, K, H, W) to remember of `step`; corrected ones are neither clamped nor normalised.
 
         Leaves in step.correction what it did.
         """
-        masks = step.logits.softmax(1)
+        masks = (self.sharpness * step.logits).softmax(1)
         if step.t % self.every or not self.loop or step.reference is None:
             return masks
         start, velocity, before, losses = time.perf_counter(), torch.zeros_like(masks), masks, []

@@ -140,6 +140,10 @@ KEYS: dict[str, Key] = {
     "correction_tolerance": Key(
         0.0, "... stop where a step lowers the loss by less; 0: never stop early", at_least(0),
     ),
+    "sharpness": Key(
+        1.0, "testing: predicted masks are remembered as softmax(sharpness * logits), which above 1 keeps leaks out; 1: as in the paper",
+        Check(lambda factor: factor > 0, "a number above 0"),
+    ),
     "save_corrected": Key(False, "save corrected masks (the original's demo) or those before correction (its test)"),
     # --- how test videos are looked at ---
     "max_size": Key(0, "longer side of the network's input, aspect ratio kept; 0: input_size with its letterbox", at_least(0)),

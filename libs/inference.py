@@ -30,6 +30,7 @@ class InferenceSettings:
     correction_rate: float = 150.0
     correction_momentum: float = 0.0
     correction_tolerance: float = 0.0
+    sharpness: float = 1.0
     save_corrected: bool = False
     object_probs: bool = False  # hand out probabilities at source resolution, for heat maps
 
@@ -42,7 +43,8 @@ class InferenceSettings:
     def correction(self, model: STM) -> GradientCorrection:
         """Gradient correction with these settings."""
         return GradientCorrection(
-            model, self.save_freq, self.loop, self.correction_rate, self.correction_momentum, self.correction_tolerance
+            model, self.save_freq, self.loop, self.correction_rate, self.correction_momentum, self.correction_tolerance,
+            self.sharpness,
         )
 
 

@@ -168,6 +168,12 @@ def test_the_command_line_writes_a_tree(tmp_path: Path, capsys: pytest.CaptureFi
     assert Image.open(tmp_path / "DAVIS17/Annotations/480p/train-0000/00001.png").size == (80, 48)
 
 
+def test_the_command_line_draws_a_contact_sheet(tmp_path: Path) -> None:
+    main(["--sheet", str(tmp_path / "sheet.png"), "--seed", "3"])
+    sheet = np.array(Image.open(tmp_path / "sheet.png"))
+    assert sheet.shape == (8 * 192, 10 * 192, 3) and sheet.std() > 20
+
+
 @pytest.mark.parametrize("arguments", [
     "--size 240", "--size 8x8", "--size 40x400", "--size axb", "--frames 0", "--train -1", "--val x", "--seed -1",
     "--train 0 --val 0", f"--seed {VAL_SEEDS}", "--nonsense 1",
