@@ -69,7 +69,7 @@ def print_scores(report: Report, csv: Path) -> None:
 
 
 def print_drift(report: Report, csv: Path) -> None:
-    """How much of each first mask is found again from the video's last frame, and which videos to look at."""
+    """How much of each video's latest given mask is found again from its last frame, and which videos to look at."""
     if not report.round_trips:
         return
     write_rows(csv, report.round_trips)

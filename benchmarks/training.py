@@ -177,7 +177,7 @@ def plain(sampler: ClipSampler) -> Iterator[Tensor]:
         draw = sampler.draw(position)
         pipeline, frames, masks = augmenter(position), [], []
         for t in draw.positions:
-            image, labels = read_image(draw.index.frames[t]), read_labels(draw.index.masks[t])
+            image, labels = read_image(draw.video.frames[t]), read_labels(draw.video.masks[t])
             hot = one_hot(torch.from_numpy(labels), 6).movedim(0, -1).numpy()
             image, maps = pipeline(image=image, heatmaps=HeatmapsOnImage(hot, labels.shape))
             hot = maps.get_arr()

@@ -16,7 +16,6 @@ from libs.structures import Clip, VideoIndex
 
 MAX_OBJECTS = 5  # per clip
 MAX_SKIP = 100
-COARSE = 2 / 3  # of the input's size, in the coarse epochs
 ENLARGED = 1.35  # most by which augmentation enlarges: crop of 10 % on both sides, then scale 1.05
 
 
@@ -66,6 +65,7 @@ class Draw:
     name: str
     video: VideoIndex | MadeVideo
     positions: list[int]  # of its frames in the video
+    size: tuple[int, int]  # (H, W) that it is brought to
     rng: np.random.Generator  # for its making or augmentation and its objects, in this order
 
 
@@ -74,14 +74,15 @@ class ClipSampler(Dataset):
 
     Args:
         sets: at least one; size: (H, W) of the network's input; count: frames of a clip; max_skip: one a set.
+        scales: of the size, one of them for each step of `together` clips.
     """
 
     def __init__(
         self, sets: list[TrainingSet], size: tuple[int, int], count: int, samples_per_video: int,
-        max_skip: list[int], seed: int, epoch: int,
+        max_skip: list[int], seed: int, epoch: int, scales: Sequence[float] = (1.0,), together: int = 1,
     ):
         self.sets, self.size, self.count, self.max_skip = sets, size, count, list(max_skip)
-        self.seed, self.epoch = seed, epoch
+        self.seed, self.epoch, self.scales, self.together = seed, epoch, scales, together
         entries = [(s, v) for s, data in enumerate(sets) for v in range(len(data.videos)) for _ in range(data.freq * samples_per_video)]
         order = np.random.default_rng([seed, epoch]).permutation(len(entries))
         self.entries = [entries[i] for i in order]
@@ -100,17 +101,25 @@ class ClipSampler(Dataset):
         else:
             annotated = sorted(chosen.masks)
             positions = [annotated[i] for i in sample_frames(len(annotated), self.count, self.max_skip[which], rng)]
-        return Draw(f"{self.sets[which].name}/{chosen.name}", chosen, positions, rng)
+        return Draw(f"{self.sets[which].name}/{chosen.name}", chosen, positions, self._size(position), rng)
+
+    def _size(self, position: int) -> tuple[int, int]:
+        """One for all clips of a step, in whichever process."""
+        if len(self.scales) == 1:
+            scale = self.scales[0]
+        else:
+            scale = np.random.default_rng([self.seed, self.epoch, position // self.together, 1]).choice(self.scales)
+        return tuple(round(side * scale) for side in self.size)
 
     def __getitem__(self, position: int) -> Clip:
         draw = self.draw(position)
         if isinstance(draw.video, MadeVideo):
-            images, labels = map(list, draw.video.make(draw.rng, draw.positions, self.size))
+            images, labels = map(list, draw.video.make(draw.rng, draw.positions, draw.size))
         else:
-            images, labels = _read(draw.video, draw.positions, self.size)
+            images, labels = _read(draw.video, draw.positions, draw.size)
             augment(images, labels, draw.rng)
         labels, num_objects = choose_objects(labels, draw.rng)
-        return Clip(draw.name, *to_input(images, labels, self.size), num_objects)
+        return Clip(draw.name, *to_input(images, labels, draw.size), num_objects)
 
 
 @dataclass
@@ -123,7 +132,7 @@ class ClipLoader:
     Args:
         sets: training sets; size: (H, W) of the network's input; max_skip: starting bound of the gaps, one a set;
         rank, world: which of how many training processes; the others as the config's keys.
-        coarse_epochs: so many epochs come first at two thirds of `size`.
+        scales: of `size`, one drawn for each step; coarse_epochs: so many epochs come first at the smallest of them.
     """
 
     sets: list[TrainingSet]
@@ -136,6 +145,7 @@ class ClipLoader:
     seed: int
     rank: int = 0
     world: int = 1
+    scales: tuple[float, ...] = (1.0,)
     coarse_epochs: int = 0
 
     def __len__(self) -> int:
@@ -172,8 +182,11 @@ class ClipLoader:
         raise NotImplementedError
 
     def _sampler(self, epoch: int) -> ClipSampler:
-        size = tuple(round(side * COARSE) for side in self.size) if epoch < self.coarse_epochs else self.size
-        return ClipSampler(self.sets, size, self.sampled_frames, self.samples_per_video, self.max_skip, self.seed, epoch)
+        scales = (min(self.scales),) if epoch < self.coarse_epochs else self.scales
+        return ClipSampler(
+            self.sets, self.size, self.sampled_frames, self.samples_per_video, self.max_skip, self.seed, epoch, scales,
+            self.train_batch * self.world,
+        )
 
 
 def choose_objects(labels: list[np.ndarray], rng: np.random.Generator) -> tuple[list[np.ndarray], int]:

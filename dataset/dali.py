@@ -77,16 +77,18 @@ class DaliLoader(ClipLoader):
     def __post_init__(self) -> None:
         require_dali()
         made = [data.name for data in self.sets if isinstance(data.videos[0], MadeVideo)]
+        if self.scales != (1.0,):
+            raise InputError("key 'scales': DALI makes clips of one size; use PIL, or scales 1.0")
         if made:
             raise InputError(f"key 'data_backend': DALI decodes videos, and those of {', '.join(made)} are drawn; use PIL")
 
     def _load(self, sampler: ClipSampler, shares: list[list[int]]) -> Iterator[list[Clip]]:
         threads = max(1, self.workers)
-        pipeline = build_pipeline(sampler.size, self.train_batch * self.sampled_frames, threads, self.device)
+        pipeline = build_pipeline(self.size, self.train_batch * self.sampled_frames, threads, self.device)
         with ThreadPoolExecutor(threads) as readers, ThreadPoolExecutor(1) as runner:
             steps: deque[Future[list[Clip]]] = deque()
             for share in shares:
-                plans = [readers.submit(plan_clip, sampler.draw(position), sampler.size) for position in share]
+                plans = [readers.submit(plan_clip, sampler.draw(position), self.size) for position in share]
                 steps.append(runner.submit(make_clips, pipeline, plans))
                 if len(steps) > AHEAD:
                     yield steps.popleft().result()

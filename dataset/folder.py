@@ -27,7 +27,8 @@ def folder(root: Path, split: str) -> list[VideoIndex]:
     pictures, masks = root / "JPEGImages", root / "Annotations"
     if not pictures.is_dir():
         raise InputError(f"{pictures} does not exist; FOLDER expects JPEGImages/<video> and Annotations/<video> below root")
-    videos = [_own_video(entry, masks) for entry in sorted(pictures.iterdir()) if _is_video(entry)]
+    entries = [entry for entry in sorted(pictures.iterdir()) if _is_video(entry)]
+    videos = [_with_masks(entry, masks / (entry.name if entry.is_dir() else entry.stem)) for entry in entries]
     if not videos:
         raise InputError(f"{pictures}: expected a folder of frames or a video file for each video, found none")
     return videos
@@ -37,11 +38,11 @@ def _is_video(entry: Path) -> bool:
     return not entry.name.startswith(".") and (entry.is_dir() or entry.suffix.lower() in VIDEOS)
 
 
-def _own_video(pictures: Path, annotations: Path) -> VideoIndex:
-    if pictures.is_dir():
-        index = index_video(pictures.name, pictures, annotations / pictures.name, binary=None)
+def _with_masks(pictures: Path, masks: Path) -> VideoIndex:
+    """A folder of frames or a video file, and the folder of its masks."""
+    if not pictures.is_file():
+        index = index_video(pictures.resolve().name, pictures, masks, binary=None)
         return index if index.annotated else replace(index, given=tuple(sorted(index.masks)))
-    masks = annotations / pictures.stem
     found = {int(path.stem): path for path in list_images(masks) if path.stem.isdecimal()}
     if not found:
         raise InputError(f"{masks}: expected the mask of frame 0 of {pictures.name} as 00000.png, found none")
@@ -86,11 +87,12 @@ def read_annotation_text(path: Path, parse: Callable[[str], T]) -> T:
 def single_video(video: Path, mask: Path) -> VideoIndex:
     """One video, a folder of frames or a video file, with the mask of its first frame, or a folder of masks.
 
-    Masks in a folder carry the names of their frames: if there is one for each, the results are scored.
+    Masks in a folder carry the names of their frames, or their numbers where the video is a file. If each frame of a folder
+    has one, the first is given and the results are scored; else all are given.
     Raises: InputError where either is missing.
     """
-    if mask.is_dir() and video.is_dir():
-        return index_video(video.resolve().stem, video, mask, binary=None)
+    if mask.is_dir():
+        return _with_masks(video, mask)
     frames = [video] if video.is_file() else list_images(video)
     if not frames:
         raise InputError(f"{video}: expected a folder of frames or a video file; set video_path")

@@ -1,6 +1,6 @@
 """The PIL back end: clips for training, loaded by worker processes. The DALI back end has the same interface."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -29,13 +29,13 @@ class PilLoader(ClipLoader):
 def build_loader(
     backend: str, device: torch.device, sets: list[TrainingSet], size: tuple[int, int], sampled_frames: int,
     samples_per_video: int, max_skip: list[int], train_batch: int, workers: int, seed: int, rank: int = 0, world: int = 1,
-    coarse_epochs: int = 0,
+    scales: Sequence[float] = (1.0,), coarse_epochs: int = 0,
 ) -> ClipLoader:
     """The loader of the back end that the config names, with ClipLoader's arguments; DALI decodes on `device`.
 
     Raises: InputError where DALI is not installed.
     """
-    arguments = (sets, size, sampled_frames, samples_per_video, list(max_skip), train_batch, workers, seed, rank, world, coarse_epochs)
+    arguments = (sets, size, sampled_frames, samples_per_video, list(max_skip), train_batch, workers, seed, rank, world, tuple(scales), coarse_epochs)
     if backend == "DALI":
         from dataset.dali import DaliLoader  # an extra package, which most users do without
 

@@ -18,23 +18,23 @@ from libs.structures import InputError, VideoIndex
 class DataSet:
     """A data set that the config can name.
 
-    skip_step: how much max_skip grows at each increment of the curriculum.
     index: (root, split) -> its videos on disk; None: there are none.
+    skip_step: how much max_skip grows at each increment of the curriculum.
     make: (root) -> videos that are drawn to train on, for a set without any on disk.
     """
 
+    index: Callable[[Path, str], list[VideoIndex]] | None
     skip_step: int
-    index: Callable[[Path, str], list[VideoIndex]] | None = None
     make: Callable[[Path], list[MadeVideo]] | None = None
 
 
 REGISTRY = {
-    "DAVIS16": DataSet(5, davis16),
-    "DAVIS17": DataSet(5, davis17),
-    "VOS": DataSet(1, youtube_vos),
-    "FOLDER": DataSet(5, folder),
-    "PROCEDURAL": DataSet(1, make=procedural),
-    "STATIC": DataSet(1, make=static),
+    "DAVIS16": DataSet(davis16, skip_step=5),
+    "DAVIS17": DataSet(davis17, skip_step=5),
+    "VOS": DataSet(youtube_vos, skip_step=1),
+    "FOLDER": DataSet(folder, skip_step=5),
+    "PROCEDURAL": DataSet(None, skip_step=1, make=procedural),
+    "STATIC": DataSet(None, skip_step=1, make=static),
 }
 
 

@@ -6,6 +6,7 @@ Objects are cut out of the pictures, or stay where they are in them; all move on
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -15,9 +16,11 @@ from dataset.annotations import check_size, read_labels
 from dataset.folder import list_images
 from dataset.procedural.paint import Drawn, Paints
 from dataset.video import read_image
+from libs.masks import VOID, object_ids
 from libs.structures import InputError, VideoIndex
 
 DRAWN_SHARE = 0.25  # of the surfaces and outlines
+NATIVE_SHARE = 0.7  # of the backdrops, in which a thing is an object
 SMALLEST, LARGEST = 0.01, 0.5  # share of the picture that a thing covers
 
 
@@ -48,13 +51,14 @@ class Album:
     drawn: Drawn = Drawn()
 
     def backdrop(self, rng: np.random.Generator, side: int) -> np.ndarray:
-        """The first picture, turned and enlarged, with one of its things marked half of the time."""
+        """The first picture, mirrored or not, enlarged, mostly with one of its things marked."""
         image, labels = self.pictures[0]
-        thing = _thing(rng, labels) if rng.random() < 0.5 else None
+        thing = _thing(rng, labels) if rng.random() < NATIVE_SHARE else None
         cover = np.zeros(labels.shape, np.uint8) if thing is None else thing
-        picture = np.dstack([image, cover])
+        picture = _at_most(rng, np.dstack([image, cover]), 2 * min(labels.shape))
         scale = side / min(labels.shape) * math.exp(rng.uniform(0, 0.5))
-        return _mirrored(rng, cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR))
+        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        return _mirrored(rng, cv2.resize(picture, None, fx=scale, fy=scale, interpolation=how))
 
     def surface(self, rng: np.random.Generator, side: int) -> np.ndarray:
         """A square somewhere in a picture."""
@@ -91,32 +95,49 @@ def open_album(pictures: list[VideoIndex], first: int) -> Callable[[np.random.Ge
     The result raises: InputError naming a file that cannot be read.
     """
 
-    def load(rng: np.random.Generator) -> Album:
-        """Read both."""
-        other = int(rng.integers(len(pictures)))
-        return Album((_read(pictures[first]), _read(pictures[other])))
+    return partial(_load_album, pictures, first)
 
-    return load
+
+def _load_album(pictures: list[VideoIndex], first: int, rng: np.random.Generator) -> Album:
+    other = int(rng.integers(len(pictures)))
+    return Album((_read(pictures[first]), _read(pictures[other])))
 
 
 def _read(index: VideoIndex) -> tuple[np.ndarray, np.ndarray]:
+    """Image and labels, of which 255 alone is a thing and beside others void.
+
+    Raises: InputError naming the file.
+    """
     image, labels = read_image(index.frames[0]), read_labels(index.masks[0])
     check_size(index.masks[0], labels, image.shape[:2])
-    return image, labels
+    ids = object_ids(labels)
+    return image, np.where(labels == VOID, 0 if ids else 1, labels).astype(np.uint8)
 
 
 def _thing(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray | None:
-    """A label's pixels, or those of two that touch: (H, W) uint8 of 0 and 255; None where no try had a fitting size."""
-    ids = np.flatnonzero(np.bincount(labels.ravel())[1:]) + 1
-    for _ in range(6 if len(ids) else 0):
-        thing = labels == rng.choice(ids)
-        if rng.random() < 0.4:
+    """The pixels of a label, or of up to three that touch: (H, W) uint8 of 0 and 255; None where no try had a fitting size.
+
+    Large ones come more often than small ones.
+    """
+    areas = np.bincount(labels.ravel())
+    areas[0] = 0
+    for _ in range(6 if areas.any() else 0):
+        thing = labels == rng.choice(len(areas), p=np.sqrt(areas) / np.sqrt(areas).sum())
+        for _ in range(int(rng.choice([0, 1, 2], p=(0.5, 0.3, 0.2)))):
             around = cv2.dilate(thing.view(np.uint8), np.ones((3, 3), np.uint8)).astype(bool) & ~thing & (labels > 0)
             if around.any():
                 thing |= labels == rng.choice(labels[around])
         if SMALLEST <= thing.mean() <= LARGEST:
             return cv2.GaussianBlur(thing.astype(np.uint8) * 255, (3, 3), 0)
     return None
+
+
+def _at_most(rng: np.random.Generator, picture: np.ndarray, longest: int) -> np.ndarray:
+    """A part of the picture whose sides are no longer than `longest`."""
+    for axis in (0, 1):
+        start = int(rng.integers(0, max(0, picture.shape[axis] - longest) + 1))
+        picture = picture.take(range(start, min(start + longest, picture.shape[axis])), axis)
+    return picture
 
 
 def _mirrored(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:

@@ -39,14 +39,14 @@ def main() -> None:
             writer.add(render(named, style))
 
         def come_back(video: Video, returned: RoundTrip) -> None:
-            """Write the first mask beside the one predicted back."""
-            write_picture(picture, round_trip_picture(returned))
+            """Write the latest given mask beside the one predicted back."""
+            write_picture(picture, round_trip_picture(returned.with_ids(video.ids)))
 
         settings = inference_settings(cfg, object_probs=style == "heatmap")
         report = evaluate(model, [video], settings, show, cfg.score_copy, label="demo", back=come_back)
     print(f"{report.frames} pictures written to {folder}, all of them as {film}")
     for row in report.round_trips:
-        print(f"the first mask, predicted back from the last frame, meets itself with an IoU of {row.iou:.2f}: {picture}")
+        print(f"the given mask and the same predicted back from the last frame, side by side: {picture}, IoU of {row.iou:.2f}")
     if report.scores:
         print(format_table(report.summary, report.references))
     print(f"{report.speed()}, {report.seconds / report.frames:.2f} s a frame")

@@ -83,7 +83,11 @@ KEYS: dict[str, Key] = {
     "grad_checkpoint": Key(False, "training keeps no activations but makes them again: less memory, more time"),
     # --- training ---
     "epochs": Key(240, "passes over the training sets", at_least(1)),
-    "coarse_epochs": Key(0, "so many epochs come first at two thirds of input_size, at half the cost", at_least(0)),
+    "scales": Key(
+        [1.0], "training: factors on input_size, one drawn for each step, so that the network learns more than one scale (PIL)",
+        Check(lambda scales: len(scales) > 0 and min(scales) > 0, "numbers above 0"),
+    ),
+    "coarse_epochs": Key(0, "so many epochs come first at the smallest of `scales`, which costs least", at_least(0)),
     "max_minutes": Key(0.0, "train.py stops, saved, after so many; `resume auto` goes on; 0: no bound", at_least(0)),
     "epochs_per_increment": Key(
         5, "after so many epochs max_skip grows: DAVIS by 5, others by 1, never past 100",

@@ -57,16 +57,18 @@ def segment_video(
 
     Args:
         model: in evaluation mode; remember: see propagate, such as settings.correction(model).
-        back: called at the end with the reference frame, predicted back from the last frame, if that is another one.
+        back: called at the end with the latest frame with a given mask, predicted back from the last frame, if that is
+            another one.
     Yields: predictions at source resolution.
     """
     device, loops = next(model.parameters()).device, []
     for i, inputs in enumerate(tee(read_ahead(_inputs(video, settings.views)), len(settings.views))):
         frames = (_to(device, views[i]) for views in inputs)
         loops.append(propagate(model, frames, settings.save_freq, remember, settings.memory_frames))
+    steps: tuple[Step, ...] = ()
     for steps in zip(*loops):
         yield _prediction(steps, settings, len(video.ids))
-    if back and not steps[0].given and steps[0].reference:
+    if back and steps and not steps[0].given and steps[0].reference and steps[0].reference.source.given.any():
         back(_round_trip(model, steps, settings.views))
 
 

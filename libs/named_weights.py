@@ -3,9 +3,7 @@
 import difflib
 from pathlib import Path
 
-import gdown
 import torch
-from requests.exceptions import RequestException
 
 from libs.files import replacing
 from libs.structures import InputError
@@ -15,6 +13,7 @@ RELEASED = {  # name -> file on Google Drive, as the original repository links i
     "stm-cycle-resnet18": "1R4RkDPfrNz8JzJNNqFhYIPhbruunNnp5",
     "stm-cycle-resnet50": "1tSTNBeqa9hyKBPX6NzL1N7EgkWAg_2cv",
 }
+TIMEOUT = 60  # seconds without an answer
 NAMES = ("shipped", *RELEASED)
 
 
@@ -40,11 +39,17 @@ def weights_file(initial: str) -> Path:
 
 def _download(name: str, path: Path) -> None:
     """Whole or not at all."""
+    import gdown  # which few runs need
+
     address = f"https://drive.google.com/uc?id={RELEASED[name]}"
     try:
         with replacing(path) as temporary:
-            gdown.download(address, str(temporary), quiet=True)
-    except (gdown.exceptions.DownloadError, RequestException, OSError) as fault:
+            try:
+                gdown.download(address, str(temporary), quiet=True, timeout=TIMEOUT)
+            finally:
+                for part in path.parent.glob(f"{temporary.name}*.part"):  # what gdown leaves behind where it fails
+                    part.unlink()
+    except (gdown.exceptions.DownloadError, OSError) as fault:
         raise InputError(
             f"key 'initial': the weights {name} could not be downloaded ({type(fault).__name__}); "
             f"get {address} by a browser and put the file at {path}"

@@ -16,7 +16,7 @@ from models.memory_read import at_least_float32, read
 from models.stm import STM, Memory, Objects, Query
 
 MODES = ("mask", "recurrent", "threshold")
-ATTENTION_CLAMP = 1e-3
+ATTENTION_MARGIN = 1e-3  # what is carried stays this far from 0 and 1, where its logarithm is steep
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Losses:
     total: Tensor
     cycle_used: int
     cycle_skipped: int
-    attention: Tensor | None = None  # None where it has no weight
+    attention: Tensor  # 0 where it has no weight
 
 
 @dataclass
@@ -59,6 +59,7 @@ class EpochTotals:
     cycle: float = 0.0
     cycle_used: int = 0
     cycle_skipped: int = 0
+    attention: float = 0.0
 
     def __add__(self, other: "EpochTotals") -> "EpochTotals":
         return EpochTotals(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
@@ -68,7 +69,7 @@ class EpochTotals:
         clips, terms = max(self.clips, 1), max(self.cycle_used + self.cycle_skipped, 1)
         return {
             "loss": self.total / clips, "forward": self.forward / clips, "cycle": self.cycle / clips,
-            "cycle_skipped": self.cycle_skipped / terms,
+            "cycle_skipped": self.cycle_skipped / terms, "attention": self.attention / clips,
         }
 
 
@@ -91,10 +92,10 @@ def training_losses(
         counted = present_channels(batch.masks[b, 0])
         forward = forward + sum(mask_loss(step.logits[b], batch.masks[b, step.t], counted, kind) for step in steps[1:])
     back = cycle_loss(model, steps if cycle else steps[:1], batch.masks, batch.num_objects, kind)
-    total, carried = forward + back.value, None
-    if attention:
+    carried = forward.new_zeros(())
+    if attention and num_frames > 1:
         carried = attention_loss(steps[0].memory, [frame.query for frame in frames], batch.masks)
-        total = total + attention * carried
+    total = forward + back.value + attention * carried
     return Losses(forward, back.value, total / (num_clips * max(num_frames - 1, 1)), back.used, back.skipped, carried)
 
 
@@ -105,17 +106,19 @@ def attention_loss(memory: Memory, queries: list[Query], truth: Tensor) -> Tenso
 
     Args:
         memory: of frame 0; queries: of all T frames; truth: (B, T, K, H, W) one-hot.
-    Returns: binary cross entropy, mean over positions and objects, summed over frames and clips.
+    Returns: binary cross entropy, mean over positions and each clip's objects, summed over frames and clips.
     """
     objects, size = memory.objects, queries[0].key.shape[-2:]
     own = truth.transpose(1, 2)[objects.owner, objects.channel]  # (O, T, H, W)
     small = F.interpolate(own, size=size, mode="area")  # (O, T, h, w)
+    share = 1 / torch.bincount(objects.owner, minlength=len(truth))[objects.owner]  # (O,)
     first, loss = small[:, 0].flatten(1).unsqueeze(2), truth.new_zeros(())  # (O, h*w, 1)
     for t in range(1, len(queries)):
         found = read(memory.keys, first, queries[t].key.index_select(0, objects.owner))[:, 0]  # (O, h, w)
-        found = at_least_float32(found).clamp(ATTENTION_CLAMP, 1 - ATTENTION_CLAMP)
-        loss = loss - (small[:, t] * found.log() + (1 - small[:, t]) * (1 - found).log()).mean()
-    return loss * len(truth)
+        found = ATTENTION_MARGIN + (1 - 2 * ATTENTION_MARGIN) * at_least_float32(found)
+        entropy = small[:, t] * found.log() + (1 - small[:, t]) * (1 - found).log()
+        loss = loss - (share * entropy.flatten(1).mean(1)).sum()
+    return loss
 
 
 def training_frames(model: STM, batch: Batch) -> list[FrameInput]:

@@ -122,3 +122,8 @@ class RoundTrip:
 
     frame: SourceFrame  # its `given` is the mask to come back to
     labels: np.ndarray  # (Hs, Ws) uint8, objects 1..O
+
+    def with_ids(self, ids: tuple[int, ...]) -> "RoundTrip":
+        """The same with the data set's own labels instead of 1..O."""
+        table = np.array((0, *ids), np.uint8)
+        return RoundTrip(replace(self.frame, given=table[self.frame.given]), table[self.labels])

@@ -64,7 +64,7 @@ class Trainer:
         self.epoch, self.step, self.totals = 0, 0, EpochTotals()  # what is done: epochs, steps of this one, their sums
         self.rate, self.best, self.history = 0.0, 0.0, []  # the rate with which this epoch began
         self._saved_at = 0  # step of this epoch
-        self._started = time.perf_counter()
+        self._started = time.perf_counter()  # begins anew with `run`
         self._shown: Clip | None = None  # on the contact sheet
 
     @property
@@ -78,11 +78,12 @@ class Trainer:
         while self.epoch < self.settings.epochs:
             start = time.perf_counter()
             self.train_epoch()
-            if self.step < len(self.loader):
+            if self.step == len(self.loader):
+                self._report(time.perf_counter() - start)
+                self._finish_epoch()
+            if self.epoch < self.settings.epochs and self._time_is_over():
                 self.log.say(f"max_minutes are over after epoch {self.epoch}, step {self.step}; `resume auto` goes on from here")
-                break
-            self._report(time.perf_counter() - start)
-            self._finish_epoch()
+                return
         if self.history and self.processes.writes:
             save_curves(self.history, self.settings.checkpoint / "curves.png")
 
@@ -121,14 +122,17 @@ class Trainer:
             self._shown = same[0]
             batch = Batch.of(same, self.device)
             with self.precision():
-                losses = training_losses(self.model, batch, settings.mode, settings.loss, settings.iou_threshold, settings.cycle, settings.attention_loss)
+                losses = training_losses(
+                    self.model, batch, settings.mode, settings.loss, settings.iou_threshold, settings.cycle, settings.attention_loss,
+                )
             total = losses.total.item()
             if not math.isfinite(total):  # the original went on in silence
                 self._stop(same, total)
             share = len(same) / together / settings.iter_size
             self.precision.scaler.scale(losses.total * share).backward()
             self.totals += EpochTotals(
-                len(same), total * len(same), losses.forward.item(), losses.cycle.item(), losses.cycle_used, losses.cycle_skipped
+                len(same), total * len(same), losses.forward.item(), losses.cycle.item(), losses.cycle_used, losses.cycle_skipped,
+                losses.attention.item(),
             )
 
     def _stop(self, clips: list[Clip], total: float) -> None:
@@ -157,12 +161,12 @@ class Trainer:
         self.history.append({"epoch": self.epoch + 1, "learning rate": self.rate, **means})
         self.log.numbers(
             self.epoch + 1, loss__total=means["loss"], loss__forward=means["forward"], loss__cycle=means["cycle"],
-            cycle__skipped=means["cycle_skipped"], learning_rate=self.rate,
+            loss__attention=means["attention"], cycle__skipped=means["cycle_skipped"], learning_rate=self.rate,
             **{f"max_skip__{i}": float(skip) for i, skip in enumerate(self.loader.max_skip)},
         )
         self.log.say(
             f"epoch {self.epoch + 1}/{self.settings.epochs}: loss {means['loss']:.4f}, forward {means['forward']:.4f}, "
-            f"cycle {means['cycle']:.4f} ({means['cycle_skipped']:.0%} skipped), learning rate {self.rate:g}, "
+            f"cycle {means['cycle']:.4f} ({means['cycle_skipped']:.0%} skipped), attention {means['attention']:.4f}, learning rate {self.rate:g}, "
             f"max_skip {self.loader.max_skip}, {seconds:.1f} s"
         )
 

@@ -444,3 +444,17 @@ def test_a_video_file_with_one_mask(tmp_path: Path) -> None:
     (video,) = videos_of(tmp_path, "FOLDER", "val")
     frames = list(video.read())
     assert len(frames) == 5 and video.ids == (1,) and frames[0].given.max() == 1 and not video.scored
+
+
+def test_a_single_video_with_a_folder_of_masks(tmp_path: Path) -> None:
+    trees.folder(tmp_path, frames=5)
+    video = open_video(single_video(tmp_path / "JPEGImages/mine", tmp_path / "Annotations/mine"))
+    frames = list(video.read())
+    assert video.scored and video.name == "mine" and all(frame.truth is not None for frame in frames)
+    assert [frame.given is not None for frame in frames] == [True, False, False, False, False]
+    (tmp_path / "Annotations/mine/00003.png").unlink()  # no longer scored: all masks are given
+    video = open_video(single_video(tmp_path / "JPEGImages/mine", tmp_path / "Annotations/mine"))
+    assert not video.scored and [frame.given is not None for frame in video.read()] == [True, True, True, False, True]
+    trees.write_mp4(tmp_path / "film.mp4", (trees.scene([1, 2], t)[0] for t in range(5)))
+    video = open_video(single_video(tmp_path / "film.mp4", tmp_path / "Annotations/mine"))
+    assert [frame.given is not None for frame in video.read()] == [True, True, True, False, True] and video.ids == (1, 2)

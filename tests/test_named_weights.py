@@ -32,7 +32,7 @@ def test_the_shipped_weights_are_in_the_clone() -> None:
 def test_released_weights_are_downloaded_once(name: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def download(address: str, output: str, quiet: bool) -> None:
+    def download(address: str, output: str, quiet: bool, timeout: float) -> None:
         asked.append(address)
         Path(output).write_bytes(b"weights")
 
@@ -45,8 +45,8 @@ def test_released_weights_are_downloaded_once(name: str, cache: Path, monkeypatc
 
 @pytest.mark.parametrize("fault", [gdown.exceptions.DownloadError("no"), OSError("no network"), gdown.exceptions.FileURLRetrievalError("quota")])
 def test_without_network_one_line_says_what_to_put_where(fault: Exception, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def download(address: str, output: str, quiet: bool) -> None:
-        Path(output).write_bytes(b"half of")
+    def download(address: str, output: str, quiet: bool, timeout: float) -> None:
+        Path(output + "x1y2.part").write_bytes(b"half of")  # as gdown does
         raise fault
 
     monkeypatch.setattr(gdown, "download", download)

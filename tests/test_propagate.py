@@ -11,13 +11,14 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+import libs.inference
 from dataset.loader import test_videos as videos_of
 from libs.cycle import GradientCorrection
 from libs.evaluator import Report, evaluate
 from libs.inference import InferenceSettings, segment_video
 from libs.masks import Letterbox, normalise, one_hot
 from libs.propagate import FrameInput, Step, harden, impose, propagate
-from libs.structures import InputError, Prediction, SourceFrame, Video
+from libs.structures import InputError, Prediction, RoundTrip, SourceFrame, Video
 from libs.visualize import save
 from models.decoder import PictureMaps
 from models.stm import STM, Memory, Objects, Query
@@ -434,6 +435,30 @@ def test_drift_is_seen_in_what_is_predicted_back() -> None:
     list(segment_video(Tracker(), drawn((48, 64)), InferenceSettings((48, 64)), lose, found.append))
     given, labels = found[0].frame.given, found[0].labels
     assert np.array_equal(labels == 1, given == 1) and not np.array_equal(labels == 2, given == 2)
+
+
+def test_the_iou_predicted_back_is_the_mean_over_the_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two objects one is not found again."""
+    monkeypatch.setattr(libs.inference, "_round_trip", lambda model, steps, views: RoundTrip(
+        steps[0].reference.source, np.where(steps[0].reference.source.given == 2, 0, steps[0].reference.source.given)))
+    row, = evaluate(Tracker(), [drawn((48, 64))], InferenceSettings((48, 64))).round_trips
+    assert row.iou == pytest.approx(0.5)
+
+
+def test_the_way_back_in_several_views() -> None:
+    found = []
+    settings = InferenceSettings((48, 64), tta_flip=True, tta_scales=(1.0, 1.5))
+    list(segment_video(Tracker(), drawn((48, 64)), settings, back=found.append))
+    trip, = found
+    assert trees.iou(trip.labels == 1, trip.frame.given == 1) > 0.9
+    named = trip.with_ids((3, 9))
+    assert set(np.unique(named.labels)) == set(np.unique(named.frame.given)) == {0, 3, 9}
+
+
+@pytest.mark.parametrize("length", [0, 1])
+def test_there_is_no_way_back_without_a_way(length: int) -> None:
+    video = replace(drawn((48, 64), length=length), scored=False)
+    assert evaluate(Tracker(), [video], InferenceSettings(trees.SIZE)).round_trips == []
 
 
 def test_a_video_that_ends_with_a_given_mask_is_not_predicted_back(tmp_path: Path) -> None:

@@ -156,6 +156,15 @@ def test_testing_prints_a_table_and_writes_the_same_as_csv(session: Session) -> 
     assert "frames per second" in session.test.out and "scores.csv" in session.test.out
 
 
+def test_testing_tells_of_drift(session: Session) -> None:
+    with open(session.root / "output/DAVIS17/drift.csv", newline="") as file:
+        row, = csv.DictReader(file)
+    assert row["video"] == "val-0000" and 0 <= float(row["iou"]) <= 1 and 0 <= float(row["J"]) <= 1
+    line = next(line for line in session.test.out.splitlines() if "predicted back" in line)
+    assert f"mean {float(row['iou']):.2f}" in line and "drift.csv" in line
+    assert ("below 0.5" in session.test.out) == (float(row["iou"]) < 0.5)
+
+
 def test_a_set_without_ground_truth_says_so(session: Session) -> None:
     assert "no ground truth to score mine" in session.unscored
     assert "J&F" not in session.unscored and not (session.root / "mine/FOLDER/scores.csv").exists()
@@ -182,7 +191,7 @@ def test_a_submission_is_checked_and_packed(session: Session) -> None:
 
 def test_the_demo_shows_a_video_file(session: Session) -> None:
     folder = session.root / "demo/film"
-    assert names(folder) == [f"{t:05d}.png" for t in range(4)] and names(session.root / "demo") == ["film", "film.gif"]
+    assert names(folder) == [f"{t:05d}.png" for t in range(4)] and names(session.root / "demo") == ["film", "film.gif", "film_round_trip.png"]
     first = np.array(Image.open(folder / "00000.png"))
     image, labels = trees.scene([3, 7], 0, (60, 100))
     assert first.shape == image.shape
@@ -191,6 +200,9 @@ def test_the_demo_shows_a_video_file(session: Session) -> None:
     film = Image.open(session.root / "demo/film.gif")
     assert film.size == (100, 60) and np.abs(np.array(film.convert("RGB")).astype(int) - first).mean() < 10  # the same pictures
     assert str(session.root / "demo/film.gif") in session.demo.out
+    trip = np.array(Image.open(session.root / "demo/film_round_trip.png"))
+    assert trip.shape == (60, 201, 3) and np.abs(trip[:, :100].astype(int) - first).mean() < 1  # the first mask, and beside it ...
+    assert "IoU of" in session.demo.out and str(session.root / "demo/film_round_trip.png") in session.demo.out
 
 
 # ---- what is wrong ----------------------------------------------------------------------------------------------------

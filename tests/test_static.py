@@ -1,5 +1,6 @@
 """STATIC: pictures with masks become clips, whatever kind of masks they are; PROCEDURAL beside it in the sampler."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,11 @@ import pytest
 import torch
 
 from dataset import registry
-from dataset.clips import COARSE, ClipSampler, MadeVideo
+from dataset.clips import ClipSampler, MadeVideo
 from dataset.loader import PilLoader, build_loader, training_sets
-from dataset.procedural.film import draw_clip
-from dataset.static import Album, index_pictures, open_album
+from dataset.procedural.film import MIN_AREA, _without, draw_clip, render, stage
+from dataset.procedural.paint import Drawn
+from dataset.static import Album, _read, index_pictures, open_album
 from libs.structures import InputError
 from tests import trees
 
@@ -37,7 +39,7 @@ def test_clips_of_every_kind_of_mask(root: Path) -> None:
         for index in range(6):
             images, labels = draw_clip(0, index, (0, 3), INPUT, (0.7, 2.2), open_album(pictures, first))
             assert images.shape == (2, *INPUT, 3) and images.std() > 3
-            assert 1 <= labels[0].max() <= 3 and set(np.unique(labels[0])) == set(range(labels[0].max() + 1)) | {0}
+            assert 1 <= labels[0].max() <= 3 and set(np.unique(labels[0])) | {0} == set(range(labels[0].max() + 1))
         marked += sum(open_album(pictures, first)(np.random.default_rng(i)).backdrop(np.random.default_rng(i), 80)[..., 3].any() for i in range(8))
     assert 5 < marked < 20  # of 24, half are asked for
 
@@ -89,11 +91,63 @@ def test_gaps_of_made_clips_stay_within_the_curriculum(root: Path) -> None:
     assert set(gaps) == {1, 2, 3, 4}
 
 
-def test_coarse_epochs_are_smaller(root: Path) -> None:
-    loader = PilLoader(training_sets(root, ["STATIC"], [1]), INPUT, 2, 1, [3], 1, 0, 0, coarse_epochs=2)
-    sizes = [next(loader.batches(epoch))[0].frames.shape[-2:] for epoch in range(3)]
-    small = tuple(round(side * COARSE) for side in INPUT)
-    assert sizes == [small, small, INPUT]
+def test_every_step_has_one_of_the_sizes_and_coarse_epochs_the_smallest(root: Path) -> None:
+    sets = training_sets(root, ["PROCEDURAL"], [1])
+    loader = PilLoader(sets, INPUT, 2, 1, [3], 4, 0, 0, scales=(0.75, 1.0, 1.25), coarse_epochs=2)
+    halves = [PilLoader(sets, INPUT, 2, 1, [3], 2, 0, 0, rank, 2, (0.75, 1.0, 1.25), 2) for rank in range(2)]
+    small, middle, large = (36, 48), (48, 64), (60, 80)
+    seen = set()
+    for epoch, expected in ((0, {small}), (1, {small}), (2, {small, middle, large})):
+        steps = [[clip.frames.shape[-2:] for clip in clips] for clips, _ in zip(loader.batches(epoch), range(8))]
+        assert all(len(set(sizes)) == 1 for sizes in steps) and {sizes[0] for sizes in steps} == expected
+        shared = [[clip.frames.shape[-2:] for clip in clips] for clips, _ in zip(halves[1].batches(epoch), range(8))]
+        assert [sizes[0] for sizes in shared] == [sizes[0] for sizes in steps]  # processes agree
+        seen |= expected
+    assert len(seen) == 3
+
+
+def test_made_videos_travel_to_workers_that_are_not_forked(root: Path) -> None:
+    for name in ("STATIC", "PROCEDURAL"):
+        video = pickle.loads(pickle.dumps(registry.training_videos(root, name)[1]))
+        assert video.make(np.random.default_rng(0), (0, 2), INPUT)[0].shape == (2, *INPUT, 3)
+
+
+def test_void_beside_other_labels_is_no_thing(root: Path) -> None:
+    image, labels = trees.scene([1, 255], size=(60, 90))
+    trees.save_mask(root / "STATIC/masks/1.png", labels)
+    index = index_pictures(root)[1]
+    assert set(np.unique(_read(index)[1])) == {0, 1}
+    trees.save_mask(root / "STATIC/masks/1.png", np.where(labels == 1, 0, labels))
+    assert np.array_equal(_read(index)[1] == 1, labels == 255)
+
+
+@pytest.mark.parametrize("size", [(20, 700), (700, 20), (33, 35)])
+def test_pictures_of_every_shape(size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    image, labels = rng.integers(0, 255, (*size, 3), np.uint8), np.ones(size, np.uint8)
+    labels[:, : size[1] // 3] = 2
+    for i in range(6):
+        images, maps = draw_clip(0, i, (0, 2), (64, 64), (0.7, 2.2), lambda _: Album(((image, labels), (image, labels))))
+        assert images.shape == (2, 64, 64, 3) and maps[0].any()
+
+
+def test_nothing_stays_behind_where_a_thing_leaves_the_backdrop() -> None:
+    backdrop = np.full((120, 160, 4), 90, np.uint8)
+    backdrop[..., 3] = 0
+    backdrop[40:80, 60:100] = (250, 0, 0, 255)
+    empty = _without(backdrop)
+    assert empty.shape == (120, 160, 3) and np.abs(empty.astype(int) - 90).max() < 12
+
+
+def test_sight_is_checked_in_the_pictures_own_shape() -> None:
+    """Of an object that fits, half is seen in frame 0, also where the coarse grid is hardly smaller than the picture."""
+    for index in range(30):
+        rng = np.random.default_rng(index)
+        scene = next(filter(None, (stage(rng, (40, 96), Drawn(), 1.0) for _ in range(20))))
+        labels = np.zeros((40, 96), np.uint8)
+        render(scene, labels, 0)
+        for label in range(1, max(actor.label for actor in scene.actors) + 1):
+            assert (labels == label).sum() >= 0.7 * MIN_AREA * labels.size
 
 
 def test_what_is_made_cannot_be_segmented_nor_decoded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

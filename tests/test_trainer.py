@@ -163,6 +163,15 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, linear: None, v
     assert kept["names"] == [f"clip of {value}"] and kept["frames"][0].shape == (2, 3, 2, 2) and kept["labels"][0].dtype == torch.uint8
 
 
+def test_minutes_are_looked_at_where_an_epoch_is_one_update_too(tmp_path: Path, linear: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 10_000, 30))
+    monkeypatch.setattr(libs.trainer.time, "perf_counter", lambda: float(next(clock)))
+    run = trainer(tmp_path, Batches([clip(1)]), epochs=50, max_minutes=3.0)
+    run.run()
+    assert 1 <= run.epoch < 5 and run.step == 0 and "max_minutes" in run.log.lines[-1]
+    assert read_file(tmp_path / "recurrent.pth.tar")["epoch"] == run.epoch
+
+
 def test_a_run_stops_saved_when_its_minutes_are_over_and_goes_on(tmp_path: Path, linear: None, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(0, 10_000, 30))  # half a minute at each look
     monkeypatch.setattr(libs.trainer.time, "perf_counter", lambda: float(next(clock)))

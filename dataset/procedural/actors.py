@@ -45,7 +45,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Path:
+class Motion:
     """Straight on with a sway, turning and breathing, bouncing between walls."""
 
     start: np.ndarray = field(default_factory=lambda: np.zeros(2))
@@ -72,7 +72,7 @@ class Actor:
 
     label: int  # 1..O, or 0 for what nobody annotated
     parts: tuple[Part, ...]  # from back to front
-    path: Path
+    motion: Motion
     shadow: float = 0.0  # how dark a shadow it throws
 
 
@@ -82,7 +82,7 @@ def affine(shift: tuple[float, float] | np.ndarray = (0.0, 0.0), angle: float = 
     return np.array([[cos, -sin, shift[0]], [sin, cos, shift[1]], [0, 0, 1]])
 
 
-def wave(rng: np.random.Generator, most: float, pace: tuple[float, float] = (0.08, 0.25)) -> Wave:
+def random_wave(rng: np.random.Generator, most: float, pace: tuple[float, float] = (0.08, 0.25)) -> Wave:
     """A random one of size up to `most`."""
     return Wave(rng.uniform(0, most), rng.uniform(0, math.tau), rng.uniform(*pace))
 
@@ -93,7 +93,7 @@ def figure(rng: np.random.Generator, paints: Paints, diameter: float, unit: floa
     Args:
         diameter: of a disc as large; unit: pixels of a length of 1.
     """
-    ripple = wave(rng, rng.choice([0.0, 0.06, 0.12]))
+    ripple = random_wave(rng, rng.choice([0.0, 0.06, 0.12]))
     side = _side(1.3 * diameter * unit)
     cut = paints.cutout(rng, side)
     if cut is not None:
@@ -111,7 +111,7 @@ def figure(rng: np.random.Generator, paints: Paints, diameter: float, unit: floa
         limb = _piece(rng, paints, length, unit, turned / np.abs(turned).max(), alike if rng.random() < 0.7 else None)
         toward = np.array([math.cos(angle), math.sin(angle)])
         limb = replace(
-            limb, joint=tuple(0.35 * diameter * toward), middle=tuple(0.35 * length * toward), swing=wave(rng, 0.6, (0.1, 0.4))
+            limb, joint=tuple(0.35 * diameter * toward), middle=tuple(0.35 * length * toward), swing=random_wave(rng, 0.6, (0.1, 0.4))
         )
         parts.insert(int(rng.integers(0, len(parts) + 1)), limb)
     return tuple(parts)
@@ -135,7 +135,7 @@ def _side(pixels: float) -> int:
     return int(min(max(pixels, 12), MAX_SIDE))
 
 
-def stroll(rng: np.random.Generator, picture: np.ndarray, diameter: float, brisk: float, inset: float = 0.12) -> Path:
+def stroll(rng: np.random.Generator, picture: np.ndarray, diameter: float, brisk: float, inset: float = 0.12) -> Motion:
     """A random path for a figure of this diameter.
 
     Args:
@@ -144,17 +144,17 @@ def stroll(rng: np.random.Generator, picture: np.ndarray, diameter: float, brisk
     """
     room = np.stack([inset * picture, (1 - inset) * picture])
     heading, speed = rng.uniform(0, math.tau), diameter * rng.uniform(0, brisk)
-    return Path(
+    return Motion(
         start=rng.uniform(*room), room=room, velocity=speed * np.array([math.cos(heading), math.sin(heading)]),
-        sway=(wave(rng, 0.3 * diameter), wave(rng, 0.3 * diameter)), facing=rng.uniform(0, math.tau),
-        turn=rng.uniform(-0.04, 0.04) if rng.random() < 0.5 else 0.0, rock=wave(rng, 0.3), breath=wave(rng, 0.3, (0.03, 0.12)),
+        sway=(random_wave(rng, 0.3 * diameter), random_wave(rng, 0.3 * diameter)), facing=rng.uniform(0, math.tau),
+        turn=rng.uniform(-0.04, 0.04) if rng.random() < 0.5 else 0.0, rock=random_wave(rng, 0.3), breath=random_wave(rng, 0.3, (0.03, 0.12)),
     )
 
 
-def camera(rng: np.random.Generator, shake: float) -> Path:
+def camera(rng: np.random.Generator, shake: float) -> Motion:
     """How the whole scene moves in the picture: a bounded pan, roll and zoom."""
-    return Path(
-        sway=(wave(rng, 0.3 * shake, (0.03, 0.12)), wave(rng, 0.2 * shake, (0.03, 0.12))),
-        rock=wave(rng, 0.12 * shake, (0.03, 0.15)), breath=wave(rng, 0.25 * shake, (0.02, 0.1)),
+    return Motion(
+        sway=(random_wave(rng, 0.3 * shake, (0.03, 0.12)), random_wave(rng, 0.2 * shake, (0.03, 0.12))),
+        rock=random_wave(rng, 0.12 * shake, (0.03, 0.15)), breath=random_wave(rng, 0.25 * shake, (0.02, 0.1)),
     )
 

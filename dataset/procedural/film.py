@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from dataset.procedural.actors import Actor, Part, Path, Wave, affine, camera, figure, stroll, wave
+from dataset.procedural.actors import Actor, Motion, Part, Wave, affine, camera, figure, random_wave, stroll
 from dataset.procedural.paint import Drawn, Paints
 from libs.structures import InputError
 
@@ -22,7 +22,7 @@ class Scene:
 
     backdrop: np.ndarray  # (S, S', 3) uint8 RGB
     actors: list[Actor]  # from back to front
-    camera: Path
+    camera: Motion
     light: tuple[Wave, Wave, Wave]  # of the logarithms of red, green and blue
     blur: float  # sigma in pixels
     grain: float  # of 255
@@ -52,7 +52,7 @@ def draw_clip(
     images, labels = np.empty((len(times), *size, 3), np.uint8), np.zeros((len(times), *size), np.uint8)
     for t, time in enumerate(times):
         sensor = np.random.default_rng(np.random.SeedSequence([seed, index], spawn_key=(time,)))  # whatever was filmed before
-        images[t] = expose(scene, paint(scene, labels[t], time), time, sensor)
+        images[t] = expose(scene, render(scene, labels[t], time), time, sensor)
     return images, labels
 
 
@@ -61,7 +61,11 @@ def stage(rng: np.random.Generator, size: Size, paints: Paints, closeness: float
     unit, picture = math.sqrt(math.prod(size)), np.array(size[::-1]) / math.sqrt(math.prod(size))
     backdrop = paints.backdrop(rng, min(512, int(2 * BACKDROP_REACH * unit)))
     native = _native(backdrop, picture, rng)
-    num_objects = int(rng.choice([1, 2, 3], p=[0.45, 0.35, 0.2]))
+    if native and not _in_sight([replace(native, label=1)], 1, size):
+        native = None
+    if native and native.motion.sway[0].size:
+        backdrop = _without(backdrop)
+    num_objects = int(rng.choice([1, 2, 3], p=[0.55, 0.3, 0.15]))
     cast = _cast(rng, paints, num_objects - bool(native), closeness, unit)
     brisk, shadow = rng.choice([0.01, 0.03, 0.07]), rng.uniform(0.2, 0.6) if rng.random() < 0.3 else 0.0
     passing = [figure(rng, paints, d, unit) for d in rng.uniform(0.1, 0.3, rng.integers(0, 3)) if rng.random() < 0.4]
@@ -70,7 +74,7 @@ def stage(rng: np.random.Generator, size: Size, paints: Paints, closeness: float
         actors += [Actor(r.label, r.parts, stroll(rng, picture, r.diameter, brisk), shadow) for r in (cast[i] for i in rng.permutation(len(cast)))]
         actors += [Actor(0, parts, stroll(rng, picture, 0.3, 0.1, inset=-0.3)) for parts in passing]
         if _in_sight(actors, num_objects, size):
-            light = tuple(wave(rng, rng.choice([0.0, 0.05, 0.2]), (0.02, 0.15)) for _ in range(3))
+            light = tuple(random_wave(rng, rng.choice([0.0, 0.05, 0.2]), (0.02, 0.15)) for _ in range(3))
             return Scene(
                 backdrop[..., :3], actors, camera(rng, rng.choice([0.0, 0.3, 1.0])), light, max(0.0, rng.normal(0.2, 0.5)),
                 rng.uniform(0, 6), int(rng.choice([0, 0, rng.integers(25, 95)])),
@@ -95,7 +99,7 @@ def _cast(rng: np.random.Generator, paints: Paints, num_objects: int, closeness:
             twin = cast[int(rng.integers(len(cast)))]
             cast.append(Role(label, twin.diameter, _tinted(rng, twin.parts)))
         else:
-            diameter = closeness * rng.uniform(0.14, 0.42)
+            diameter = closeness * rng.uniform(0.15, 0.45)
             cast.append(Role(label, diameter, figure(rng, paints, diameter, unit)))
     return cast
 
@@ -106,12 +110,22 @@ def _native(backdrop: np.ndarray, picture: np.ndarray, rng: np.random.Generator)
         return None
     scale = BACKDROP_REACH / min(backdrop.shape[:2])
     reach = (scale * backdrop.shape[1], scale * backdrop.shape[0])
-    part = Part(backdrop, reach, ripple=replace(wave(rng, 0.03), size=rng.choice([0.0, 0.01, 0.03])))
-    stray = rng.choice([0.0, 0.05, 0.15])
-    return Actor(0, (part,), Path(start=picture / 2, sway=(wave(rng, stray), wave(rng, stray)), rock=wave(rng, stray)))
+    part = Part(backdrop, reach)
+    stray = rng.choice([0.0, 0.0, 0.05, 0.15])
+    return Actor(0, (part,), Motion(start=picture / 2, sway=(random_wave(rng, stray), random_wave(rng, stray)), rock=random_wave(rng, stray)))
 
 
-def paint(scene: Scene, labels: np.ndarray, time: float) -> np.ndarray:
+def _without(backdrop: np.ndarray) -> np.ndarray:
+    """The backdrop with what its alpha marks painted over, at a quarter of its size, so that nothing stays behind."""
+    small = cv2.resize(backdrop, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
+    hole = cv2.dilate((small[..., 3] > 0).astype(np.uint8), np.ones((3, 3), np.uint8))
+    filled = cv2.inpaint(small[..., :3], hole, 3, cv2.INPAINT_TELEA)
+    filled = cv2.resize(filled, backdrop.shape[1::-1])
+    hole = cv2.dilate(backdrop[..., 3], np.ones((5, 5), np.uint8))[..., None] > 0
+    return np.where(hole, filled, backdrop[..., :3])
+
+
+def render(scene: Scene, labels: np.ndarray, time: float) -> np.ndarray:
     """The scene at `time` in perfect light: (H, W, 3) float32; fills in labels (H, W) uint8."""
     height, width = labels.shape
     unit = math.sqrt(labels.size)
@@ -121,7 +135,7 @@ def paint(scene: Scene, labels: np.ndarray, time: float) -> np.ndarray:
     picture = cv2.warpAffine(scene.backdrop, laid[:2], (width, height), borderMode=cv2.BORDER_REFLECT_101).astype(np.float32)
     view = view @ affine((-width / unit / 2, -height / unit / 2))
     for actor in scene.actors:
-        body = view @ actor.path.pose(time)
+        body = view @ actor.motion.pose(time)
         for part in actor.parts:
             _put(picture, labels, actor, part, body @ part.pose(time), time)
     return picture
@@ -135,20 +149,21 @@ def expose(scene: Scene, picture: np.ndarray, time: float, sensor: np.random.Gen
     picture += scene.grain * sensor.standard_normal(picture.shape[:2], np.float32)[..., None]
     image = np.clip(picture, 0, 255).astype(np.uint8)
     if scene.quality:
-        image = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, scene.quality])[1], cv2.IMREAD_COLOR)
+        encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, scene.quality])[1]
+        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., ::-1]
     return image
 
 
 def _put(picture: np.ndarray, labels: np.ndarray, actor: Actor, part: Part, pose: np.ndarray, time: float) -> None:
     """Lay a part over picture (H, W, 3) float32 and labels (H, W) uint8, in place; `pose` from its plane to pixels."""
-    box = _box(part, pose, labels.shape)
+    reach = max(2, int(0.03 * math.sqrt(labels.size))) if actor.shadow else 0
+    box = _box(part, pose, labels.shape, margin=3 * reach)
     if box is None:
         return
     laid = _warp(part.paint, part, pose, box, time)
     rows, columns = box
     cover = laid[..., 3:].astype(np.float32) / 255
     if actor.shadow:
-        reach = max(2, int(0.03 * math.sqrt(labels.size)))
         cast = cv2.warpAffine(cover, np.float32([[1, 0, reach], [0, 1, reach]]), cover.shape[1::-1])
         picture[rows, columns] *= 1 - actor.shadow * cv2.blur(cast, (2 * reach + 1,) * 2)[..., None]
     view = picture[rows, columns]
@@ -156,11 +171,11 @@ def _put(picture: np.ndarray, labels: np.ndarray, actor: Actor, part: Part, pose
     labels[rows, columns][laid[..., 3] >= 128] = actor.label
 
 
-def _box(part: Part, pose: np.ndarray, size: Size) -> tuple[slice, slice] | None:
-    """Rows and columns that a part may touch."""
+def _box(part: Part, pose: np.ndarray, size: Size, margin: int = 0) -> tuple[slice, slice] | None:
+    """Rows and columns that a part may touch, and so many pixels more."""
     x, y = (1.1 * reach for reach in part.reach)
     corners = pose[:2] @ np.array([[-x, x, x, -x], [-y, -y, y, y], [1, 1, 1, 1]])
-    low, high = np.floor(corners.min(1)).astype(int), np.ceil(corners.max(1)).astype(int) + 1
+    low, high = np.floor(corners.min(1)).astype(int) - margin, np.ceil(corners.max(1)).astype(int) + 1 + margin
     low, high = np.maximum(low, 0), np.minimum(high, size[::-1])
     return None if (high <= low).any() else (slice(low[1], high[1]), slice(low[0], high[0]))
 
@@ -184,11 +199,12 @@ def _warp(paint: np.ndarray, part: Part, pose: np.ndarray, box: tuple[slice, sli
 
 def _in_sight(actors: list[Actor], num_objects: int, size: Size) -> bool:
     """Whether all objects show enough in frame 0, looked at through a coarse grid."""
-    small = tuple(max(24, side // 4) for side in size)
+    shrink = max(0.25, 24 / min(size))
+    small = tuple(max(1, round(shrink * side)) for side in size)
     unit = math.sqrt(math.prod(small))
     labels, whole = np.zeros(small, np.uint8), np.zeros(num_objects + 1)
     for actor in actors:
-        body, own = np.diag([unit, unit, 1.0]) @ actor.path.pose(0), np.zeros(small, bool)
+        body, own = np.diag([unit, unit, 1.0]) @ actor.motion.pose(0), np.zeros(small, bool)
         for part in actor.parts:
             pose = body @ part.pose(0)
             box = _box(part, pose, small)

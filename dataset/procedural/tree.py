@@ -11,6 +11,7 @@ from dataset.procedural.film import Size, draw_clip
 from libs.masks import palette
 from libs.structures import InputError
 
+VERSION = 2  # of the drawing: the same arguments give other clips than before
 VAL_SEEDS = 1 << 31  # seeds from here on draw validation clips, those below draw training clips
 
 
@@ -24,14 +25,16 @@ def write_tree(
     Returns: the tree's folder. Raises: InputError where an argument is out of range or the folder holds anything else.
     """
     if min(train, val) < 0 or train + val == 0 or frames < 1 or not 0 <= seed < VAL_SEEDS:
-        raise InputError(f"train {train}, val {val}, frames {frames}, seed {seed}: expected a clip or more of a frame or more, and a seed below 2**31")
+        raise InputError(
+            f"train {train}, val {val}, frames {frames}, seed {seed}: expected a clip or more, a frame or more, a seed below 2**31"
+        )
     draw_clip(seed, 0, [0], size)  # so that what is wrong is found before anything is written
     subsets = {"train": (seed, train), "val": (VAL_SEEDS + seed, val)}
     sequences = [
         {"name": f"{subset}-{i:04d}", "set": subset, "year": 2017, "num_frames": frames}
         for subset, (_, count) in subsets.items() for i in range(count)
     ]
-    index = yaml.safe_dump({"procedural": {"seed": seed, "size": list(size)}, "sequences": sequences})
+    index = yaml.safe_dump({"procedural": {"version": VERSION, "seed": seed, "size": list(size)}, "sequences": sequences})
     tree, index_at = out / "DAVIS17", Path("data", "db_info.yaml")
     if tree.exists() and any(tree.iterdir()):
         if (tree / index_at).is_file() and (tree / index_at).read_bytes() == index.encode():

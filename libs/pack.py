@@ -1,6 +1,6 @@
 """Pack a checkpoint's network (its running average where there is one) in half precision, as it ships:
 
-    python3 -m weights.pack CHECKPOINT OUT.pth
+    python3 -m libs.pack CHECKPOINT OUT.pth
 """
 
 import sys
@@ -14,7 +14,7 @@ from libs.structures import InputError
 def main() -> None:
     """The command line."""
     if len(sys.argv) != 3:
-        raise InputError("expected two paths: python3 -m weights.pack CHECKPOINT OUT.pth")
+        raise InputError("expected two paths: python3 -m libs.pack CHECKPOINT OUT.pth")
     source, target = map(Path, sys.argv[1:])
     state = read_weights(source).state_dict
     packed = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}

@@ -1,1 +1,0 @@
-"""The weights that ship, and how they are packed."""
