@@ -14,6 +14,7 @@ from dataset.static import index_pictures, open_album
 
 IN_EPOCH = 100  # clips of PROCEDURAL, which has no end, times datafreq and samples_per_video
 CLOSENESS = (0.7, 2.2)  # training clips are like crops of a larger picture, near and far
+JOLT = 0.35
 
 
 def procedural(root: Path) -> list[MadeVideo]:
@@ -32,4 +33,4 @@ def _make(
 ) -> tuple[np.ndarray, np.ndarray]:
     """A clip whose seed nothing else has drawn from."""
     seed, index = int(rng.integers(VAL_SEEDS)), int(rng.integers(1 << 32))
-    return draw_clip(seed, index, times, size, CLOSENESS, open_paints)
+    return draw_clip(seed, index, times, size, CLOSENESS, open_paints, JOLT)

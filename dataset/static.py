@@ -21,6 +21,7 @@ from libs.structures import InputError, VideoIndex
 
 DRAWN_SHARE = 0.25  # of the surfaces and outlines
 NATIVE_SHARE = 0.7  # of the backdrops, in which a thing is an object
+NATIVE_DIAMETER = 0.12, 0.4  # of such a thing, as a share of the backdrop's side, about half of which is seen
 SMALLEST, LARGEST = 0.01, 0.5  # share of the picture that a thing covers
 
 
@@ -51,14 +52,17 @@ class Album:
     drawn: Drawn = Drawn()
 
     def backdrop(self, rng: np.random.Generator, side: int) -> np.ndarray:
-        """The first picture, mirrored or not, enlarged, mostly with one of its things marked."""
+        """A square of the first picture, mirrored beyond its borders, mostly with one of its things marked near the middle."""
         image, labels = self.pictures[0]
         thing = _thing(rng, labels) if rng.random() < NATIVE_SHARE else None
-        cover = np.zeros(labels.shape, np.uint8) if thing is None else thing
-        picture = _at_most(rng, np.dstack([image, cover]), 2 * min(labels.shape))
-        scale = side / min(labels.shape) * math.exp(rng.uniform(0, 0.5))
-        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        return _mirrored(rng, cv2.resize(picture, None, fx=scale, fy=scale, interpolation=how))
+        least = side / min(labels.shape)
+        if thing is None:
+            return _square(image, side, least * math.exp(rng.uniform(0, 0.5)), rng.uniform(0.3, 0.7, 2) * labels.shape[::-1])
+        x, y, width, height = cv2.boundingRect(thing)
+        diameter = side * rng.uniform(*NATIVE_DIAMETER)
+        scale = np.clip(diameter / math.sqrt((thing > 0).sum()), 0.7 * least, 2.5 * least)
+        centre = (x, y) + rng.uniform(0.2, 0.8, 2) * (width, height)
+        return np.dstack([_square(image, side, scale, centre), _square(thing, side, scale, centre)])
 
     def surface(self, rng: np.random.Generator, side: int) -> np.ndarray:
         """A square somewhere in a picture."""
@@ -117,7 +121,7 @@ def _read(index: VideoIndex) -> tuple[np.ndarray, np.ndarray]:
 def _thing(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray | None:
     """The pixels of a label, or of up to three that touch: (H, W) uint8 of 0 and 255; None where no try had a fitting size.
 
-    Large ones come more often than small ones.
+    Large ones come more often than small ones, and those that the picture's border cuts off more rarely.
     """
     areas = np.bincount(labels.ravel())
     areas[0] = 0
@@ -127,17 +131,16 @@ def _thing(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray | None:
             around = cv2.dilate(thing.view(np.uint8), np.ones((3, 3), np.uint8)).astype(bool) & ~thing & (labels > 0)
             if around.any():
                 thing |= labels == rng.choice(labels[around])
-        if SMALLEST <= thing.mean() <= LARGEST:
+        cut_off = sum(int(edge.sum()) for edge in (thing[0], thing[-1], thing[:, 0], thing[:, -1])) > 0.3 * math.sqrt(thing.sum())
+        if SMALLEST <= thing.mean() <= LARGEST and (not cut_off or rng.random() < 0.2):
             return cv2.GaussianBlur(thing.astype(np.uint8) * 255, (3, 3), 0)
     return None
 
 
-def _at_most(rng: np.random.Generator, picture: np.ndarray, longest: int) -> np.ndarray:
-    """A part of the picture whose sides are no longer than `longest`."""
-    for axis in (0, 1):
-        start = int(rng.integers(0, max(0, picture.shape[axis] - longest) + 1))
-        picture = picture.take(range(start, min(start + longest, picture.shape[axis])), axis)
-    return picture
+def _square(picture: np.ndarray, side: int, scale: float, centre: np.ndarray) -> np.ndarray:
+    """A square of `side` pixels around `centre` (x, y) of the enlarged picture."""
+    onto = np.array([[scale, 0, side / 2 - scale * centre[0]], [0, scale, side / 2 - scale * centre[1]]])
+    return cv2.warpAffine(picture, onto, (side, side), borderMode=cv2.BORDER_REFLECT_101)
 
 
 def _mirrored(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:

@@ -31,7 +31,7 @@ class Scene:
 
 def draw_clip(
     seed: int, index: int, times: Sequence[int], size: Size, closeness: tuple[float, float] = (1.0, 1.0),
-    open_paints: Callable[[np.random.Generator], Paints] = Drawn,
+    open_paints: Callable[[np.random.Generator], Paints] = Drawn, jolt: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw one clip: the same arguments give the same bytes, and other times more frames of the same film.
 
@@ -39,6 +39,8 @@ def draw_clip(
         seed, index: from 0 to 2**32 - 1. times: T rising times in frames, the first 0. size: (H, W) in pixels.
         closeness: least and most by which everything is larger than in a film to look at, as in crops for training.
         open_paints: what makes the paints of one clip.
+        jolt: most by which each later frame is shifted at random, as a share of the picture, and turned and zoomed in
+            proportion; without it, networks learn that things stay where they are, which they read off the padded borders.
     Returns: images (T, H, W, 3) uint8 RGB; labels (T, H, W) uint8, 0 = background, objects 1..O with O <= 3, all of
         them in sight in frame 0.
     Raises: InputError where an argument is out of range.
@@ -49,10 +51,12 @@ def draw_clip(
     scene = next(filter(None, (stage(rng, size, paints, closer) for _ in range(20))), None)
     if scene is None:
         raise InputError(f"size {size[0]}x{size[1]}: the objects find no room; choose a larger or squarer one")
+    jolt *= rng.choice([0.2, 0.6, 1.0])
     images, labels = np.empty((len(times), *size, 3), np.uint8), np.zeros((len(times), *size), np.uint8)
     for t, time in enumerate(times):
         sensor = np.random.default_rng(np.random.SeedSequence([seed, index], spawn_key=(time,)))  # whatever was filmed before
-        images[t] = expose(scene, render(scene, labels[t], time), time, sensor)
+        view = scene.camera.pose(time) @ _jolted(sensor, jolt if time else 0.0, size)
+        images[t] = expose(scene, render(scene, labels[t], time, view), time, sensor)
     return images, labels
 
 
@@ -65,8 +69,9 @@ def stage(rng: np.random.Generator, size: Size, paints: Paints, closeness: float
         native = None
     if native and native.motion.sway[0].size:
         backdrop = _without(backdrop)
-    num_objects = int(rng.choice([1, 2, 3], p=[0.55, 0.3, 0.15]))
-    cast = _cast(rng, paints, num_objects - bool(native), closeness, unit)
+    num_objects = int(rng.choice([1, 2, 3], p=[0.75, 0.2, 0.05] if native else [0.5, 0.3, 0.2]))
+    others = int(rng.integers(0, 2 if native else 3))  # that nobody annotated
+    cast = _cast(rng, paints, [*range(1, num_objects + (not native)), *[0] * others], closeness, unit)
     brisk, shadow = rng.choice([0.01, 0.03, 0.07]), rng.uniform(0.2, 0.6) if rng.random() < 0.3 else 0.0
     passing = [figure(rng, paints, d, unit) for d in rng.uniform(0.1, 0.3, rng.integers(0, 3)) if rng.random() < 0.4]
     for _ in range(30):
@@ -91,10 +96,10 @@ class Role:
     parts: tuple[Part, ...]
 
 
-def _cast(rng: np.random.Generator, paints: Paints, num_objects: int, closeness: float, unit: float) -> list[Role]:
-    """The objects, and others that nobody annotated; some look like one that is there already."""
+def _cast(rng: np.random.Generator, paints: Paints, labels: list[int], closeness: float, unit: float) -> list[Role]:
+    """A figure for each label; some look like one that is there already."""
     cast: list[Role] = []
-    for label in [*range(1, num_objects + 1), *[0] * rng.integers(0, 3)]:
+    for label in labels:
         if cast and rng.random() < 0.35:
             twin = cast[int(rng.integers(len(cast)))]
             cast.append(Role(label, twin.diameter, _tinted(rng, twin.parts)))
@@ -125,11 +130,23 @@ def _without(backdrop: np.ndarray) -> np.ndarray:
     return np.where(hole, filled, backdrop[..., :3])
 
 
-def render(scene: Scene, labels: np.ndarray, time: float) -> np.ndarray:
-    """The scene at `time` in perfect light: (H, W, 3) float32; fills in labels (H, W) uint8."""
+def _jolted(rng: np.random.Generator, jolt: float, size: Size) -> np.ndarray:
+    """(3, 3) affine: a random shift, turn and zoom."""
+    x, y, angle, zoom = jolt * rng.uniform(-1, 1, 4)
+    picture = np.array(size[::-1]) / math.sqrt(math.prod(size))
+    return affine((x, y) * picture, 0.6 * angle, math.exp(0.6 * zoom))
+
+
+def render(scene: Scene, labels: np.ndarray, time: float, camera_pose: np.ndarray | None = None) -> np.ndarray:
+    """The scene at `time` in perfect light: (H, W, 3) float32; fills in labels (H, W) uint8.
+
+    Args:
+        camera_pose: (3, 3) instead of that of the scene's own camera.
+    """
     height, width = labels.shape
     unit = math.sqrt(labels.size)
-    view = np.diag([unit, unit, 1.0]) @ affine((width / unit / 2, height / unit / 2)) @ scene.camera.pose(time)
+    camera_pose = scene.camera.pose(time) if camera_pose is None else camera_pose
+    view = np.diag([unit, unit, 1.0]) @ affine((width / unit / 2, height / unit / 2)) @ camera_pose
     side = min(scene.backdrop.shape[:2])
     laid = view @ affine(scale=2 * BACKDROP_REACH / side) @ affine((-scene.backdrop.shape[1] / 2, -scene.backdrop.shape[0] / 2))
     picture = cv2.warpAffine(scene.backdrop, laid[:2], (width, height), borderMode=cv2.BORDER_REFLECT_101).astype(np.float32)
