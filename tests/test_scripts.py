@@ -243,3 +243,22 @@ def test_a_process_ends_with_code_2_as_well() -> None:
 def test_a_dead_key_warns_in_one_line(tmp_path: Path) -> None:
     code, _, err = run_here("test.py", "split_k", "3", "root", str(tmp_path), "initial", "nowhere.pth")
     assert code == 2 and [line.split(":")[0] for line in err.splitlines()] == ["warning", "error"] and "split_k" in err
+
+
+# ---- what a clone can do at once --------------------------------------------------------------------------------------
+
+
+def test_the_demo_of_a_new_clone(tmp_path: Path) -> None:
+    """The bundled clip with the model that ships, small, so that it is quick: far above copying the first mask even so."""
+    code, out, err = run_here("demo/demo.py", "output_dir", str(tmp_path), "input_size", "(96, 171)", "gpu_id", "-1")
+    assert code == 0 and err == "", err
+    assert names(tmp_path) == ["crossing", "crossing.gif", "crossing_round_trip.png"] and len(names(tmp_path / "crossing")) == 72
+    rows = {line.split()[0]: float(line.split()[-1]) for line in out.splitlines() if line.startswith(("global", "copy"))}
+    assert rows["global"] > rows["copy"] + 20 and "s a frame" in out and "IoU of" in out
+    assert Image.open(tmp_path / "crossing.gif").n_frames >= 60
+
+
+def test_testing_with_the_shipped_weights(tmp_path: Path) -> None:
+    trees.davis16(tmp_path)
+    code, out, err = run_here("test.py", "--cfg", "configs/shipped.yaml", "root", str(tmp_path), "input_size", "(48, 64)", "gpu_id", "-1")
+    assert code == 0 and "J&F" in out, err
