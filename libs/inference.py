@@ -1,6 +1,6 @@
 """One video through the time loop: frames read ahead, predictions at source resolution."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import tee
 
@@ -63,8 +63,7 @@ def segment_video(
     """
     device, loops = next(model.parameters()).device, []
     for i, inputs in enumerate(tee(read_ahead(_inputs(video, settings.views)), len(settings.views))):
-        frames = (_to(device, views[i]) for views in inputs)
-        loops.append(propagate(model, frames, settings.save_freq, remember, settings.memory_frames))
+        loops.append(propagate(model, _of_view(inputs, i, device), settings.save_freq, remember, settings.memory_frames))
     steps: tuple[Step, ...] = ()
     for steps in zip(*loops):
         yield _prediction(steps, settings, len(video.ids))
@@ -96,6 +95,12 @@ def _inputs(video: Video, views: tuple[View, ...]) -> Iterator[list[FrameInput]]
             appearing = Objects(torch.zeros_like(channel), channel, num_channels) if new else None
             inputs = [replace(x, given=view.given(frame, num_channels), appearing=appearing) for x, view in zip(inputs, views)]
         yield inputs
+
+
+def _of_view(inputs: Iterable[list[FrameInput]], i: int, device: torch.device) -> Iterator[FrameInput]:
+    """What the i-th view's loop asks for (a generator expression would take the last `i` for all)."""
+    for views in inputs:
+        yield _to(device, views[i])
 
 
 def _to(device: torch.device, frame: FrameInput) -> FrameInput:

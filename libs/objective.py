@@ -111,7 +111,7 @@ def attention_loss(memory: Memory, queries: list[Query], truth: Tensor) -> Tenso
     objects, size = memory.objects, queries[0].key.shape[-2:]
     own = truth.transpose(1, 2)[objects.owner, objects.channel]  # (O, T, H, W)
     small = F.interpolate(own, size=size, mode="area")  # (O, T, h, w)
-    share = 1 / torch.bincount(objects.owner, minlength=len(truth))[objects.owner]  # (O,)
+    share = 1 / torch.bincount(objects.owner, minlength=len(truth)).to(truth)[objects.owner]  # (O,)
     first, loss = small[:, 0].flatten(1).unsqueeze(2), truth.new_zeros(())  # (O, h*w, 1)
     for t in range(1, len(queries)):
         found = read(memory.keys, first, queries[t].key.index_select(0, objects.owner))[:, 0]  # (O, h, w)

@@ -451,6 +451,8 @@ def test_the_way_back_in_several_views() -> None:
     list(segment_video(Tracker(), drawn((48, 64)), settings, back=found.append))
     trip, = found
     assert trees.iou(trip.labels == 1, trip.frame.given == 1) > 0.9
+    for prediction in segment_video(Tracker(), drawn((48, 64)), settings):  # and forward: each view sees its own picture
+        assert all(trees.iou(prediction.labels == k, prediction.frame.truth == k) > 0.9 for k in (1, 2))
     named = trip.with_ids((3, 9))
     assert set(np.unique(named.labels)) == set(np.unique(named.frame.given)) == {0, 3, 9}
 

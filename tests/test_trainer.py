@@ -82,7 +82,7 @@ def linear(monkeypatch: pytest.MonkeyPatch) -> None:
     """Instead of the network's loss: w times the mean of the frames, so that the gradient is that mean."""
     def losses(model: Weight, batch: Batch, *_) -> Losses:
         total = model.w * batch.frames.mean()
-        return Losses(total.detach(), torch.zeros(()), total, 1, 3)
+        return Losses(total.detach(), torch.zeros(()), total, 1, 3, torch.zeros(()))
 
     monkeypatch.setattr(libs.trainer, "training_losses", losses)
 
