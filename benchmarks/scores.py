@@ -25,7 +25,7 @@ from libs.scores import VideoScorer, VideoScores, j_and_f, summarise
 from libs.structures import InputError, Video
 
 LOOP = 10  # steps of gradient correction where the config has none: the paper's
-METHODS = ("copy", "flow", "model", "corrected")
+METHODS = ("model", "corrected", "flow")
 
 
 def main() -> None:
@@ -46,30 +46,21 @@ def main() -> None:
     if not videos:
         raise InputError(f"{cfg.valset} below {cfg.root}: no video with a mask for every frame is left to score")
     device, rows, trips = build_device(cfg.gpu_id), {}, []
-    learnt = set(args.methods) & {"model", "corrected"}
-    model = for_inference(build_model(cfg, device)[0], cfg.amp, cfg.compile) if learnt else None
+    model = for_inference(build_model(cfg, device)[0], cfg.amp, cfg.compile)
     print(f"{len(videos)} videos; {machine(device)}", flush=True)
     for method in args.methods:
-        if method in ("copy", "flow"):
-            rows[method] = [score(video, copied(video) if method == "copy" else carried(video)) for video in videos]
+        if method == "flow":
+            rows[method] = [score(video, carried(video)) for video in videos]
         else:
             settings = replace(inference_settings(cfg), loop=(cfg.loop or LOOP) if method == "corrected" else 0)
-            report = evaluate(model, videos, settings, label=method)
-            rows[method], trips = report.scores, report.round_trips
+            report = evaluate(model, videos, settings, score_copy=True, label=method)
+            rows["copy"], rows[method], trips = report.copies, report.scores, report.round_trips
             print(f"{method}: {report.speed()}", flush=True)
         print(f"{method}: {line(rows[method])}", flush=True)
     print(table(videos, rows, {trip.video: trip.iou for trip in trips}))
     if len(trips) > 2:
         rank = spearman([trip.iou for trip in trips], [trip.J for trip in trips])
         print(f"Spearman's rank correlation of the IoU predicted back with J: {rank:.2f}")
-
-
-def copied(video: Video) -> Iterator[np.ndarray]:
-    """The first mask, over and over: (Hs, Ws) uint8."""
-    first = None
-    for frame in video.read():
-        first = frame.given if first is None else first
-        yield first
 
 
 def carried(video: Video) -> Iterator[np.ndarray]:

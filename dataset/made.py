@@ -14,7 +14,7 @@ from dataset.static import index_pictures, open_album
 
 IN_EPOCH = 100  # clips of PROCEDURAL, which has no end, times datafreq and samples_per_video
 CLOSENESS = (0.7, 2.2)  # training clips are like crops of a larger picture, near and far
-JOLT = 0.35
+JOLT = 0.35  # see draw_clip
 
 
 def procedural(root: Path) -> list[MadeVideo]:
@@ -25,12 +25,12 @@ def procedural(root: Path) -> list[MadeVideo]:
 def static(root: Path) -> list[MadeVideo]:
     """A clip from each picture of `root`/STATIC, with parts of another one."""
     pictures = index_pictures(root)
-    return [MadeVideo(index.name, partial(_make, open_album(pictures, i))) for i, index in enumerate(pictures)]
+    return [MadeVideo(index.name, partial(_make, partial(open_album, pictures, i))) for i, index in enumerate(pictures)]
 
 
 def _make(
     open_paints: Callable[[np.random.Generator], Paints], rng: np.random.Generator, times: Sequence[int], size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A clip whose seed nothing else has drawn from."""
+    """A clip of one of the seeds below VAL_SEEDS, which are for training."""
     seed, index = int(rng.integers(VAL_SEEDS)), int(rng.integers(1 << 32))
     return draw_clip(seed, index, times, size, CLOSENESS, open_paints, JOLT)

@@ -1,12 +1,11 @@
 """STATIC: single annotated pictures as the stuff that clips are made of (stage one of the STM paper, section 3.5).
 
-Objects are cut out of the pictures, or stay where they are in them; all move on their own paths before another picture.
+Objects are cut out of two pictures and move about, or are things of the one that is the backdrop, which move with it or
+leave it.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import cv2
@@ -14,7 +13,7 @@ import numpy as np
 
 from dataset.annotations import check_size, read_labels
 from dataset.folder import list_images
-from dataset.procedural.paint import Drawn, Paints
+from dataset.procedural.paint import Drawn
 from dataset.video import read_image
 from libs.masks import VOID, object_ids
 from libs.structures import InputError, VideoIndex
@@ -93,16 +92,11 @@ class Album:
         return self.pictures[int(rng.random() < 0.6)]
 
 
-def open_album(pictures: list[VideoIndex], first: int) -> Callable[[np.random.Generator], Paints]:
+def open_album(pictures: list[VideoIndex], first: int, rng: np.random.Generator) -> Album:
     """Paints of the first-th picture and another one.
 
-    The result raises: InputError naming a file that cannot be read.
+    Raises: InputError naming a file that cannot be read.
     """
-
-    return partial(_load_album, pictures, first)
-
-
-def _load_album(pictures: list[VideoIndex], first: int, rng: np.random.Generator) -> Album:
     other = int(rng.integers(len(pictures)))
     return Album((_read(pictures[first]), _read(pictures[other])))
 

@@ -93,7 +93,7 @@ def test_a_mask_is_where_its_object_is_seen() -> None:
         while scene is None:
             scene = stage(rng, (192, 256), Flat(), 1.0)
         labels = np.zeros((192, 256), np.uint8)
-        picture = render(replace(scene, actors=[replace(actor, shadow=0.0) for actor in scene.actors]), labels, 3.0)
+        picture = render(replace(scene, actors=[replace(actor, shadow=0.0) for actor in scene.actors]), labels, 3.0, scene.camera.pose(3.0))
         bare = np.abs(picture - 10).max(-1) < 1
         assert not labels[bare].any()  # nothing is labelled where only the backdrop is seen
         for label in range(1, int(labels.max()) + 1):

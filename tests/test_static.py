@@ -1,6 +1,7 @@
 """STATIC: pictures with masks become clips, whatever kind of masks they are; PROCEDURAL beside it in the sampler."""
 
 import pickle
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,10 +38,10 @@ def test_clips_of_every_kind_of_mask(root: Path) -> None:
     marked = 0
     for first in range(3):
         for index in range(6):
-            images, labels = draw_clip(0, index, (0, 3), INPUT, (0.7, 2.2), open_album(pictures, first))
+            images, labels = draw_clip(0, index, (0, 3), INPUT, (0.7, 2.2), partial(open_album, pictures, first))
             assert images.shape == (2, *INPUT, 3) and images.std() > 3
             assert 1 <= labels[0].max() <= 3 and set(np.unique(labels[0])) | {0} == set(range(labels[0].max() + 1))
-        marked += sum(open_album(pictures, first)(np.random.default_rng(i)).backdrop(np.random.default_rng(i), 80).shape[2] == 4 for i in range(8))
+        marked += sum(open_album(pictures, first, np.random.default_rng(i)).backdrop(np.random.default_rng(i), 80).shape[2] == 4 for i in range(8))
     assert 8 < marked < 23  # of 24, seven in ten are asked for
 
 
@@ -67,7 +68,7 @@ def test_a_picture_without_a_mask_is_named(root: Path) -> None:
 def test_a_mask_of_another_size_is_named(root: Path) -> None:
     trees.save_mask(root / "STATIC/masks/2.png", np.ones((30, 30), np.uint8))
     with pytest.raises(InputError, match="2.png.*90x60"):
-        open_album(index_pictures(root), 2)(np.random.default_rng(0))
+        open_album(index_pictures(root), 2, np.random.default_rng(0))
 
 
 def sampler(root: Path, epoch: int = 0, max_skip: int = 4) -> ClipSampler:
@@ -145,7 +146,7 @@ def test_sight_is_checked_in_the_pictures_own_shape() -> None:
         rng = np.random.default_rng(index)
         scene = next(filter(None, (stage(rng, (40, 96), Drawn(), 1.0) for _ in range(20))))
         labels = np.zeros((40, 96), np.uint8)
-        render(scene, labels, 0)
+        render(scene, labels, 0, scene.camera.pose(0))
         for label in range(1, max(actor.label for actor in scene.actors) + 1):
             assert (labels == label).sum() >= 0.7 * MIN_AREA * labels.size
 

@@ -137,15 +137,14 @@ def _jolted(rng: np.random.Generator, jolt: float, size: Size) -> np.ndarray:
     return affine((x, y) * picture, 0.6 * angle, math.exp(0.6 * zoom))
 
 
-def render(scene: Scene, labels: np.ndarray, time: float, camera_pose: np.ndarray | None = None) -> np.ndarray:
+def render(scene: Scene, labels: np.ndarray, time: float, camera_pose: np.ndarray) -> np.ndarray:
     """The scene at `time` in perfect light: (H, W, 3) float32; fills in labels (H, W) uint8.
 
     Args:
-        camera_pose: (3, 3) instead of that of the scene's own camera.
+        camera_pose: (3, 3), how the whole scene lies in the picture.
     """
     height, width = labels.shape
     unit = math.sqrt(labels.size)
-    camera_pose = scene.camera.pose(time) if camera_pose is None else camera_pose
     view = np.diag([unit, unit, 1.0]) @ affine((width / unit / 2, height / unit / 2)) @ camera_pose
     side = min(scene.backdrop.shape[:2])
     laid = view @ affine(scale=2 * BACKDROP_REACH / side) @ affine((-scene.backdrop.shape[1] / 2, -scene.backdrop.shape[0] / 2))
