@@ -3,13 +3,17 @@
 from pathlib import Path
 from statistics import mean
 
+from yacs.config import CfgNode
+
 from dataset.loader import test_videos
 from dataset.submission import TOP_LEVEL, Expected, check, make_zip
 from libs.build import build_device, build_model, for_inference, inference_settings
-from libs.config import parse_arguments
 from libs.evaluator import Report, evaluate
-from libs.log import run_script
+from libs.files import only_run
+from libs.named_weights import weights_file
+from libs.results import Notes, recipe
 from libs.scores import format_table, write_csv, write_rows
+from libs.script import StopSign, run_script
 from libs.structures import InputError, Prediction, Video
 from libs.visualize import save
 
@@ -17,36 +21,60 @@ DRIFT = 0.5  # IoU below which a video is named
 DEFAULT_CFG = Path(__file__).with_name("config.yaml")
 
 
-def main() -> None:
-    """Read the config, build the parts, segment every video of `valset`, write masks, print scores."""
-    cfg = parse_arguments(__doc__, DEFAULT_CFG)
+def main(cfg: CfgNode, sign: StopSign) -> None:
+    """Segment every video of `valset` into a folder that no other run writes to."""
     if not cfg.initial:
         raise InputError("key 'initial': expected trained weights; give a file as `initial PATH_TO_MODEL`, or try `initial shipped`")
-    root = Path(cfg.root)
-    videos = test_videos(root, cfg.valset, cfg.val_split)
-    output = root / cfg.output_dir / cfg.valset
+    videos = test_videos(Path(cfg.root), cfg.valset, cfg.val_split)
+    output = Path(cfg.root) / cfg.output_dir / cfg.valset
+    with only_run(output):
+        report = test(cfg, videos, output)
+    if report.failed:
+        raise InputError(f"{len(report.failed)} of {len(videos)} videos failed, as warned above; mend them and run again, with `skip_done True` for them alone")
+
+
+def test(cfg: CfgNode, videos: list[Video], output: Path) -> Report:
+    """Build the parts, segment what is to be segmented, write masks, print scores."""
     device = build_device(cfg.gpu_id)
     model = for_inference(build_model(cfg, device)[0], cfg.amp, cfg.compile)
     settings = inference_settings(cfg, object_probs=cfg.save_indexed_format == "heatmap")
-
-    written: Expected = {}
+    notes = Notes(output, recipe(cfg, weights_file(cfg.initial)))
+    written, report = _earlier(notes, videos) if cfg.skip_done else ({}, Report())
+    left = [video for video in videos if video.name not in written]
+    if len(left) < len(videos):
+        print(f"skip_done: {len(videos) - len(left)} of {len(videos)} videos are there from an earlier run")
+    for video in left:
+        notes.forget(video.name)
+        written[video.name] = {}
 
     def write(video: Video, prediction: Prediction) -> None:
         """Write one mask, with the data set's own labels."""
         if prediction.frame.submitted or not cfg.submission:
-            written.setdefault(video.name, {})[prediction.frame.name] = set(video.ids)
+            written[video.name][prediction.frame.name] = set(video.ids)
             save(output / video.name / f"{prediction.frame.name}.png", prediction.with_ids(video.ids), cfg.save_indexed_format)
 
-    report = evaluate(model, videos, settings, write, cfg.score_copy)
-    print(f"{report.frames} frames segmented, masks written below {output}")
+    def done(video: Video, own: Report) -> None:
+        """Note that a video is finished."""
+        notes.write(video.name, written[video.name], own)
+
+    new = evaluate(model, left, settings, write, cfg.score_copy, done=done, tolerant=True)
+    speed, report = new.speed(), report + new
+    print(f"{new.frames} frames segmented, masks written below {output}")
     print_scores(report, output / "scores.csv")
     print_drift(report, output / "drift.csv")
     if report.corrections:
         write_rows(output / "corrections.csv", report.corrections)
         print(f"what gradient correction did to each frame is in {output / 'corrections.csv'}")
-    if cfg.submission:
+    if cfg.submission and not report.failed:
         pack(output, cfg.valset, written)
-    print(report.speed())
+    print(speed)
+    return report
+
+
+def _earlier(notes: Notes, videos: list[Video]) -> tuple[Expected, Report]:
+    """The masks and the reports of the videos that an earlier run has finished."""
+    found = {video.name: note for video in videos if (note := notes.read(video.name))}
+    return {name: frames for name, (frames, _) in found.items()}, sum((own for _, own in found.values()), start=Report())
 
 
 def pack(output: Path, valset: str, written: Expected) -> None:
@@ -80,4 +108,4 @@ def print_drift(report: Report, csv: Path) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_script(main, __doc__, DEFAULT_CFG)

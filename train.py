@@ -4,17 +4,20 @@ On several GPUs: torchrun --nproc_per_node 4 train.py --cfg config.yaml [KEY VAL
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 from yacs.config import CfgNode
 
+from dataset.clips import TrainingSet
 from dataset.loader import build_loader, test_videos, training_sets
 from libs.build import build_device, build_model, inference_settings, train_settings
-from libs.config import parse_arguments
 from libs.distributed import Processes, join_processes
 from libs.evaluator import Report, evaluate
-from libs.log import RunLog, SilentLog, run_script
+from libs.files import only_run
+from libs.log import RunLog, SilentLog
 from libs.optim import build_optimizer, build_scheduler
+from libs.script import StopSign, run_script
 from libs.trainer import Trainer
 from models.compiled import compile_network
 from models.stm import STM
@@ -22,11 +25,17 @@ from models.stm import STM
 DEFAULT_CFG = Path(__file__).with_name("config.yaml")
 
 
-def main() -> None:
-    """Read the config, build the parts, train."""
-    cfg = parse_arguments(__doc__, DEFAULT_CFG)
+def main(cfg: CfgNode, sign: StopSign) -> None:
+    """Train, in a folder that no other run writes to; a signal ends it, saved."""
     sets = training_sets(Path(cfg.root), cfg.trainset, cfg.datafreq)
     processes = join_processes(cfg.backend if cfg.gpu_id >= 0 else "gloo", cfg.init_method)
+    with only_run(Path(cfg.checkpoint)) if processes.writes else nullcontext():
+        train(cfg, sign, sets, processes)
+    processes.leave()
+
+
+def train(cfg: CfgNode, sign: StopSign, sets: list[TrainingSet], processes: Processes) -> None:
+    """Build the parts and run them."""
     device = build_device(cfg.gpu_id, cfg.multi_gpu_ids, processes)
     loader = build_loader(
         cfg.data_backend, device, sets, cfg.input_size, cfg.sampled_frames, cfg.samples_per_video, cfg.max_skip,
@@ -38,7 +47,7 @@ def main() -> None:
     scheduler = build_scheduler(optimizer, cfg.schedule, cfg.epochs, updates, cfg.milestone, cfg.gamma, cfg.warmup)
     validate = _validation(cfg, processes)
     log = RunLog(Path(cfg.checkpoint)) if processes.writes else SilentLog()
-    trainer = Trainer(model, loader, optimizer, scheduler, train_settings(cfg), log, validate, processes)
+    trainer = Trainer(model, loader, optimizer, scheduler, train_settings(cfg), log, validate, processes, lambda: sign.wanted is not None)
     if cfg.compile:
         compile_network(model, fixed=False)
     if state:
@@ -46,10 +55,11 @@ def main() -> None:
         log.say(f"going on after epoch {trainer.epoch}, step {trainer.step}")
     trainer.check_together()
     log.say(_opening(cfg, sum(len(data.videos) for data in sets), len(loader), f"{device} x {processes.world}"))
+    sign.hold()
     trainer.run()
+    sign.release()
     log.say(f"done: {Path(cfg.checkpoint) / cfg.mode}.pth.tar")
     log.close()
-    processes.leave()
 
 
 def _validation(cfg: CfgNode, processes: Processes) -> Callable[[STM], Report]:
@@ -73,4 +83,4 @@ def _opening(cfg: CfgNode, num_videos: int, steps: int, device: str) -> str:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_script(main, __doc__, DEFAULT_CFG)

@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.measure import processor
 from dataset.clips import MadeVideo
 from dataset.made import procedural, static
-from libs.log import run_script
+from libs.script import run_guarded
 from libs.visualize import overlay, write_picture
 
 CLIPS, TIMES = 16, (0, 3, 6, 12)
@@ -59,4 +59,4 @@ def _make(
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_guarded(main)

@@ -20,7 +20,7 @@ from dataset.video import open_video
 from libs.build import build_device, build_model, for_inference, inference_settings
 from libs.config import load_config
 from libs.evaluator import evaluate
-from libs.log import run_script
+from libs.script import run_guarded
 from libs.scores import VideoScorer, VideoScores, j_and_f, summarise
 from libs.structures import InputError, Video
 
@@ -114,4 +114,4 @@ def spearman(one: list[float], other: list[float]) -> float:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_guarded(main)

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from libs.masks import VOID, palette
-from libs.structures import InputError, VideoIndex
+from libs.structures import UnreadableError, VideoIndex
 
 MAX_OBJECTS = 64  # more labels or colours than this in one video are the smoothed edges of a mask, not objects
 
@@ -41,7 +41,7 @@ def find_style(index: VideoIndex, positions: Iterable[int]) -> MaskStyle:
         coloured |= raw.ndim == 3
         values |= {int(v) for v in np.unique(_pack(raw) if raw.ndim == 3 else raw)} - {0}
         if len(values) > MAX_OBJECTS:
-            raise InputError(
+            raise UnreadableError(
                 f"{path}: expected one label or colour an object, found {len(values)} of them: the mask has smoothed "
                 "(anti-aliased) edges; save it again without smoothing, as PNG"
             )
@@ -59,7 +59,7 @@ def read_labels(path: Path, style: MaskStyle = MaskStyle()) -> np.ndarray:
     labels = _read(path)
     if labels.ndim == 3:
         if style.colours is None:
-            raise InputError(f"{path}: expected a mask of label numbers (palette or grey PNG), found colours (mode RGB)")
+            raise UnreadableError(f"{path}: expected a mask of label numbers (palette or grey PNG), found colours (mode RGB)")
         packed = _pack(labels)
         labels = np.zeros(packed.shape, np.uint8)
         for number, colour in enumerate(style.colours, start=1):
@@ -73,7 +73,7 @@ def check_size(path: Path, labels: np.ndarray, size: tuple[int, int]) -> None:
     Raises: InputError naming the file where not.
     """
     if labels.shape != size:
-        raise InputError(f"{path}: expected a mask of its frame's size {size[1]}x{size[0]}, found {labels.shape[1]}x{labels.shape[0]}")
+        raise UnreadableError(f"{path}: expected a mask of its frame's size {size[1]}x{size[0]}, found {labels.shape[1]}x{labels.shape[0]}")
 
 
 def _read(path: Path) -> np.ndarray:
@@ -86,9 +86,9 @@ def _read(path: Path) -> np.ndarray:
                 return np.array(image.convert("L"))
             if image.mode in ("RGB", "RGBA"):
                 return np.array(image.convert("RGB"))
-            raise InputError(f"{path}: expected a palette, grey or RGB mask of 8 bits, found mode {image.mode}")
+            raise UnreadableError(f"{path}: expected a palette, grey or RGB mask of 8 bits, found mode {image.mode}")
     except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as fault:
-        raise InputError(f"{path}: expected a readable mask: {fault}; restore the file") from fault
+        raise UnreadableError(f"{path}: expected a readable mask: {fault}; restore the file") from fault
 
 
 def _pack(colours: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from dataset.folder import index_video, read_annotation_text
+from dataset.folder import index_all, index_video, read_annotation_text
 from libs.structures import InputError, VideoIndex
 
 RESOLUTION = "480p"
@@ -29,7 +29,7 @@ def _davis(folder: Path, split: str, year: int) -> list[VideoIndex]:
     if not names:
         raise InputError(f"{folder}: its lists name no video for the split '{split}'; check val_split and the download")
     pictures, masks = folder / "JPEGImages" / RESOLUTION, folder / "Annotations" / RESOLUTION
-    return [index_video(name, pictures / name, masks / name, binary=year == 2016) for name in names]
+    return index_all(names, lambda name: index_video(name, pictures / name, masks / name, binary=year == 2016))
 
 
 def _names(folder: Path, split: str, year: int) -> list[str]:

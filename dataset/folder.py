@@ -3,7 +3,7 @@
 FOLDER is also the template for a new set: write such a function, name it in dataset/registry.py.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +14,7 @@ from libs.structures import InputError, VideoIndex
 
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+LISTED = 10  # incomplete videos that are told of
 T = TypeVar("T")
 
 
@@ -66,6 +67,23 @@ def index_video(name: str, pictures: Path, masks: Path, binary: bool | None = Fa
     return VideoIndex(name, tuple(frames), found, given=(min(found),), binary=binary)
 
 
+def index_all(names: Sequence[str], index: Callable[[str], VideoIndex]) -> list[VideoIndex]:
+    """Index each video.
+
+    Raises: InputError with what is wrong with the first ten of those that are incomplete.
+    """
+    found, faults = [], []
+    for name in names:
+        try:
+            found.append(index(name))
+        except InputError as fault:
+            faults.append(str(fault))
+    if faults:
+        head = f"{len(faults)} of {len(names)} videos are incomplete, the first of them: " if len(faults) > 1 else ""
+        raise InputError(head + "; ".join(faults[:LISTED]))
+    return found
+
+
 def list_images(where: Path) -> list[Path]:
     """Image files of a folder by name; hidden files left out. A folder that is not there has none."""
     if not where.is_dir():
@@ -80,7 +98,7 @@ def read_annotation_text(path: Path, parse: Callable[[str], T]) -> T:
     """
     try:
         return parse(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as fault:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as fault:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         raise InputError(f"{path} cannot be read: {' '.join(str(fault).split())}; get the data set's file anew") from fault
 
 

@@ -1,5 +1,7 @@
 """The PIL back end: clips for training, loaded by worker processes. The DALI back end has the same interface."""
 
+import re
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -19,10 +21,10 @@ class PilLoader(ClipLoader):
     def _load(self, sampler: ClipSampler, shares: list[list[int]]) -> Iterator[list[Clip]]:
         try:
             yield from DataLoader(
-                sampler, batch_sampler=shares, num_workers=self.workers, collate_fn=list, worker_init_fn=_one_thread,
+                sampler, batch_sampler=shares, num_workers=self.workers, collate_fn=list, worker_init_fn=_start_worker,
             )
         except InputError as fault:  # a worker's has its traceback in its text, and holds on to the workers
-            line = str(fault).strip().split("\n")[-1].removeprefix("libs.structures.InputError: ")
+            line = re.sub(r"^libs\.structures\.\w+: ", "", str(fault).strip().split("\n")[-1])
             raise InputError(line) from fault.with_traceback(None)
 
 
@@ -43,8 +45,10 @@ def build_loader(
     return PilLoader(*arguments)
 
 
-def _one_thread(worker: int) -> None:
+def _start_worker(worker: int) -> None:
     cv2.setNumThreads(0)  # the workers are the parallelism
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches them as well, but it is the script that ends them
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def training_sets(root: Path, names: list[str], freqs: list[int]) -> list[TrainingSet]:

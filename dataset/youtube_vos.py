@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from dataset.folder import index_video, read_annotation_text
+from dataset.folder import index_all, index_video, read_annotation_text
 from libs.structures import InputError, VideoIndex
 
 Meta = dict[str, dict[int, list[str]]]  # video -> object id -> names of the frames in which it is listed, in order
@@ -19,7 +19,8 @@ def youtube_vos(root: Path, split: str) -> list[VideoIndex]:
     meta = folder / "meta.json"
     if not meta.is_file():
         raise InputError(f"{meta} does not exist; set root to the folder that holds Youtube-VOS, see DATASET.md")
-    return [_video(name, objects, folder) for name, objects in sorted(read_meta(meta).items())]
+    videos = read_meta(meta)
+    return index_all(sorted(videos), lambda name: _video(name, videos[name], folder))
 
 
 def read_meta(meta: Path) -> Meta:

@@ -3,23 +3,23 @@
 import sys
 from pathlib import Path
 
+from yacs.config import CfgNode
+
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))  # the packages lie beside this folder
 
 from dataset.folder import single_video  # noqa: E402
 from dataset.video import open_video  # noqa: E402
 from libs.build import build_device, build_model, for_inference, inference_settings  # noqa: E402
-from libs.config import parse_arguments  # noqa: E402
 from libs.evaluator import evaluate  # noqa: E402
-from libs.log import run_script  # noqa: E402
 from libs.scores import format_table  # noqa: E402
+from libs.script import StopSign, run_script  # noqa: E402
 from libs.structures import InputError, Prediction, RoundTrip, Video  # noqa: E402
 from libs.visualize import GifWriter, Mp4Writer, render, round_trip_picture, save, write_picture  # noqa: E402
 
 
-def main() -> None:
-    """Read the config, segment the video, write a picture a frame and a GIF or MP4 of all of them."""
-    cfg = parse_arguments(__doc__, HERE / "demo.yaml")
+def main(cfg: CfgNode, sign: StopSign) -> None:
+    """Segment the video, write a picture a frame and a GIF or MP4 of all of them."""
     for key in ("initial", "video_path", "mask_path"):
         if not cfg[key]:
             raise InputError(f"key '{key}': expected a path; give one as `{key} PATH`")
@@ -53,4 +53,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_script(main, __doc__, HERE / "demo.yaml")

@@ -55,7 +55,7 @@ def _read_yaml(path: Path) -> dict:
         raise InputError(f"config file {path} does not exist; give one by --cfg FILE")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError) as fault:  # ValueError: no UTF-8, or a date such as 2020-99-99
+    except (yaml.YAMLError, ValueError, RecursionError) as fault:  # ValueError: no UTF-8, or a date such as 2020-99-99
         raise InputError(f"config file {path} is not plain YAML: {' '.join(str(fault).split())}") from fault
     if not isinstance(content or {}, dict):
         raise InputError(f"config file {path}: expected lines 'key: value', found a {type(content).__name__}")

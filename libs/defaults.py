@@ -1,5 +1,6 @@
 """Every key of the configuration: its default, its meaning, and what it accepts."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -29,7 +30,7 @@ def one_of(*names: str) -> Check:
 
 def at_least(bound: float) -> Check:
     """A number from `bound` up."""
-    return Check(lambda value: value >= bound, f"a number not below {bound}")
+    return Check(lambda value: bound <= value < math.inf, f"a number not below {bound}")
 
 
 def each_at_least(bound: int) -> Check:
@@ -165,6 +166,7 @@ KEYS: dict[str, Key] = {
         "index", "'index' palette PNG, 'segmentation' overlay, 'heatmap', 'mask' first object's overlay",
         one_of("index", "segmentation", "heatmap", "mask"),
     ),
+    "skip_done": Key(False, "test.py leaves out videos that an earlier run into the same folder has finished"),
     "submission": Key(False, "test.py also makes the zip for the data set's server, and checks it"),
     "score_copy": Key(False, "also score copying the first mask to every frame, as a reference"),
     # --- demo ---
@@ -176,6 +178,7 @@ KEYS: dict[str, Key] = {
     ),
     "demo_format": Key("gif", "the demo's film: 'gif' or 'mp4'", one_of("gif", "mp4")),
     # --- machine ---
+    "debug": Key(False, "show where in the code an error arose, not only its line"),
     "gpu_id": Key(0, "number of the GPU; -1: CPU", at_least(-1)),
     "multi_gpu_ids": Key([0, 1, 2, 3], "torchrun: the GPU of each process of a machine"),
     "backend": Key("nccl", "torchrun: 'nccl', or 'gloo', which is taken where there is no CUDA", one_of("nccl", "gloo")),

@@ -1,8 +1,9 @@
 """From videos to scores: validation, test and demo are this file around libs/inference.py."""
 
 import time
+import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from libs.inference import InferenceSettings, segment_video
 from libs.log import Progress
 from libs.scores import Summary, VideoScorer, VideoScores, mean_jaccard, summarise
 from libs.stream import WriteBehind
-from libs.structures import Prediction, RoundTrip, Video
+from libs.structures import Prediction, RoundTrip, UnreadableError, Video
 from models.stm import STM
 
 
@@ -46,6 +47,7 @@ class Report:
     unscored: list[str] = field(default_factory=list)  # videos without ground truth
     corrections: list[CorrectionRow] = field(default_factory=list)
     round_trips: list[RoundTripRow] = field(default_factory=list)
+    failed: list[tuple[str, str]] = field(default_factory=list)  # videos that could not be read to their end, and why
     frames: int = 0
     seconds: float = 0.0
 
@@ -76,36 +78,48 @@ class Report:
 def evaluate(
     model: STM, videos: Iterable[Video], settings: InferenceSettings,
     consume: Callable[[Video, Prediction], None] | None = None, score_copy: bool = False, label: str = "test",
-    back: Callable[[Video, RoundTrip], None] | None = None,
+    back: Callable[[Video, RoundTrip], None] | None = None, done: Callable[[Video, Report], None] | None = None,
+    tolerant: bool = False,
 ) -> Report:
     """Segment videos one after the other and score those that bring their truth.
 
     Args:
         model: in evaluation mode; consume: called with each prediction in order, in a thread of its own, to write it.
         score_copy: score copying the first mask to every frame as well.
-        back: called at each video's end with its reference frame, predicted back.
+        back: called at each video's end with its reference frame, predicted back; done: after that with the video's own report.
+        tolerant: a video that cannot be read to its end is warned of and listed in the report, and the others go on.
     """
-    report = Report()
+    report, seconds = Report(), 0.0
     for video in videos:
-        start = time.perf_counter()
-        desk = _Desk(video, consume, score_copy)
-        progress = Progress(f"{label} {video.name}", video.length)
-        with WriteBehind(desk.take) as behind:
-            for prediction in segment_video(model, video, settings, settings.correction(model), desk.returns.append):
-                behind.put(prediction)
-                report.frames += 1
-                progress.advance()
-        progress.close()
-        report.scores += [desk.scorer.result()] if desk.scorer else []
-        report.copies += [desk.copy.result()] if desk.copy else []
-        report.corrections += desk.corrections
-        report.round_trips += desk.round_trips()
-        if back:
-            for returned in desk.returns:
-                back(video, returned)
-        report.unscored += [] if desk.scorer else [video.name]
-        report.seconds += time.perf_counter() - start
+        try:
+            own = _evaluate_one(model, video, settings, _Desk(video, consume, score_copy), label, back)
+        except UnreadableError as fault:
+            if not tolerant:
+                raise
+            warnings.warn(f"video '{video.name}' failed: {fault}", stacklevel=2)
+            own = Report(failed=[(video.name, str(fault))])
+        else:
+            if done:
+                done(video, own)
+        seconds += own.seconds
+        report += own
+    report.seconds = seconds
     return report
+
+
+def _evaluate_one(
+    model: STM, video: Video, settings: InferenceSettings, desk: "_Desk", label: str, back: Callable[[Video, RoundTrip], None] | None,
+) -> Report:
+    start, frames, progress = time.perf_counter(), 0, Progress(f"{label} {video.name}", video.length)
+    with WriteBehind(desk.take) as behind:
+        for prediction in segment_video(model, video, settings, settings.correction(model), desk.returns.append):
+            behind.put(prediction)
+            frames += 1
+            progress.advance()
+    progress.close()
+    for returned in desk.returns if back else ():
+        back(video, returned)
+    return replace(desk.report(), frames=frames, seconds=time.perf_counter() - start)
 
 
 class _Desk:
@@ -119,10 +133,13 @@ class _Desk:
         self.returns: list[RoundTrip] = []
         self._first: np.ndarray | None = None
 
-    def round_trips(self) -> list[RoundTripRow]:
-        """The video in one row; none where it ends with a given mask."""
-        true = float(np.mean(self.scorer.result().jaccard)) if self.scorer else None
-        return [RoundTripRow(self.video.name, _iou(returned), true) for returned in self.returns]
+    def report(self) -> Report:
+        """What is known at the video's end; there is no round trip where it ends with a given mask."""
+        scores = [self.scorer.result()] if self.scorer else []
+        true = float(np.mean(scores[0].jaccard)) if scores else None
+        trips = [RoundTripRow(self.video.name, _iou(returned), true) for returned in self.returns]
+        copies = [self.copy.result()] if self.copy else []
+        return Report(scores, copies, [] if scores else [self.video.name], self.corrections, trips)
 
     def take(self, prediction: Prediction) -> None:
         """Deal with one prediction."""

@@ -1,23 +1,53 @@
-"""Files that appear only when they are complete."""
+"""Files that appear only when they are complete, and folders that one run has for itself."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
+from libs.structures import InputError
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` that takes its place when the block ends well, and vanishes when it does not."""
-    temporary = temporary_name(path)
+    """A temporary name beside `path` that takes its place when the block ends well, and vanishes when it does not.
+
+    Raises: InputError naming `path` where the disk does not take it.
+    """
     try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        temporary = temporary_name(path)
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as fault:
+        raise InputError(f"{path} cannot be written: {fault.strerror or fault}; nothing was changed, check space and permissions") from fault
 
 
 def temporary_name(path: Path, suffix: str = "") -> Path:
     """A hidden name beside `path`, whose folder is made; without a suffix no one takes it for a picture."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return path.with_name(f".{path.name}.{os.getpid()}.tmp{suffix}")
+
+
+@contextmanager
+def only_run(folder: Path) -> Iterator[None]:
+    """Keep other runs out of `folder`; a lock of the operating system, which ends with the process, however it ends.
+
+    Raises: InputError where another run is at work there, or the folder cannot be written.
+    """
+    lock = FileLock(folder / ".lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=False)
+    except Timeout as fault:
+        raise InputError(f"{folder}: another run is writing there; wait for its end, or give another folder") from fault
+    except OSError as fault:
+        raise InputError(f"{folder} cannot be written: {fault.strerror or fault}; give another folder") from fault
+    try:
+        yield
+    finally:
+        lock.release()

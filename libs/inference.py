@@ -11,7 +11,7 @@ from torch import Tensor
 from libs.cycle import GradientCorrection, segment_reference
 from libs.propagate import FrameInput, Step, propagate
 from libs.stream import read_ahead
-from libs.structures import InputError, Prediction, RoundTrip, Video
+from libs.structures import Prediction, RoundTrip, UnreadableError, Video
 from libs.views import View
 from models.stm import STM, Objects
 
@@ -86,7 +86,7 @@ def _inputs(video: Video, views: tuple[View, ...]) -> Iterator[list[FrameInput]]
     for frame in video.read():
         size = size or frame.image.shape[:2]
         if frame.image.shape[:2] != size:
-            raise InputError(f"video '{video.name}', frame {frame.name}: expected the size of the first frame")
+            raise UnreadableError(f"video '{video.name}', frame {frame.name}: expected the size of the first frame")
         inputs = [FrameInput(view.image(frame), source=frame) for view in views]
         if frame.given is not None:
             new = sorted(set(np.unique(frame.given).tolist()) - {0} - seen)

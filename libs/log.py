@@ -1,9 +1,7 @@
-"""What a run tells: lines on the terminal and in a file, a progress bar, TensorBoard events; and how scripts end."""
+"""What a run tells: lines on the terminal and in a file, a progress bar, TensorBoard events."""
 
 import os
 import sys
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -84,16 +82,3 @@ class Progress:
         """Leave the bar's line."""
         if self._bar:
             self._bar.finish()
-
-
-def run_script(main: Callable[[], None]) -> None:
-    """Run a script's main: what is wrong outside the code ends in one line and exit code 2."""
-    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
-    try:
-        main()
-    except InputError as fault:
-        print(f"error: {fault}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)

@@ -42,15 +42,14 @@ def _download(name: str, path: Path) -> None:
     import gdown  # which few runs need
 
     address = f"https://drive.google.com/uc?id={RELEASED[name]}"
-    try:
-        with replacing(path) as temporary:
-            try:
-                gdown.download(address, str(temporary), quiet=True, timeout=TIMEOUT)
-            finally:
-                for part in path.parent.glob(f"{temporary.name}*.part"):  # what gdown leaves behind where it fails
-                    part.unlink()
-    except (gdown.exceptions.DownloadError, OSError) as fault:
-        raise InputError(
-            f"key 'initial': the weights {name} could not be downloaded ({type(fault).__name__}); "
-            f"get {address} by a browser and put the file at {path}"
-        ) from fault
+    with replacing(path) as temporary:
+        try:
+            gdown.download(address, str(temporary), quiet=True, timeout=TIMEOUT)
+        except (gdown.exceptions.DownloadError, OSError) as fault:
+            raise InputError(
+                f"key 'initial': the weights {name} could not be downloaded ({type(fault).__name__}); "
+                f"get {address} by a browser and put the file at {path}"
+            ) from fault
+        finally:
+            for part in path.parent.glob(f"{temporary.name}*.part"):  # what gdown leaves behind where it fails
+                part.unlink()

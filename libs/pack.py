@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from libs.checkpoint import read_weights, save_checkpoint
-from libs.log import run_script
+from libs.script import run_guarded
 from libs.structures import InputError
 
 
@@ -23,4 +23,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_guarded(main)

@@ -16,6 +16,10 @@ class InputError(Exception):
     """Something outside the code is wrong: one line that names the file or key, what was expected and what to do."""
 
 
+class UnreadableError(InputError):
+    """The same of a frame or mask: what does not depend on it can go on."""
+
+
 @dataclass(frozen=True)
 class VideoIndex:
     """Where a video lies on disk, known without reading a pixel.

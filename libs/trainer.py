@@ -51,14 +51,17 @@ class Trainer:
     Args:
         scheduler: stepped at every update; validate: segments the validation set with the model in evaluation mode.
         processes: those that train together; the first writes.
+        asked_to_stop: looked at after each update; then the run saves and ends.
     """
 
     def __init__(
         self, model: STM, loader: Loader, optimizer: Optimizer, scheduler: LRScheduler, settings: TrainSettings,
         log: RunLog, validate: Callable[[STM], Report], processes: Processes = Processes(),
+        asked_to_stop: Callable[[], bool] = lambda: False,
     ):
         self.model, self.loader, self.optimizer, self.scheduler = model, loader, optimizer, scheduler
         self.settings, self.log, self.validate, self.processes = settings, log, validate, processes
+        self.asked_to_stop = asked_to_stop
         self.device = next(model.parameters()).device
         self.precision, self.average = Precision(settings.amp, self.device), running_average(model, settings.ema)
         self.epoch, self.step, self.totals = 0, 0, EpochTotals()  # what is done: epochs, steps of this one, their sums
@@ -81,8 +84,8 @@ class Trainer:
             if self.step == len(self.loader):
                 self._report(time.perf_counter() - start)
                 self._finish_epoch()
-            if self.epoch < self.settings.epochs and self._time_is_over():
-                self.log.say(f"max_minutes are over after epoch {self.epoch}, step {self.step}; `resume auto` goes on from here")
+            if self.epoch < self.settings.epochs and self._must_stop():
+                self.log.say(f"stopped after epoch {self.epoch}, step {self.step}, saved; `resume auto` goes on from here")
                 return
         if self.history and self.processes.writes:
             save_curves(self.history, self.settings.checkpoint / "curves.png")
@@ -90,7 +93,7 @@ class Trainer:
     def train_epoch(self) -> None:
         """The rest of an epoch, with an update every `iter_size` steps and one for what is left at the end.
 
-        (The original dropped what was left.) Stops at an update, and saves, where the time is over.
+        (The original dropped what was left.) Stops at an update, and saves, where it must.
         """
         self.model.train()
         self.rate = self.rate if self.step else self.scheduler.get_last_lr()[0]
@@ -101,7 +104,7 @@ class Trainer:
             self.step += 1
             if self.step % every == 0 or self.step == steps:
                 self._update()
-                if self.step < steps and self._time_is_over():
+                if self.step < steps and self._must_stop():
                     self.save()
                     break
                 if 0 < self.settings.save_steps <= self.step - self._saved_at and self.step < steps:
@@ -109,10 +112,11 @@ class Trainer:
             progress.advance(f"loss {self.totals.means()['loss']:.4f}")
         progress.close()
 
-    def _time_is_over(self) -> bool:
-        """Whether any process has trained for `max_minutes`."""
+    def _must_stop(self) -> bool:
+        """Whether any process was asked to, or has trained for `max_minutes`."""
         most = self.settings.max_minutes
-        return most > 0 and any(self.processes.gather(time.perf_counter() - self._started > 60 * most))
+        over = 0 < 60 * most < time.perf_counter() - self._started
+        return any(self.processes.gather(over or self.asked_to_stop()))
 
     def _accumulate(self, clips: list[Clip], together: int) -> None:
         """Add the gradients of one step, the mean over `together` clips; those of unequal length take separate passes."""

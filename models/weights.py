@@ -29,7 +29,7 @@ class Weights:
 def convert_state_dict(content: object) -> Weights:
     """Read any released variant: bare or under 'state_dict', with or without the prefix 'module.', STM-Cycle or STM.
 
-    Raises: WeightsError where `content` is not a dictionary of tensors.
+    Raises: WeightsError where `content` is not a dictionary of tensors, or holds NaN or infinity.
     """
     state = content.get("state_dict", content) if isinstance(content, Mapping) else content
     if not isinstance(state, Mapping) or not state:
@@ -38,6 +38,9 @@ def convert_state_dict(content: object) -> Weights:
     if strangers:
         raise WeightsError(f"expected named tensors only, found others at {_listed(strangers)}; give a file of network weights")
     plain = {name.removeprefix("module."): value for name, value in state.items()}
+    damaged = [name for name, value in plain.items() if value.is_floating_point() and not value.isfinite().all()]
+    if damaged:
+        raise WeightsError(f"expected finite numbers, found NaN or infinity in {_listed(damaged)}; get the file anew")
     others = f"Encoder_M.{CONTEXTS['others']}.weight" in plain
     batch_norm = any(name.endswith("running_mean") for name in plain)
     return Weights(plain, "others" if others else "background", "bn" if batch_norm else "gn")

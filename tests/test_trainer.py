@@ -1,7 +1,6 @@
 """Training runs: accumulation, schedules, validation, checkpoints, and going on from one bit for bit."""
 
 import math
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,10 +12,12 @@ from torch import Tensor, nn
 import libs.trainer
 import train
 from libs.checkpoint import find_weights, latest_checkpoint, read_file
+from libs.config import load_config
 from libs.evaluator import Report
 from libs.objective import MODES, Batch, Losses
 from libs.optim import build_optimizer, build_scheduler
 from libs.scores import VideoScores
+from libs.script import StopSign
 from libs.structures import Clip, InputError
 from libs.trainer import Trainer, TrainSettings
 from models.stm import STM
@@ -288,15 +289,14 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def run_script(monkeypatch: pytest.MonkeyPatch, tree: Path, folder: Path, *options: str) -> dict:
+def run_script(tree: Path, folder: Path, *options: str) -> dict:
     """Run train.py and return its last checkpoint. The clips' gaps, the rate and the accumulation all matter."""
     config = folder.parent / "run.yaml"
     config.write_text(
         f"root: {tree}\ntrainset: FOLDER\nvalset: FOLDER\nmax_skip: 1\nepochs_per_increment: 1\ninput_size: (32, 48)\n"
         "sampled_frames: 2\nworkers: 0\narch: resnet18\nkeydim: 8\nvaldim: 8\ndecoder_dim: 8\npretrained: False\n"
         "learning_rate: 1e-3\nmilestone: 1\ngamma: 0.5\niter_size: 2\nepochs: 2\nepoch_per_test: 0\ngpu_id: -1\ndatafreq: 1\n")
-    monkeypatch.setattr(sys, "argv", ["train.py", "--cfg", str(config), "checkpoint", str(folder), *options])
-    train.main()
+    train.main(load_config(config, ["checkpoint", str(folder), *options]), StopSign())
     return read_file(folder / "recurrent.pth.tar")
 
 
@@ -315,11 +315,11 @@ def same(one: object, other: object) -> bool:
 def test_going_on_gives_the_run_that_was_never_stopped(
     tmp_path: Path, tree: Path, monkeypatch: pytest.MonkeyPatch, freeze_bn: str
 ) -> None:
-    whole = run_script(monkeypatch, tree, tmp_path / "whole", "freeze_bn", freeze_bn)
+    whole = run_script(tree, tmp_path / "whole", "freeze_bn", freeze_bn)
     torch.rand(7)  # whatever happens in between
-    half = run_script(monkeypatch, tree, tmp_path / "parts", "freeze_bn", freeze_bn, "epochs", "1")
+    half = run_script(tree, tmp_path / "parts", "freeze_bn", freeze_bn, "epochs", "1")
     assert (half["epoch"], half["max_skip"]) == (1, [6]) and not same(half["state_dict"], whole["state_dict"])
-    resumed = run_script(monkeypatch, tree, tmp_path / "parts", "freeze_bn", freeze_bn, "resume", str(tmp_path / "parts/recurrent.pth.tar"))
+    resumed = run_script(tree, tmp_path / "parts", "freeze_bn", freeze_bn, "resume", str(tmp_path / "parts/recurrent.pth.tar"))
     assert (resumed["epoch"], resumed["max_skip"]) == (2, [11])
     for part in ("state_dict", "optimizer", "scheduler", "best"):
         assert same(resumed[part], whole[part]), part
@@ -330,11 +330,11 @@ def test_going_on_gives_the_run_that_was_never_stopped(
 
 
 def test_one_seed_gives_one_run(tmp_path: Path, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = run_script(monkeypatch, tree, tmp_path / "one", "epochs", "1")
+    one = run_script(tree, tmp_path / "one", "epochs", "1")
     torch.rand(5)
     np.random.seed(3)
-    assert same(one["state_dict"], run_script(monkeypatch, tree, tmp_path / "two", "epochs", "1")["state_dict"])
-    assert not same(one["state_dict"], run_script(monkeypatch, tree, tmp_path / "three", "epochs", "1", "seed", "1")["state_dict"])
+    assert same(one["state_dict"], run_script(tree, tmp_path / "two", "epochs", "1")["state_dict"])
+    assert not same(one["state_dict"], run_script(tree, tmp_path / "three", "epochs", "1", "seed", "1")["state_dict"])
 
 
 def test_a_finished_run_is_not_trained_further(tmp_path: Path, linear: None) -> None:

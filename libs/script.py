@@ -1,0 +1,115 @@
+"""How scripts start and end: their config, one line for what is wrong outside the code, and what signals do."""
+
+import errno
+import os
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from yacs.config import CfgNode
+
+from libs.config import parse_arguments
+from libs.structures import InputError
+
+MEMORY_ADVICE = "lower input_size, max_size, memory_frames or sampled_frames and train_batch; amp bf16 and grad_checkpoint True need less too"
+
+FROM_TORCH = {  # what a RuntimeError says -> what the user is told
+    "can't allocate memory": f"out of memory; {MEMORY_ADVICE}",
+    "DataLoader worker": "key 'workers': a loader process died, as it does where memory runs out; lower workers, or free memory; "
+                         "`resume auto` goes on from the last checkpoint",
+}
+
+
+class Stopped(BaseException):
+    """A signal asked the script to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+class StopSign:
+    """Turns SIGTERM and SIGINT into Stopped: at once, or, between `hold` and `release`, into a wish that `wanted` tells of.
+
+    A second signal ends a script that holds, too. A context manager, which gives the signals back.
+    """
+
+    def __init__(self) -> None:
+        self.wanted: int | None = None
+        self._held = False
+
+    def __enter__(self) -> "StopSign":
+        self._before = {number: signal.signal(number, self._take) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def hold(self) -> None:
+        """Leave it to the caller to look at `wanted`."""
+        self._held = True
+
+    def release(self) -> None:
+        """Raises: Stopped where it was wanted meanwhile."""
+        self._held = False
+        if self.wanted is not None:
+            raise Stopped(self.wanted)
+
+    def _take(self, number: int, _: object) -> None:
+        again, self.wanted = self.wanted is not None, number
+        if again or not self._held:
+            raise Stopped(number)
+
+
+def run_script(main: Callable[[CfgNode, StopSign], None], description: str, default_cfg: Path) -> None:
+    """Read the config from the command line and run a script's main with it.
+
+    Exit codes: 0; 2 for what is wrong with an input, in one line (a traceback only with `debug True`); 130 and 143 after
+    SIGINT and SIGTERM.
+    """
+    debug = [False]
+
+    def run() -> None:
+        """With what the config says about tracebacks."""
+        with StopSign() as sign:
+            cfg = parse_arguments(description, default_cfg)
+            debug[0] = cfg.debug
+            main(cfg, sign)
+
+    run_guarded(run, debug)
+
+
+def run_guarded(run: Callable[[], None], debug: list[bool] | None = None) -> None:
+    """Run, and turn what is wrong outside the code into one line and exit code 2; `debug`: [True] shows where it arose."""
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    try:
+        run()
+    except (InputError, OSError, MemoryError, torch.OutOfMemoryError) as fault:
+        if debug and debug[0]:
+            traceback.print_exc()
+        print(f"error: {_line(fault)}", file=sys.stderr)
+        sys.exit(2)
+    except RuntimeError as fault:  # torch has no classes for these
+        known = [line for sign, line in FROM_TORCH.items() if sign in str(fault)]
+        if not known or (debug and debug[0]):
+            raise
+        print(f"error: {known[0]}", file=sys.stderr)
+        sys.exit(2)
+    except (Stopped, KeyboardInterrupt) as stop:
+        number = stop.number if isinstance(stop, Stopped) else signal.SIGINT
+        print("interrupted" if number == signal.SIGINT else "terminated", file=sys.stderr)
+        sys.exit(128 + number)
+
+
+def _line(fault: BaseException) -> str:
+    if isinstance(fault, (MemoryError, torch.OutOfMemoryError)):
+        return f"out of memory ({' '.join(str(fault).split())[:120]}); {MEMORY_ADVICE}"
+    if isinstance(fault, OSError) and fault.errno is not None:
+        advice = {errno.ENOSPC: "free some space", errno.EACCES: "check its permissions", errno.EFBIG: "raise the limit on file sizes"}
+        return f"{fault.filename or 'a file'}: {os.strerror(fault.errno)}; {advice.get(fault.errno, 'check the path')}"
+    return str(fault)

@@ -1,0 +1,237 @@
+"""What the machine can do to a run: signals, kills, full disks, a second run, loader processes that die; and how it goes on."""
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from libs.checkpoint import read_file, read_training_state
+from libs.files import only_run
+from libs.structures import InputError
+from tests import trees
+from tests.forked import End, Fork, run, small_disk
+from tests.test_wrong_input import AS_ROOT, SMALL, goes_on, one_line, own, small_model
+
+LONG = ["epochs", "500", "save_steps", "2", "trainset", "FOLDER", "datafreq", "2", "max_skip", "1"]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "small.pth.tar"
+    torch.save({"state_dict": small_model()}, path)
+    return path
+
+
+def training(root: Path, *options: str, before: Callable[[], object] = lambda: None) -> Fork:
+    if not (root / "JPEGImages").exists():
+        for name in ("a", "b", "c"):
+            trees.folder(root, name=name)
+    return Fork("train.py", *SMALL, *LONG, "root", root, "checkpoint", root / "ckpt", *options, before=before)
+
+
+def segmenting(root: Path, weights: Path, *options: str, before: Callable[[], object] = lambda: None) -> Fork:
+    return Fork("test.py", *SMALL, "root", root, "valset", "FOLDER", "initial", weights, *options, before=before)
+
+
+def until(there: Callable[[], object], process: Fork, seconds: float = 120) -> None:
+    """Wait for something; fail where the process ends before."""
+    end = time.monotonic() + seconds
+    while not there():
+        assert time.monotonic() < end and os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        time.sleep(0.02)
+
+
+def steps_done(root: Path) -> tuple[int, int]:
+    state = read_training_state(root / "ckpt/recurrent.pth.tar")
+    return state["epoch"], state["step"]
+
+
+def leftovers(root: Path) -> list[Path]:
+    return list(root.rglob("*.tmp*"))
+
+
+# ---- signals ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_signal_while_training_saves_first(tmp_path: Path, number: int, code: int, workers: str) -> None:
+    process = training(tmp_path, "workers", workers, "save_steps", "0")
+    until((tmp_path / "ckpt/recurrent.pth.tar").exists, process)
+    before = steps_done(tmp_path)
+    time.sleep(0.3)
+    os.kill(process.pid, number)
+    end = process.wait()
+    assert end.code == code and "Traceback" not in end.err and "saved" in end.out, end
+    assert steps_done(tmp_path) >= before and not leftovers(tmp_path)
+    again = training(tmp_path, "resume", "auto", "max_minutes", "0.0001").wait()
+    goes_on(again)
+    assert "going on after epoch" in again.out
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_while_testing_leaves_whole_masks(tmp_path: Path, weights: Path, number: int, code: int) -> None:
+    trees.folder(tmp_path, masked=(0,), frames=400)
+    process = segmenting(tmp_path, weights)
+    until(lambda: list(tmp_path.rglob("output/FOLDER/mine/*.png")), process)
+    os.kill(process.pid, number)
+    end = process.wait()
+    assert end.code == code and "Traceback" not in end.err, end
+    assert not leftovers(tmp_path)
+    for path in (tmp_path / "output/FOLDER/mine").glob("*.png"):
+        assert Image.open(path).convert("P").size == trees.SIZE[::-1]
+
+
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
+def test_training_is_killed_and_goes_on(tmp_path: Path, seed: int) -> None:
+    """SIGKILL at a random moment, workers and all: the checkpoint that is there is whole and training goes on from it."""
+    process = training(tmp_path, "workers", "1")
+    until((tmp_path / "ckpt/recurrent.pth.tar").exists, process)
+    time.sleep(random.Random(seed).uniform(0, 1.5))
+    process.send(signal.SIGKILL)
+    assert process.wait().code == 137
+    reached = steps_done(tmp_path)
+    again = training(tmp_path, "resume", "auto", "max_minutes", "0.0001").wait()
+    goes_on(again)
+    assert steps_done(tmp_path) > reached
+
+
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
+def test_testing_is_killed_and_goes_on(tmp_path: Path, weights: Path, seed: int) -> None:
+    """skip_done leaves out what is complete, and makes anew what is not; the table is that of an undisturbed run."""
+    for name in "abcdef":
+        trees.folder(tmp_path, name=name, frames=6)
+    process = segmenting(tmp_path, weights)
+    until(lambda: list(tmp_path.rglob("output/FOLDER/.done/*.json")), process)
+    time.sleep(random.Random(seed).uniform(0, 0.5))
+    process.send(signal.SIGKILL)
+    code = process.wait().code
+    done = len(list(tmp_path.rglob("output/FOLDER/.done/*.json")))
+    again = segmenting(tmp_path, weights, "skip_done", "True").wait()
+    goes_on(again)
+    assert code in (0, 137) and f"{done} of 6 videos are there" in again.out
+    whole = segmenting(tmp_path, weights, "output_dir", "whole").wait()
+    goes_on(whole)
+    assert table(again) == table(whole)
+    for path in (tmp_path / "whole/FOLDER").rglob("*.png"):
+        other = tmp_path / "output/FOLDER" / path.relative_to(tmp_path / "whole/FOLDER")
+        assert np.array_equal(np.array(Image.open(path)), np.array(Image.open(other)))
+
+
+def table(end: End) -> list[str]:
+    return sorted(line for line in end.out.splitlines() if line[:1] in "abcdef" and line[1:2] == " " or line.startswith("global"))
+
+
+# ---- what is done stays done, with the same settings ------------------------------------------------------------------
+
+
+def test_done_videos_are_left_out_only_with_the_same_settings(tmp_path: Path, weights: Path) -> None:
+    own(tmp_path)
+    goes_on(segmenting(tmp_path, weights).wait())
+    mask = tmp_path / "output/FOLDER/mine/00002.png"
+    written = mask.stat().st_mtime_ns
+    end = segmenting(tmp_path, weights, "skip_done", "True").wait()
+    goes_on(end)
+    assert "2 of 2 videos are there" in end.out and mask.stat().st_mtime_ns == written
+    end = segmenting(tmp_path, weights, "skip_done", "True", "save_freq", "2").wait()  # other masks
+    assert "skip_done:" not in end.out and mask.stat().st_mtime_ns > written
+    mask.unlink()
+    end = segmenting(tmp_path, weights, "skip_done", "True", "save_freq", "2").wait()
+    assert "1 of 2 videos are there" in end.out and mask.exists()
+
+
+def test_a_damaged_note_is_named(tmp_path: Path, weights: Path) -> None:
+    own(tmp_path)
+    goes_on(segmenting(tmp_path, weights).wait())
+    note = tmp_path / "output/FOLDER/.done/mine.json"
+    for damage in ("{", "[]", '{"recipe": 1}'):
+        note.write_text(damage)
+        one_line(segmenting(tmp_path, weights, "skip_done", "True").wait(), str(note), "remove it")
+
+
+# ---- disks ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_while_a_checkpoint_is_written(tmp_path: Path) -> None:
+    """The checkpoint of before stays whole."""
+    goes_on(training(tmp_path, "epochs", "1").wait())
+    before = (tmp_path / "ckpt/recurrent.pth.tar").read_bytes()
+    end = training(tmp_path, "epochs", "3", "resume", "auto", "save_steps", "0", before=small_disk(100_000)).wait()
+    one_line(end, "recurrent.pth.tar", "cannot be written", "space")
+    assert (tmp_path / "ckpt/recurrent.pth.tar").read_bytes() == before and not leftovers(tmp_path)
+
+
+def test_a_full_disk_while_masks_are_written(tmp_path: Path, weights: Path) -> None:
+    own(tmp_path)
+    one_line(segmenting(tmp_path, weights, before=small_disk(600)).wait(), "mine/00000.png", "cannot be written", "space")
+    assert not leftovers(tmp_path) and not list((tmp_path / "output").rglob("*.png"))
+
+
+@pytest.mark.parametrize("script", ["train.py", "test.py", "demo/demo.py"])
+def test_a_folder_that_cannot_be_made(tmp_path: Path, weights: Path, script: str) -> None:
+    """A file lies where the folder should be (who may write everywhere, as root may, cannot write there either)."""
+    own(tmp_path)
+    trees.folder(tmp_path)
+    (tmp_path / "taken").write_text("")
+    options = {
+        "train.py": ["trainset", "FOLDER", "checkpoint", tmp_path / "taken/ckpt", "datafreq", "1", "max_skip", "1"],
+        "test.py": ["valset", "FOLDER", "output_dir", "taken/out", "initial", weights],
+        "demo/demo.py": ["video_path", tmp_path / "JPEGImages/mine", "mask_path", tmp_path / "Annotations/mine/00000.png",
+                         "output_dir", tmp_path / "taken/out", "initial", weights],
+    }[script]
+    one_line(run(script, *SMALL, "root", tmp_path, *options), str(tmp_path / "taken"))
+
+
+@pytest.mark.skipif(AS_ROOT, reason="root may write everywhere")
+def test_a_folder_without_permission(tmp_path: Path, weights: Path) -> None:
+    own(tmp_path)
+    (tmp_path / "output").mkdir(mode=0o500)
+    one_line(segmenting(tmp_path, weights).wait(), str(tmp_path / "output"), "cannot be written")
+
+
+# ---- others at work ---------------------------------------------------------------------------------------------------
+
+
+def test_a_second_run_into_the_same_folder_is_refused(tmp_path: Path, weights: Path) -> None:
+    own(tmp_path)
+    trees.folder(tmp_path)
+    with only_run(tmp_path / "ckpt"), only_run(tmp_path / "output/FOLDER"):
+        one_line(training(tmp_path).wait(), str(tmp_path / "ckpt"), "another run")
+        one_line(segmenting(tmp_path, weights).wait(), str(tmp_path / "output/FOLDER"), "another run")
+        with pytest.raises(InputError, match="another run"), only_run(tmp_path / "ckpt"):
+            pass
+    goes_on(segmenting(tmp_path, weights).wait())
+
+
+def test_a_loader_process_that_dies(tmp_path: Path) -> None:
+    process = training(tmp_path, "workers", "1")
+    until((tmp_path / "ckpt/recurrent.pth.tar").exists, process)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    until(lambda: children.read_text().split(), process)
+    for child in children.read_text().split():
+        try:
+            os.kill(int(child), signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    end = process.wait()
+    one_line(end, "'workers'", "loader process", "resume auto")
+    read_file(tmp_path / "ckpt/recurrent.pth.tar")
+
+
+def test_out_of_memory_says_which_keys_to_lower(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a GPU raises, raised by the network here."""
+    def no_memory(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    own(tmp_path)
+    trees.folder(tmp_path)
+    monkeypatch.setattr("models.stm.STM.memorize", no_memory)  # the fork inherits it
+    one_line(segmenting(tmp_path, weights).wait(), "out of memory", "input_size", "memory_frames")
+    one_line(training(tmp_path).wait(), "out of memory", "train_batch", "grad_checkpoint")
