@@ -9,7 +9,7 @@ demo: $(VENV)/.installed
 	$(RUN) demo/demo.py
 
 test: $(VENV)/.installed-dev
-	$(RUN) -m pytest -q -m "not slow" tests
+	$(RUN) -m pytest -q -n auto --dist loadfile -m "not slow" tests
 
 test-slow: $(VENV)/.installed-dev
 	$(RUN) -m pytest -q -m slow tests
