@@ -202,9 +202,9 @@ def build_pipeline(size: tuple[int, int], frames: int, threads: int, device: tor
     with pipeline:
         inputs = {name: fn.external_source(name=name) for name in ("encoded", "matrix", "box", "contrast", "brightness")}
         warp = {"matrix": inputs["matrix"], "size": inputs["box"]}
-        # EXIF orientation is left alone, as Pillow leaves it
+        # upright as EXIF tells, as dataset/video.py reads them
         source = fn.decoders.image(inputs["encoded"], device="mixed" if cuda else "cpu", output_type=types.RGB,
-                                   adjust_orientation=False, jpeg_fancy_upsampling=True)
+                                   adjust_orientation=True, jpeg_fancy_upsampling=True)
         coded = fn.warp_affine(fn.external_source(name="coded", layout="HWC"), interp_type=types.INTERP_NN, fill_value=0, **warp)
         inside = coded > 0
         # without a fill value the border is repeated, as cv2.resize does it; what lies outside is made black after that

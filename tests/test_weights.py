@@ -266,7 +266,7 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch
 
     with monkeypatch.context() as patch:
         patch.setattr(torch, "save", fail)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(InputError, match="No space"):
             save_checkpoint(path, {"epoch": 2})
     assert path.read_bytes() == old and list(path.parent.iterdir()) == [path]
     save_checkpoint(path, {"epoch": 2})
