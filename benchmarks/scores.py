@@ -20,8 +20,8 @@ from dataset.video import open_video
 from libs.build import build_device, build_model, for_inference, inference_settings
 from libs.config import load_config
 from libs.evaluator import evaluate
-from libs.script import run_guarded
 from libs.scores import VideoScorer, VideoScores, j_and_f, summarise
+from libs.script import run_guarded
 from libs.structures import InputError, Video
 
 LOOP = 10  # steps of gradient correction where the config has none: the paper's

@@ -17,16 +17,9 @@ from libs.files import only_run
 from libs.structures import InputError
 from tests import trees
 from tests.forked import End, Fork, run, small_disk
-from tests.test_wrong_input import AS_ROOT, SMALL, goes_on, one_line, own, small_model
+from tests.test_wrong_input import AS_ROOT, SMALL, goes_on, one_line, own, weights  # noqa: F401
 
 LONG = ["epochs", "500", "save_steps", "2", "trainset", "FOLDER", "datafreq", "2", "max_skip", "1"]
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "small.pth.tar"
-    torch.save({"state_dict": small_model()}, path)
-    return path
 
 
 def training(root: Path, *options: str, before: Callable[[], object] = lambda: None) -> Fork:
@@ -203,7 +196,7 @@ def test_a_second_run_into_the_same_folder_is_refused(tmp_path: Path, weights: P
     own(tmp_path)
     trees.folder(tmp_path)
     with only_run(tmp_path / "ckpt"), only_run(tmp_path / "output/FOLDER"):
-        one_line(training(tmp_path).wait(), str(tmp_path / "ckpt"), "another run")
+        one_line(training(tmp_path, "max_minutes", "0.01").wait(), str(tmp_path / "ckpt"), "another run")
         one_line(segmenting(tmp_path, weights).wait(), str(tmp_path / "output/FOLDER"), "another run")
         with pytest.raises(InputError, match="another run"), only_run(tmp_path / "ckpt"):
             pass

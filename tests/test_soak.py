@@ -5,20 +5,12 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests import trees
 from tests.forked import Fork
-from tests.test_wrong_input import SMALL, goes_on, small_model
+from tests.test_wrong_input import SMALL, goes_on, weights  # noqa: F401
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "small.pth.tar"
-    torch.save({"state_dict": small_model()}, path)
-    return path
 
 
 def flat(process: Fork, megabytes: float) -> None:
