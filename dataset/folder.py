@@ -3,6 +3,7 @@
 FOLDER is also the template for a new set: write such a function, name it in dataset/registry.py.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -85,10 +86,18 @@ def index_all(names: Sequence[str], index: Callable[[str], VideoIndex]) -> list[
 
 
 def list_images(where: Path) -> list[Path]:
-    """Image files of a folder by name; hidden files left out. A folder that is not there has none."""
+    """Image files of a folder, numbers in their names counted as such (9 comes before 10); hidden files left out.
+
+    A folder that is not there has none.
+    """
     if not where.is_dir():
         return []
-    return sorted(p for p in where.iterdir() if p.suffix.lower() in IMAGES and not p.name.startswith("."))
+    return sorted((p for p in where.iterdir() if p.suffix.lower() in IMAGES and not p.name.startswith(".")), key=_in_time)
+
+
+def _in_time(path: Path) -> tuple[list[str | int], str]:
+    """Texts and numbers alternate, so that like is compared with like."""
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", path.stem))], path.name
 
 
 def read_annotation_text(path: Path, parse: Callable[[str], T]) -> T:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from dataset import registry
-from dataset.folder import index_video, single_video
+from dataset.folder import index_video, list_images, single_video
 from dataset.loader import PilLoader, build_loader, test_videos as videos_of, training_sets
 from dataset.registry import REGISTRY, DataSet, find
 from dataset.annotations import MaskStyle, read_labels
@@ -188,6 +188,14 @@ def test_a_video_name_cannot_leave_its_folder(tmp_path: Path, name: str) -> None
 
 
 # ---- FOLDER and sets of one's own -------------------------------------------------------------------------------------
+
+
+def test_frames_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    """With and without leading zeros, alone or within a name."""
+    order = ["7", "08", "9", "10", "frame_2", "frame_11", "x1y10", "x1y11", "x2y3"]
+    for name in sorted(order):
+        trees.save_image(tmp_path / f"{name}.png", trees.scene([1])[0])
+    assert [path.stem for path in list_images(tmp_path)] == order
 
 
 def test_folder_is_scored_where_every_frame_has_a_mask(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import json
 import os
 import pickle
-import stat
+import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -318,6 +318,29 @@ def test_a_film(tmp_path: Path, weights: Path, name: str) -> None:
     end = run("demo/demo.py", *SMALL, "initial", weights, "video_path", tmp_path / "film.mp4", "mask_path", tmp_path / "m.png", "output_dir", tmp_path / "out")
     one_line(end, *words)
     assert not list((tmp_path / "out").glob("*.gif")) if (tmp_path / "out").exists() else True
+
+
+def uneven(path: Path) -> None:
+    """From its fourth frame on an MP4 runs four times as fast: two entries in its table of durations instead of one."""
+    data = bytearray(path.read_bytes())
+    at = data.index(b"stts") + 8
+    _, count, duration = struct.unpack(">3I", data[at : at + 12])
+    data[at : at + 12] = struct.pack(">5I", 2, 3, duration, count - 3, duration // 4)
+    for box in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stts"):  # each holds the next, and is 8 bytes longer now
+        start = data.index(box) - 4
+        data[start : start + 4] = struct.pack(">I", struct.unpack(">I", data[start : start + 4])[0] + 8)
+    path.write_bytes(data)
+
+
+def test_a_film_of_varying_frame_rate(tmp_path: Path, weights: Path) -> None:
+    """Each of its frames is segmented once."""
+    trees.save_mask(tmp_path / "Annotations/mine/00000.png", trees.scene([1, 2])[1])
+    (tmp_path / "JPEGImages").mkdir()
+    uneven(film(tmp_path / "JPEGImages/mine.mp4"))
+    end = segment_folder(tmp_path, weights)
+    goes_on(end)
+    assert "cut off" not in end.err
+    assert sorted(path.stem for path in (tmp_path / "output/FOLDER/mine").glob("*.png")) == [f"{t:05d}" for t in range(12)]
 
 
 # ---- masks ------------------------------------------------------------------------------------------------------------
