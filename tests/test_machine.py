@@ -20,6 +20,7 @@ from tests.forked import End, Fork, run, small_disk
 from tests.test_wrong_input import AS_ROOT, SMALL, goes_on, one_line, own, weights  # noqa: F401
 
 LONG = ["epochs", "500", "save_steps", "2", "trainset", "FOLDER", "datafreq", "2", "max_skip", "1"]
+KILLS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10))]
 
 
 def training(root: Path, *options: str, before: Callable[[], object] = lambda: None) -> Fork:
@@ -82,7 +83,7 @@ def test_a_signal_while_testing_leaves_whole_masks(tmp_path: Path, weights: Path
         assert Image.open(path).convert("P").size == trees.SIZE[::-1]
 
 
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seed", KILLS)
 def test_training_is_killed_and_goes_on(tmp_path: Path, seed: int) -> None:
     """SIGKILL at a random moment, workers and all: the checkpoint that is there is whole and training goes on from it."""
     process = training(tmp_path, "workers", "1")
@@ -96,7 +97,7 @@ def test_training_is_killed_and_goes_on(tmp_path: Path, seed: int) -> None:
     assert steps_done(tmp_path) > reached
 
 
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seed", KILLS)
 def test_testing_is_killed_and_goes_on(tmp_path: Path, weights: Path, seed: int) -> None:
     """skip_done leaves out what is complete, and makes anew what is not; the table is that of an undisturbed run."""
     for name in "abcdef":
