@@ -5,7 +5,7 @@ from statistics import mean
 
 from yacs.config import CfgNode
 
-from dataset.loader import test_videos
+from dataset.loader import readable_videos
 from dataset.submission import TOP_LEVEL, Expected, check, make_zip
 from libs.build import build_device, build_model, for_inference, inference_settings
 from libs.evaluator import Report, evaluate
@@ -17,6 +17,7 @@ from libs.script import StopSign, run_script
 from libs.structures import InputError, Prediction, Video
 from libs.visualize import save
 
+LISTED = 10  # failed videos that are named at the end
 DRIFT = 0.5  # IoU below which a video is named
 DEFAULT_CFG = Path(__file__).with_name("config.yaml")
 
@@ -25,20 +26,24 @@ def main(cfg: CfgNode, sign: StopSign) -> None:
     """Segment every video of `valset` into a folder that no other run writes to."""
     if not cfg.initial:
         raise InputError("key 'initial': expected trained weights; give a file as `initial PATH_TO_MODEL`, or try `initial shipped`")
-    videos = test_videos(Path(cfg.root), cfg.valset, cfg.val_split)
+    videos, failed = readable_videos(Path(cfg.root), cfg.valset, cfg.val_split)
     output = Path(cfg.root) / cfg.output_dir / cfg.valset
     with only_run(output):
-        report = test(cfg, videos, output)
-    if report.failed:
-        raise InputError(f"{len(report.failed)} of {len(videos)} videos failed, as warned above; mend them and run again, with `skip_done True` for them alone")
+        failed += test(cfg, videos, output, complete=not failed)
+    if failed:
+        told = ", ".join(failed[:LISTED]) + (" ..." if len(failed) > LISTED else "")
+        raise InputError(f"{len(failed)} videos failed, as warned above: {told}; mend them and run again, with `skip_done True` for them alone")
 
 
-def test(cfg: CfgNode, videos: list[Video], output: Path) -> Report:
-    """Build the parts, segment what is to be segmented, write masks, print scores."""
+def test(cfg: CfgNode, videos: list[Video], output: Path, complete: bool) -> list[str]:
+    """Build the parts, segment what is to be segmented, write masks, print scores; the names of the videos that failed.
+
+    complete: whether these are all videos, without which there is no submission.
+    """
     device = build_device(cfg.gpu_id)
     model = for_inference(build_model(cfg, device)[0], cfg.amp, cfg.compile)
     settings = inference_settings(cfg, object_probs=cfg.save_indexed_format == "heatmap")
-    notes = Notes(output, recipe(cfg, weights_file(cfg.initial)))
+    notes = Notes(output, recipe(dict(cfg), weights_file(cfg.initial)))
     written, report = _earlier(notes, videos) if cfg.skip_done else ({}, Report())
     left = [video for video in videos if video.name not in written]
     if len(left) < len(videos):
@@ -65,10 +70,10 @@ def test(cfg: CfgNode, videos: list[Video], output: Path) -> Report:
     if report.corrections:
         write_rows(output / "corrections.csv", report.corrections)
         print(f"what gradient correction did to each frame is in {output / 'corrections.csv'}")
-    if cfg.submission and not report.failed:
+    if cfg.submission and complete and not report.failed:
         pack(output, cfg.valset, written)
     print(speed)
-    return report
+    return [name for name, _ in report.failed]
 
 
 def _earlier(notes: Notes, videos: list[Video]) -> tuple[Expected, Report]:

@@ -45,7 +45,7 @@ def train(cfg: CfgNode, sign: StopSign, sets: list[TrainingSet], processes: Proc
     optimizer = build_optimizer(model.parameters(), cfg.solver, cfg.learning_rate, cfg.momentum, cfg.weight_decay)
     updates = -(-len(loader) // cfg.iter_size)
     scheduler = build_scheduler(optimizer, cfg.schedule, cfg.epochs, updates, cfg.milestone, cfg.gamma, cfg.warmup)
-    validate = _validation(cfg, processes)
+    validate = _validation(cfg, sign, processes)
     log = RunLog(Path(cfg.checkpoint)) if processes.writes else SilentLog()
     trainer = Trainer(model, loader, optimizer, scheduler, train_settings(cfg), log, validate, processes, lambda: sign.wanted is not None)
     if cfg.compile:
@@ -62,14 +62,15 @@ def train(cfg: CfgNode, sign: StopSign, sets: list[TrainingSet], processes: Proc
     log.close()
 
 
-def _validation(cfg: CfgNode, processes: Processes) -> Callable[[STM], Report]:
+def _validation(cfg: CfgNode, sign: StopSign, processes: Processes) -> Callable[[STM], Report]:
     """Segments this process's share of the validation videos, and reports on all of them."""
     videos = test_videos(Path(cfg.root), cfg.valset, cfg.val_split) if cfg.epoch_per_test else []
     settings = inference_settings(cfg, correct=False)
 
     def validate(model: STM) -> Report:
-        """In evaluation mode."""
-        own = evaluate(model, videos[processes.rank :: processes.world], settings, label="validate")
+        """In evaluation mode; a signal ends it at once, as the epoch is saved by then."""
+        with sign.let_through():
+            own = evaluate(model, videos[processes.rank :: processes.world], settings, label="validate")
         return sum(processes.gather(own), start=Report())
 
     return validate

@@ -32,7 +32,7 @@ from dataset.loader import PilLoader, build_loader, training_sets
 from dataset.procedural.film import draw_clip
 from dataset.procedural.tree import write_tree
 from dataset.transforms import augmenter
-from dataset.video import read_image
+from dataset.picture import read_image
 from libs.distributed import join_processes
 from libs.masks import Letterbox, normalise, one_hot
 from libs.objective import Batch, training_losses

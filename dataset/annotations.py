@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
+from dataset.picture import open_picture
 from libs.masks import VOID, palette
 from libs.structures import UnreadableError, VideoIndex
 
@@ -78,17 +78,14 @@ def check_size(path: Path, labels: np.ndarray, size: tuple[int, int]) -> None:
 
 def _read(path: Path) -> np.ndarray:
     """(Hs, Ws) uint8 label numbers, or (Hs, Ws, 3) uint8 colours."""
-    try:
-        with Image.open(path) as image:
-            if image.mode in ("P", "L"):
-                return np.array(image)
-            if image.mode in ("LA", "1"):  # one mask of DAVIS 2016 has an alpha channel (LA)
-                return np.array(image.convert("L"))
-            if image.mode in ("RGB", "RGBA"):
-                return np.array(image.convert("RGB"))
-            raise UnreadableError(f"{path}: expected a palette, grey or RGB mask of 8 bits, found mode {image.mode}")
-    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as fault:
-        raise UnreadableError(f"{path}: expected a readable mask: {fault}; restore the file") from fault
+    with open_picture(path, "mask") as image:
+        if image.mode in ("P", "L"):
+            return np.array(image)
+        if image.mode in ("LA", "1"):  # one mask of DAVIS 2016 has an alpha channel (LA)
+            return np.array(image.convert("L"))
+        if image.mode in ("RGB", "RGBA"):
+            return np.array(image.convert("RGB"))
+        raise UnreadableError(f"{path}: expected a palette, grey or RGB mask of 8 bits, found mode {image.mode}")
 
 
 def _pack(colours: np.ndarray) -> np.ndarray:

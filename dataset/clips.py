@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from dataset.annotations import check_size, find_style, read_labels
 from dataset.transforms import augment, to_input, upright
-from dataset.video import image_size, read_image
+from dataset.picture import image_size, read_image
 from libs.masks import Letterbox, object_ids, select_objects
 from libs.structures import Clip, VideoIndex
 

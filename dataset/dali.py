@@ -16,7 +16,7 @@ import torch
 from dataset.annotations import check_size, find_style, read_labels
 from dataset.clips import ClipLoader, ClipSampler, Draw, MadeVideo, choose_objects
 from dataset.transforms import BRIGHTNESS, CONTRAST, CROP, MIRROR, ROTATE, SCALE, SHEAR
-from dataset.video import read_image
+from dataset.picture import read_image
 from libs.masks import IMAGENET_MEAN, IMAGENET_STD, VOID, Letterbox
 from libs.structures import Clip, InputError
 

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-import yaml
-
 from dataset.folder import index_all, index_video, read_annotation_text
+from libs.files import parse_yaml
 from libs.structures import InputError, VideoIndex
 
 RESOLUTION = "480p"
@@ -35,9 +34,9 @@ def _davis(folder: Path, split: str, year: int) -> list[VideoIndex]:
 def _names(folder: Path, split: str, year: int) -> list[str]:
     info, listing = folder / "data" / "db_info.yaml", folder / "ImageSets" / str(year) / f"{split}.txt"
     if info.is_file():
-        content = read_annotation_text(info, yaml.safe_load)
+        content = read_annotation_text(info, parse_yaml)
         sequences = content.get("sequences") if isinstance(content, dict) else None
-        if not isinstance(sequences, list) or not all(isinstance(s, dict) and {"name", "set"} <= s.keys() for s in sequences):
+        if not isinstance(sequences, list) or not all(isinstance(s, dict) and isinstance(s.get("name"), (str, int)) and "set" in s for s in sequences):
             raise InputError(f"{info}: expected a list 'sequences' with 'name' and 'set' in each; get the file of the data set")
         return [str(s["name"]) for s in sequences if s["set"] == split and (year != 2016 or s.get("year") == 2016)]
     if listing.is_file():

@@ -3,18 +3,19 @@
 FOLDER is also the template for a new set: write such a function, name it in dataset/registry.py.
 """
 
+import os
 import re
-from collections.abc import Callable, Sequence
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-import yaml
-
+from dataset.picture import IMAGES
 from libs.structures import InputError, VideoIndex
 
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
-IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 LISTED = 10  # incomplete videos that are told of
 T = TypeVar("T")
 
@@ -33,6 +34,7 @@ def folder(root: Path, split: str) -> list[VideoIndex]:
     videos = [_with_masks(entry, masks / (entry.name if entry.is_dir() else entry.stem)) for entry in entries]
     if not videos:
         raise InputError(f"{pictures}: expected a folder of frames or a video file for each video, found none")
+    _refuse_twins(pictures, (video.name for video in videos))
     return videos
 
 
@@ -43,7 +45,7 @@ def _is_video(entry: Path) -> bool:
 def _with_masks(pictures: Path, masks: Path) -> VideoIndex:
     """A folder of frames or a video file, and the folder of its masks."""
     if not pictures.is_file():
-        index = index_video(pictures.resolve().name, pictures, masks, binary=None)
+        index = index_video(pictures.name, pictures, masks, binary=None)
         return index if index.annotated else replace(index, given=tuple(sorted(index.masks)))
     found = {int(path.stem): path for path in list_images(masks) if path.stem.isdecimal()}
     if not found:
@@ -61,11 +63,22 @@ def index_video(name: str, pictures: Path, masks: Path, binary: bool | None = Fa
     frames = list_images(pictures)
     if not frames:
         raise InputError(f"{pictures}: expected the frames of video '{name}', found no image; complete the data set")
+    _refuse_twins(pictures, (path.stem for path in frames))
     by_stem = {path.stem: path for path in list_images(masks)}
     found = {i: by_stem[frame.stem] for i, frame in enumerate(frames) if frame.stem in by_stem}
     if not found:
         raise InputError(f"{masks}: expected a mask for '{frames[0].stem}', found none for any frame; complete the data set")
+    others = sorted(by_stem.keys() - {path.stem for path in frames})
+    if others:
+        warnings.warn(f"{masks}: {len(others)} masks have no frame, the first of them is '{others[0]}'", stacklevel=2)
     return VideoIndex(name, tuple(frames), found, given=(min(found),), binary=binary)
+
+
+def _refuse_twins(where: Path, names: Iterable[str]) -> None:
+    """Results carry these names, so each must be there once."""
+    twins = [name for name, times in Counter(names).items() if times > 1]
+    if twins:
+        raise InputError(f"{where}: '{twins[0]}' is there twice, with different suffixes; rename or remove one")
 
 
 def index_all(names: Sequence[str], index: Callable[[str], VideoIndex]) -> list[VideoIndex]:
@@ -107,7 +120,7 @@ def read_annotation_text(path: Path, parse: Callable[[str], T]) -> T:
     """
     try:
         return parse(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as fault:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+    except (OSError, ValueError, RecursionError) as fault:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         raise InputError(f"{path} cannot be read: {' '.join(str(fault).split())}; get the data set's file anew") from fault
 
 
@@ -118,11 +131,12 @@ def single_video(video: Path, mask: Path) -> VideoIndex:
     has one, the first is given and the results are scored; else all are given.
     Raises: InputError where either is missing.
     """
+    video = Path(os.path.abspath(video))  # '.' has no name
+    frames = list_images(video) if video.is_dir() else [video] if video.suffix.lower() in VIDEOS and video.exists() else []
+    if not frames:
+        raise InputError(f"{video}: expected a folder of frames or a video file ({', '.join(VIDEOS)}); set video_path")
     if mask.is_dir():
         return _with_masks(video, mask)
-    frames = [video] if video.is_file() else list_images(video)
-    if not frames:
-        raise InputError(f"{video}: expected a folder of frames or a video file; set video_path")
     if not mask.is_file():
         raise InputError(f"{mask} does not exist; set mask_path to the mask of the first frame")
-    return VideoIndex(video.resolve().stem, tuple(frames), {0: mask}, binary=None)
+    return VideoIndex(video.stem, tuple(frames), {0: mask}, binary=None)

@@ -2,6 +2,7 @@
 
 import re
 import signal
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from torch.utils.data import DataLoader
 from dataset import registry
 from dataset.clips import ClipLoader, ClipSampler, TrainingSet
 from dataset.video import open_video
-from libs.structures import Clip, InputError, Video
+from libs.structures import Clip, InputError, UnreadableError, Video
 
 
 class PilLoader(ClipLoader):
@@ -23,7 +24,7 @@ class PilLoader(ClipLoader):
             yield from DataLoader(
                 sampler, batch_sampler=shares, num_workers=self.workers, collate_fn=list, worker_init_fn=_start_worker,
             )
-        except InputError as fault:  # a worker's has its traceback in its text, and holds on to the workers
+        except (InputError, OSError) as fault:  # a worker's has its traceback in its text, and holds on to the workers
             line = re.sub(r"^libs\.structures\.\w+: ", "", str(fault).strip().split("\n")[-1])
             raise InputError(line) from fault.with_traceback(None)
 
@@ -47,8 +48,8 @@ def build_loader(
 
 def _start_worker(worker: int) -> None:
     cv2.setNumThreads(0)  # the workers are the parallelism
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches them as well, but it is the script that ends them
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGTERM):  # what reaches the whole group, as Ctrl-C does; it is the script that ends them
+        signal.signal(number, signal.SIG_IGN)
 
 
 def training_sets(root: Path, names: list[str], freqs: list[int]) -> list[TrainingSet]:
@@ -60,5 +61,17 @@ def training_sets(root: Path, names: list[str], freqs: list[int]) -> list[Traini
 
 
 def test_videos(root: Path, name: str, split: str) -> list[Video]:
-    """The videos of a set to segment."""
+    """The videos of a set to segment; their given masks are read."""
     return [open_video(index) for index in registry.recorded_videos(root, name, split)]
+
+
+def readable_videos(root: Path, name: str, split: str) -> tuple[list[Video], list[str]]:
+    """The same without those whose given masks cannot be read, which are warned of; and the names of these."""
+    videos, failed = [], []
+    for index in registry.recorded_videos(root, name, split):
+        try:
+            videos.append(open_video(index))
+        except UnreadableError as fault:
+            warnings.warn(f"video '{index.name}' failed: {fault}", stacklevel=2)
+            failed.append(index.name)
+    return videos, failed

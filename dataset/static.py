@@ -14,7 +14,7 @@ import numpy as np
 from dataset.annotations import check_size, read_labels
 from dataset.folder import list_images
 from dataset.procedural.paint import Drawn
-from dataset.video import read_image
+from dataset.picture import read_image
 from libs.masks import VOID, object_ids
 from libs.structures import InputError, VideoIndex
 

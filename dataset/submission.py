@@ -9,12 +9,13 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
+from dataset.picture import image_size, open_picture
 from dataset.youtube_vos import listed_frames, read_meta
 from libs.files import replacing
 from libs.masks import object_ids, palette
-from libs.structures import InputError
+from libs.script import run_guarded
+from libs.structures import InputError, UnreadableError
 
 TOP_LEVEL = {"VOS": "Annotations"}  # YouTube-VOS wants this folder at the top; DAVIS the sequences themselves
 Expected = dict[str, dict[str, set[int]]]  # video -> frame -> object ids that may be in its mask
@@ -59,11 +60,11 @@ def _masks(folder: Path) -> list[Path]:
 
 def _check_mask(path: Path, image: Path | None, allowed: set[int] | None) -> list[str]:
     try:
-        with Image.open(path) as picture:
+        with open_picture(path, "mask") as picture:
             labels, mode, size = np.array(picture), picture.mode, picture.size
             colours = np.array(picture.getpalette() or [], np.uint8)
-    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as fault:
-        return [f"{path}: cannot be read: {fault}"]
+    except UnreadableError as fault:
+        return [str(fault)]
     if mode != "P":
         return [f"{path}: mode {mode}, expected an indexed PNG (mode P); write with save_indexed_format index"]
     if not np.array_equal(colours, palette().ravel()[: len(colours)]):
@@ -75,8 +76,11 @@ def _check_mask(path: Path, image: Path | None, allowed: set[int] | None) -> lis
         return []
     if not image.is_file():
         return [f"{path}: there is no frame {image}"]
-    with Image.open(image) as frame:
-        return [] if frame.size == size else [f"{path}: {size[0]}x{size[1]}, its frame is {frame.size[0]}x{frame.size[1]}"]
+    try:
+        height, width = image_size(image)
+    except UnreadableError as fault:
+        return [str(fault)]
+    return [] if (width, height) == size else [f"{path}: {size[0]}x{size[1]}, its frame is {width}x{height}"]
 
 
 def main() -> None:
@@ -88,15 +92,12 @@ def main() -> None:
     args = parser.parse_args()
     for folder in filter(None, (args.folder, args.images)):
         if not folder.is_dir():
-            parser.error(f"{folder} is not a folder")
-    try:
-        expected = listed_frames(read_meta(args.meta)) if args.meta else None
-    except InputError as fault:
-        parser.error(str(fault))
+            raise InputError(f"{folder} is not a folder")
+    expected = listed_frames(read_meta(args.meta)) if args.meta else None
     faults = check(args.folder, args.images, expected)
     print("\n".join(faults) or f"{args.folder}: {len(_masks(args.folder))} masks, nothing to complain of")
     sys.exit(2 if faults else 0)
 
 
 if __name__ == "__main__":
-    main()
+    run_guarded(main)

@@ -8,15 +8,17 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from dataset.annotations import MaskStyle, check_size, find_style, read_labels
 from dataset.folder import VIDEOS
+from dataset.picture import read_image
 from libs.masks import object_ids, select_objects
 from libs.structures import SourceFrame, UnreadableError, Video, VideoIndex
 
-ORIENTATION = 0x0112  # EXIF: how the camera was held; from 5 on on its side
-PROMISED = 0.9  # of the frames that a video file's head tells; with a varying frame rate it is a guess
+PROMISED = {".mkv": 0.9, ".webm": 0.9}  # how much of the frames that a head tells must be there: these count none and guess
+# What FFmpeg may be asked to open: by content, so that no playlist under another name leads it to other files.
+os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "format_whitelist;mov,avi,matroska")
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # what it would print is said here, with the file's name
 
 
 def open_video(index: VideoIndex) -> Video:
@@ -48,10 +50,14 @@ def _read_frames(index: VideoIndex, style: MaskStyle, ids: list[int]) -> Iterato
         given = labels if position in index.given else None
         submitted = index.submitted is None or position in index.submitted
         yield SourceFrame(name, image, given, labels if index.annotated else None, submitted)
+    late = [str(index.masks[t]) for t in index.given if t > position]
+    if late:
+        warnings.warn(f"{', '.join(late)}: no use, as {index.frames[0]} ends at frame {position}", stacklevel=2)
 
 
 def _decode(path: Path) -> Iterator[tuple[str, np.ndarray]]:
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # what it would print is said below, with the file's name
+    if not path.is_file():  # a pipe would be waited for
+        raise UnreadableError(f"{path}: expected a video file")
     capture = cv2.VideoCapture(str(path))
     try:
         position, promised = 0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
@@ -63,46 +69,7 @@ def _decode(path: Path) -> Iterator[tuple[str, np.ndarray]]:
             position += 1
         if position == 0:
             raise UnreadableError(f"{path}: expected a video, could not read a single frame; convert it to MP4 (H.264)")
-        if position < PROMISED * promised:
+        if position < PROMISED.get(path.suffix.lower(), 1) * promised:
             warnings.warn(f"{path}: only {position} of {promised} frames could be read; is the file cut off?", stacklevel=2)
     finally:
         capture.release()
-
-
-def read_image(path: Path, needed: tuple[int, int] | None = None) -> np.ndarray:
-    """Picture as (Hs, Ws, 3) uint8 RGB, upright as EXIF tells.
-
-    Args:
-        needed: (height, width) that are enough; JPEG is then decoded to a half, a quarter or an eighth, but not below.
-    Raises: InputError naming the file.
-    """
-    try:
-        with Image.open(path) as image:
-            if needed:
-                image.draft(None, needed if _on_its_side(image) else needed[::-1])
-            return _rgb(ImageOps.exif_transpose(image))
-    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as fault:
-        raise UnreadableError(f"{path}: expected a readable picture: {fault}; restore the file") from fault
-
-
-def _on_its_side(image: Image.Image) -> bool:
-    return image.getexif().get(ORIENTATION, 1) > 4
-
-
-def _rgb(image: Image.Image) -> np.ndarray:
-    """(Hs, Ws, 3) uint8; 16 bits of grey lose their lower half (Pillow would cut them off at 255)."""
-    if image.mode.startswith("I"):
-        image = Image.fromarray((np.array(image).clip(0, 65535) >> 8).astype(np.uint8))
-    return np.array(image.convert("RGB"))
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """(height, width), upright as EXIF tells, by the file's head, which is all that is read.
-
-    Raises: InputError naming the file.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.size if _on_its_side(image) else image.size[::-1]
-    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as fault:
-        raise UnreadableError(f"{path}: expected a readable picture: {fault}; restore the file") from fault

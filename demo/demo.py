@@ -12,6 +12,7 @@ from dataset.folder import single_video  # noqa: E402
 from dataset.video import open_video  # noqa: E402
 from libs.build import build_device, build_model, for_inference, inference_settings  # noqa: E402
 from libs.evaluator import evaluate  # noqa: E402
+from libs.files import only_run  # noqa: E402
 from libs.scores import format_table  # noqa: E402
 from libs.script import StopSign, run_script  # noqa: E402
 from libs.structures import InputError, Prediction, RoundTrip, Video  # noqa: E402
@@ -19,11 +20,17 @@ from libs.visualize import GifWriter, Mp4Writer, render, round_trip_picture, sav
 
 
 def main(cfg: CfgNode, sign: StopSign) -> None:
-    """Segment the video, write a picture a frame and a GIF or MP4 of all of them."""
+    """Segment the video into a folder that no other run writes to: a picture a frame, and a GIF or MP4 of all of them."""
     for key in ("initial", "video_path", "mask_path"):
         if not cfg[key]:
             raise InputError(f"key '{key}': expected a path; give one as `{key} PATH`")
     video = open_video(single_video(Path(cfg.video_path), Path(cfg.mask_path)))
+    with only_run(Path(cfg.output_dir) / video.name):
+        show(cfg, video)
+
+
+def show(cfg: CfgNode, video: Video) -> None:
+    """Build the parts and run them."""
     device = build_device(cfg.gpu_id)
     model = for_inference(build_model(cfg, device)[0], cfg.amp, cfg.compile)
     style = cfg.save_indexed_format
@@ -32,7 +39,7 @@ def main(cfg: CfgNode, sign: StopSign) -> None:
     film = folder.parent / f"{video.name}.{cfg.demo_format}"
     with (GifWriter if cfg.demo_format == "gif" else Mp4Writer)(film, cfg.fps) as writer:
 
-        def show(video: Video, prediction: Prediction) -> None:
+        def write(video: Video, prediction: Prediction) -> None:
             """Write one picture, here and into the film."""
             named = prediction.with_ids(video.ids)
             save(folder / f"{prediction.frame.name}.png", named, style)
@@ -43,7 +50,7 @@ def main(cfg: CfgNode, sign: StopSign) -> None:
             write_picture(picture, round_trip_picture(returned.with_ids(video.ids)))
 
         settings = inference_settings(cfg, object_probs=style == "heatmap")
-        report = evaluate(model, [video], settings, show, cfg.score_copy, label="demo", back=come_back)
+        report = evaluate(model, [video], settings, write, cfg.score_copy, label="demo", back=come_back)
     print(f"{report.frames} pictures written to {folder}, all of them as {film}")
     for row in report.round_trips:
         print(f"the given mask and the same predicted back from the last frame, side by side: {picture}, IoU of {row.iou:.2f}")

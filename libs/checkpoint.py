@@ -3,7 +3,9 @@
 import os
 import shutil
 import warnings
+import zipfile
 from pathlib import Path
+from types import NoneType
 
 import torch
 
@@ -14,8 +16,9 @@ from models.weights import Weights, WeightsError, convert_state_dict, load_weigh
 
 SUFFIX = ".pth.tar"
 TRAINING_STATE = {  # what a checkpoint must hold to go on from it
-    "best", "ema", "epoch", "history", "max_skip", "optimizer", "plan", "rate", "rng",
-    "scaler", "scheduler", "solver", "state_dict", "step", "totals",
+    "best": (int, float), "ema": (dict, NoneType), "epoch": int, "history": list, "max_skip": list, "optimizer": dict, "plan": list,
+    "rate": (int, float), "rng": dict, "scaler": dict, "scheduler": dict, "solver": str, "state_dict": dict, "step": int, "totals": dict,
+    "updates": int, "validated": int,
 }
 
 
@@ -25,20 +28,28 @@ def save_checkpoint(path: Path, content: dict, keep: int = 1) -> None:
     Args:
         keep: how many stay, this one included: recurrent.pth.tar, recurrent.1.pth.tar (the one before), ...
     """
-    for stale in path.parent.glob(f".{path.name.removesuffix(SUFFIX)}*{SUFFIX}.*.tmp"):  # of a run that was killed while writing
-        stale.unlink()
     with replacing(path) as temporary:
         with open(temporary, "wb") as file:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
         older = rotation(path, keep)
-        for younger, place in zip(older[-2::-1], older[:0:-1]):  # from the oldest on, each moves up by one
-            if younger != path and younger.exists():
-                os.replace(younger, place)
-            elif younger.exists():  # a copy, so that there is no moment without `path`
-                with replacing(place) as copy:
-                    shutil.copyfile(younger, copy)
+        if _whole(path):  # else what it would push out is worth more
+            for younger, place in zip(older[-2::-1], older[:0:-1]):  # from the oldest on, each moves up by one
+                if younger != path and younger.exists():
+                    os.replace(younger, place)
+                elif younger == path:  # a copy, so that there is no moment without `path`
+                    with replacing(place) as copy:
+                        shutil.copyfile(younger, copy)
+
+
+def _whole(path: Path) -> bool:
+    """Whether a torch file is there with all its bytes, by its checksums."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except Exception:  # damaged bytes make the reader stumble in every way
+        return False
 
 
 def rotation(path: Path, keep: int) -> list[Path]:
@@ -93,7 +104,7 @@ def find_weights(content: object, path: Path, average: bool = True) -> Weights:
 
     Raises: InputError naming the file.
     """
-    if average and isinstance(content, dict) and content.get("ema"):
+    if average and isinstance(content, dict) and isinstance(content.get("ema"), dict):
         content = content["ema"]
     try:
         return convert_state_dict(content)
@@ -118,7 +129,8 @@ def read_training_state(path: Path) -> dict:
     Raises: InputError where the file holds weights only.
     """
     state = read_file(path)
-    missing = sorted(TRAINING_STATE - state.keys()) if isinstance(state, dict) else sorted(TRAINING_STATE)
+    own = state if isinstance(state, dict) else {}
+    missing = sorted(name for name, kind in TRAINING_STATE.items() if not isinstance(own.get(name, ...), kind))
     if missing:
         raise InputError(f"{path}: cannot go on from it, it lacks {', '.join(missing)}; to start from its weights use initial")
     return state

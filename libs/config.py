@@ -2,15 +2,16 @@
 
 import argparse
 import difflib
+import reprlib
 import warnings
 from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
 
-import yaml
 from yacs.config import CfgNode
 
 from libs.defaults import DEAD_KEYS, KEYS
+from libs.files import parse_yaml
 from libs.structures import InputError
 
 
@@ -54,9 +55,9 @@ def _read_yaml(path: Path) -> dict:
     if not path.is_file():
         raise InputError(f"config file {path} does not exist; give one by --cfg FILE")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, RecursionError) as fault:  # ValueError: no UTF-8, or a date such as 2020-99-99
-        raise InputError(f"config file {path} is not plain YAML: {' '.join(str(fault).split())}") from fault
+        content = parse_yaml(path.read_text(encoding="utf-8"))
+    except ValueError as fault:
+        raise InputError(f"config file {path} is not plain YAML: {fault}") from fault
     if not isinstance(content or {}, dict):
         raise InputError(f"config file {path}: expected lines 'key: value', found a {type(content).__name__}")
     return content or {}
@@ -71,8 +72,8 @@ def _set(cfg: CfgNode, key: str, value: object, source: str) -> None:
     default = KEYS[key].default
     is_text = isinstance(value, str) and not isinstance(default, str)
     try:
-        cfg[key] = _coerce(default, yaml.safe_load(value) if is_text else value, key, source)
-    except (yaml.YAMLError, ValueError) as fault:
+        cfg[key] = _coerce(default, parse_yaml(value) if is_text else value, key, source)
+    except ValueError as fault:
         raise InputError(f"{source}: key '{key}': '{value}' cannot be read as a value") from fault
 
 
@@ -80,7 +81,7 @@ def _coerce(default: object, value: object, key: str, source: str) -> object:
     if isinstance(default, float) and isinstance(value, (int, str)) and not isinstance(value, bool):
         try:
             return float(value)  # YAML reads 1e-5 as a string
-        except ValueError:
+        except (ValueError, OverflowError):
             pass
     if isinstance(default, (list, tuple)):
         # "(240, 427)" is no YAML list; one name stands for a list of one
@@ -89,12 +90,14 @@ def _coerce(default: object, value: object, key: str, source: str) -> object:
         return type(default)(_coerce(inner, item, key, source) for item in items)
     if type(value) is not type(default):
         kind = {str: "a text", int: "a whole number", float: "a number", bool: "True or False"}[type(default)]
-        raise InputError(f"{source}: key '{key}': expected {kind} such as {default!r}, found {value!r}")
+        raise InputError(f"{source}: key '{key}': expected {kind} such as {default!r}, found {reprlib.repr(value)}")
+    if isinstance(value, str) and "\0" in value:
+        raise InputError(f"{source}: key '{key}': expected a text without NUL")
     return value
 
 
 def _split(text: str) -> list:
-    return [yaml.safe_load(part) for part in text.strip("()[] ").split(",") if part.strip()]
+    return [parse_yaml(part) for part in text.strip("()[] ").split(",") if part.strip()]
 
 
 def _check(cfg: CfgNode) -> None:
@@ -105,6 +108,8 @@ def _check(cfg: CfgNode) -> None:
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"{key} has {length}" for key, length in lengths.items())
         raise InputError(f"keys trainset, datafreq and max_skip: expected one entry per training set; {told}")
+    if min(cfg.input_size) * min(cfg.scales) < 16:
+        raise InputError(f"keys 'input_size' and 'scales': expected at least 16 pixels, found {min(cfg.input_size)} times {min(cfg.scales):g}")
     if cfg.grad_checkpoint and not cfg.freeze_bn:
         raise InputError("key 'grad_checkpoint': expected freeze_bn True, as what is made again would update batch norm twice")
     if cfg.initial and cfg.resume not in ("", "auto"):

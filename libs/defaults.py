@@ -1,11 +1,12 @@
 """Every key of the configuration: its default, its meaning, and what it accepts."""
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from libs.optim import SCHEDULES
 from models.encoders import ARCHS, NORMS
+
+MOST = 4e9  # nothing here is counted further
 
 
 class Check(NamedTuple):
@@ -28,14 +29,14 @@ def one_of(*names: str) -> Check:
     return Check(names.__contains__, "one of " + ", ".join(names))
 
 
-def at_least(bound: float) -> Check:
-    """A number from `bound` up."""
-    return Check(lambda value: bound <= value < math.inf, f"a number not below {bound}")
+def between(low: float, high: float = MOST) -> Check:
+    """A number from `low` to `high`."""
+    return Check(lambda value: low <= value <= high, f"a number from {low:g} to {high:g}")
 
 
-def each_at_least(bound: int) -> Check:
-    """A list of numbers from `bound` up."""
-    return Check(lambda values: all(value >= bound for value in values), f"whole numbers from {bound} up")
+def each_between(low: float, high: float = MOST) -> Check:
+    """A list of numbers from `low` to `high`."""
+    return Check(lambda values: all(low <= value <= high for value in values), f"numbers from {low:g} to {high:g}")
 
 
 KEYS: dict[str, Key] = {
@@ -50,24 +51,24 @@ KEYS: dict[str, Key] = {
         "val", "part of the validation set: val, train, or test-dev (DAVIS17)",
         one_of("val", "train", "test-dev"),
     ),
-    "datafreq": Key([5, 1], "times each training set is repeated in one epoch", each_at_least(1)),
+    "datafreq": Key([5, 1], "times each training set is repeated in one epoch", each_between(1)),
     "input_size": Key(
         (240, 427), "height, width of the network's input",
-        Check(lambda size: len(size) == 2 and min(size) >= 16, "(height, width), each at least 16"),
+        Check(lambda size: len(size) == 2 and each_between(16, 10000).accepts(size), "(height, width), each from 16 to 10000"),
     ),
-    "sampled_frames": Key(3, "frames of a training clip", at_least(2)),
+    "sampled_frames": Key(3, "frames of a training clip", between(2)),
     "max_skip": Key(
         [5, 3], "starting upper bound of the gap between sampled frames, per training set",
-        each_at_least(1),
+        each_between(1),
     ),
-    "samples_per_video": Key(1, "clips drawn per video and epoch", at_least(1)),
+    "samples_per_video": Key(1, "clips drawn per video and epoch", between(1)),
     "data_backend": Key("PIL", "what loads training clips: 'PIL' or 'DALI'", one_of("PIL", "DALI")),
-    "workers": Key(1, "loader processes (PIL) or threads (DALI); 0 loads in the main process", at_least(0)),
+    "workers": Key(1, "loader processes (PIL) or threads (DALI); 0 loads in the main process", between(0)),
     # --- network ---
     "arch": Key("resnet50", "backbone: resnet18, resnet34, resnet50, resnet101", one_of(*ARCHS)),
-    "keydim": Key(128, "channels of the memory keys", at_least(1)),
-    "valdim": Key(512, "channels of the memory values", at_least(1)),
-    "decoder_dim": Key(256, "channels of the decoder; fewer train faster from scratch", at_least(1)),
+    "keydim": Key(128, "channels of the memory keys", between(1)),
+    "valdim": Key(512, "channels of the memory values", between(1)),
+    "decoder_dim": Key(256, "channels of the decoder; fewer train faster from scratch", between(1)),
     "memory_context": Key(
         "auto", "'background' (STM-Cycle), 'others' (official STM; pads to 16), 'auto': as `initial` says",
         one_of("auto", "background", "others"),
@@ -83,25 +84,25 @@ KEYS: dict[str, Key] = {
     "compile": Key(False, "torch.compile the network: a slow start, then faster frames or steps"),
     "grad_checkpoint": Key(False, "training keeps no activations but makes them again: less memory, more time"),
     # --- training ---
-    "epochs": Key(240, "passes over the training sets", at_least(1)),
+    "epochs": Key(240, "passes over the training sets", between(1)),
     "scales": Key(
         [1.0], "training: factors on input_size, one drawn for each step, so that the network learns more than one scale (PIL)",
-        Check(lambda scales: len(scales) > 0 and min(scales) > 0, "numbers above 0"),
+        Check(lambda scales: scales and each_between(0.1, 10).accepts(scales), "numbers from 0.1 to 10"),
     ),
-    "coarse_epochs": Key(0, "so many epochs come first at the smallest of `scales`, which costs least", at_least(0)),
-    "max_minutes": Key(0.0, "train.py stops, saved, after so many; `resume auto` goes on; 0: no bound", at_least(0)),
+    "coarse_epochs": Key(0, "so many epochs come first at the smallest of `scales`, which costs least", between(0)),
+    "max_minutes": Key(0.0, "train.py stops, saved, after so many; `resume auto` goes on; 0: no bound", between(0)),
     "epochs_per_increment": Key(
         5, "after so many epochs max_skip grows: DAVIS by 5, others by 1, never past 100",
-        at_least(1),
+        between(1),
     ),
-    "train_batch": Key(1, "clips per step", at_least(1)),
-    "iter_size": Key(4, "steps whose gradients are accumulated into one update", at_least(1)),
-    "learning_rate": Key(1e-5, "of the first epoch", at_least(0)),
+    "train_batch": Key(1, "clips per step", between(1)),
+    "iter_size": Key(4, "steps whose gradients are accumulated into one update", between(1)),
+    "learning_rate": Key(1e-5, "of the first epoch", between(0)),
     "schedule": Key("milestones", "how the rate falls: 'milestones', 'cosine' or 'poly' (to 0 at the last epoch)", one_of(*SCHEDULES)),
-    "gamma": Key(0.1, "milestones: the learning rate is multiplied by gamma ...", at_least(0)),
+    "gamma": Key(0.1, "milestones: the learning rate is multiplied by gamma ...", between(0)),
     "milestone": Key([], "... at each of these epochs"),
-    "warmup": Key(0.0, "epochs (or a fraction) over which the rate rises from 0 first", at_least(0)),
-    "grad_clip": Key(0.0, "longest norm of the gradient of one update; 0: as it comes", at_least(0)),
+    "warmup": Key(0.0, "epochs (or a fraction) over which the rate rises from 0 first", between(0)),
+    "grad_clip": Key(0.0, "longest norm of the gradient of one update; 0: as it comes", between(0)),
     "ema": Key(
         0.0, "decay of a running average of the weights (0.999), which is validated and used then; 0: none",
         Check(lambda decay: 0 <= decay < 1, "a number from 0 to below 1"),
@@ -111,11 +112,11 @@ KEYS: dict[str, Key] = {
         Check(lambda betas: len(betas) == 2 and all(0 <= b < 1 for b in betas), "two numbers from 0 to below 1"),
     ),
     "solver": Key("adam", "optimizer: 'adam', 'adamw' or 'sgd'", one_of("adam", "adamw", "sgd")),
-    "weight_decay": Key(5e-4, "L2 penalty", at_least(0)),
+    "weight_decay": Key(5e-4, "L2 penalty", between(0)),
     "loss": Key("both", "hard-pixel cross entropy 'ce', soft IoU 'iou', or 'both'", one_of("ce", "iou", "both")),
     "cycle": Key(True, "train with the cycle loss; False: plain STM"),
     "attention_loss": Key(
-        0.0, "weight of a loss on the first mask as attention alone carries it, to train from scratch; 0: none, as in the papers", at_least(0),
+        0.0, "weight of a loss on the first mask as attention alone carries it, to train from scratch; 0: none, as in the papers", between(0),
     ),
     "mode": Key(
         "recurrent", "memorise while training: 'mask' the truth, 'recurrent' the prediction, 'threshold' either",
@@ -123,38 +124,38 @@ KEYS: dict[str, Key] = {
     ),
     "iou_threshold": Key(
         0.65, "'threshold' takes the prediction where its mean IoU reaches this",
-        Check(lambda share: 0 <= share <= 1, "a number from 0 to 1"),
+        between(0, 1),
     ),
-    "epoch_per_test": Key(1, "validate every so many epochs; 0: never", at_least(0)),
-    "epoch_per_sheet": Key(5, "draw a contact sheet of one clip every so many epochs; 0: never", at_least(0)),
-    "save_steps": Key(0, "a checkpoint every so many steps within an epoch as well; 0: at its end only", at_least(0)),
-    "keep": Key(2, "checkpoints that stay: the newest, the one before it (.1), ...", at_least(1)),
-    "seed": Key(0, "of the network's start, the clips and their augmentation", at_least(0)),
+    "epoch_per_test": Key(1, "validate every so many epochs; 0: never", between(0)),
+    "epoch_per_sheet": Key(5, "draw a contact sheet of one clip every so many epochs; 0: never", between(0)),
+    "save_steps": Key(0, "a checkpoint every so many steps within an epoch as well; 0: at its end only", between(0)),
+    "keep": Key(2, "checkpoints that stay: the newest, the one before it (.1), ...", between(1)),
+    "seed": Key(0, "of the network's start, the clips and their augmentation", between(0)),
     # --- memory and correction ---
-    "save_freq": Key(5, "a frame enters the memory for good every so many frames", at_least(1)),
+    "save_freq": Key(5, "a frame enters the memory for good every so many frames", between(1)),
     "memory_frames": Key(
         0, "bound of the memory in frames, thinned evenly in time, given masks always kept; 0: all, as in the paper",
         Check(lambda frames: frames == 0 or frames >= 3, "0 or at least 3"),
     ),
-    "loop": Key(10, "gradient correction: steps, 0 turns it off", at_least(0)),
-    "correction_rate": Key(150.0, "... their size (the paper's recipe: 180)", at_least(0)),
+    "loop": Key(10, "gradient correction: steps, 0 turns it off", between(0)),
+    "correction_rate": Key(150.0, "... their size (the paper's recipe: 180)", between(0)),
     "correction_momentum": Key(
         0.0, "... share of the last step added to the next (the original had a key that nothing read)",
         Check(lambda share: 0 <= share < 1, "a number from 0 to below 1"),
     ),
     "correction_tolerance": Key(
-        0.0, "... stop where a step lowers the loss by less; 0: never stop early", at_least(0),
+        0.0, "... stop where a step lowers the loss by less; 0: never stop early", between(0),
     ),
     "sharpness": Key(
         1.0, "testing: predicted masks are remembered as softmax(sharpness * logits), which above 1 keeps leaks out; 1: as in the paper",
-        Check(lambda factor: factor > 0, "a number above 0"),
+        between(0.01, 1000),
     ),
     "save_corrected": Key(False, "save corrected masks (the original's demo) or those before correction (its test)"),
     # --- how test videos are looked at ---
-    "max_size": Key(0, "longer side of the network's input, aspect ratio kept; 0: input_size with its letterbox", at_least(0)),
+    "max_size": Key(0, "longer side of the network's input, aspect ratio kept; 0: input_size with its letterbox", between(0)),
     "tta_scales": Key(
         [1.0], "test-time augmentation: average over these factors on the input size",
-        Check(lambda scales: len(scales) > 0 and min(scales) > 0, "numbers above 0"),
+        Check(lambda scales: scales and each_between(0.1, 10).accepts(scales), "numbers from 0.1 to 10"),
     ),
     "tta_flip": Key(False, "test-time augmentation: average with the mirrored video"),
     # --- files ---
@@ -174,12 +175,12 @@ KEYS: dict[str, Key] = {
     "mask_path": Key("", "mask of the first frame; or a folder of masks, with which the demo scores itself if each frame has one"),
     "fps": Key(
         12.0, "frames per second of the demo's GIF or MP4",
-        Check(lambda fps: 0 < fps <= 100, "frames per second, above 0 and up to 100"),
+        between(0.1, 100),
     ),
     "demo_format": Key("gif", "the demo's film: 'gif' or 'mp4'", one_of("gif", "mp4")),
     # --- machine ---
     "debug": Key(False, "show where in the code an error arose, not only its line"),
-    "gpu_id": Key(0, "number of the GPU; -1: CPU", at_least(-1)),
+    "gpu_id": Key(0, "number of the GPU; -1: CPU", between(-1)),
     "multi_gpu_ids": Key([0, 1, 2, 3], "torchrun: the GPU of each process of a machine"),
     "backend": Key("nccl", "torchrun: 'nccl', or 'gloo', which is taken where there is no CUDA", one_of("nccl", "gloo")),
     "init_method": Key("env://", "torchrun: how the processes meet"),

@@ -63,10 +63,13 @@ def join_processes(backend: str, init_method: str) -> Processes:
         backend: 'nccl' or 'gloo'; NCCL needs CUDA, without it Gloo is taken.
     Raises: InputError where the others cannot be reached.
     """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
-        return Processes()
-    processes = Processes(int(os.environ["RANK"]), world, int(os.environ.get("LOCAL_RANK", "0")))
+    try:
+        world = int(os.environ.get("WORLD_SIZE", "1"))
+        if world == 1:
+            return Processes()
+        processes = Processes(int(os.environ["RANK"]), world, int(os.environ.get("LOCAL_RANK", "0")))
+    except (KeyError, ValueError) as fault:
+        raise InputError(f"environment variables WORLD_SIZE, RANK, LOCAL_RANK: expected numbers, as torchrun sets them: {fault}") from fault
     try:
         dist.init_process_group(
             backend if torch.cuda.is_available() else "gloo", init_method=init_method, rank=processes.rank, world_size=world,

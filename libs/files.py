@@ -1,13 +1,17 @@
-"""Files that appear only when they are complete, and folders that one run has for itself."""
+"""Files that appear only when they are complete, folders that one run has for itself, YAML that runs nothing."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import yaml
 from filelock import FileLock, Timeout
 
 from libs.structures import InputError
+
+LEFT_BEHIND = re.compile(r"\..+\.\d+\.tmp")  # by a run that was killed while it wrote; see temporary_name
 
 
 @contextmanager
@@ -37,12 +41,16 @@ def temporary_name(path: Path, suffix: str = "") -> Path:
 def only_run(folder: Path) -> Iterator[None]:
     """Keep other runs out of `folder`; a lock of the operating system, which ends with the process, however it ends.
 
+    What an earlier run that was killed has left half-written there is removed.
     Raises: InputError where another run is at work there, or the folder cannot be written.
     """
     lock = FileLock(folder / ".lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(blocking=False)
+        for path in folder.rglob(".*.tmp*"):
+            if LEFT_BEHIND.match(path.name):
+                path.unlink()
     except Timeout as fault:
         raise InputError(f"{folder}: another run is writing there; wait for its end, or give another folder") from fault
     except OSError as fault:
@@ -51,3 +59,14 @@ def only_run(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def parse_yaml(text: str) -> object:
+    """Plain values, by safe_load.
+
+    Raises: ValueError, in one line.
+    """
+    try:
+        return yaml.safe_load(text)
+    except Exception as fault:  # odd tags make PyYAML raise KeyError, IndexError, AttributeError; deep nesting RecursionError
+        raise ValueError(" ".join(str(fault).split()) or type(fault).__name__) from fault

@@ -117,6 +117,8 @@ def _prediction(steps: tuple[Step, ...], settings: InferenceSettings, num_object
         return Prediction(frame, np.zeros(source, np.uint8), empty)
     corrected = settings.save_corrected or frame.given is not None
     probs = _average([s.masks if corrected else s.logits.softmax(1) for s in steps], views, source)
+    if not probs.isfinite().all():  # arg-max would call it background
+        raise UnreadableError(f"frame {frame.name}: the network's output is not finite; check `initial`, or take amp off")
     labels = _decide(probs)
     if frame.given is not None:  # a given object is exactly its pixels
         labels = np.where((frame.given > 0) | np.isin(labels, frame.given), frame.given, labels)

@@ -8,7 +8,6 @@ import numpy as np
 from progress.bar import Bar
 from torch.utils.tensorboard import SummaryWriter
 
-from libs.structures import InputError
 from libs.visualize import write_picture
 
 
@@ -16,11 +15,8 @@ class RunLog:
     """Lines to the terminal and to `folder`/train.log, numbers and pictures to TensorBoard files in `folder`/events."""
 
     def __init__(self, folder: Path):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._file = open(folder / "train.log", "a", encoding="utf-8")
-        except OSError as fault:
-            raise InputError(f"key 'checkpoint': {folder} cannot be written: {fault.strerror}") from fault
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = open(folder / "train.log", "a", encoding="utf-8", errors="backslashreplace")
         self._events = SummaryWriter(str(folder / "events"))
 
     def say(self, line: str) -> None:

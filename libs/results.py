@@ -1,18 +1,21 @@
 """What test.py has finished, noted beside its masks, so that a later run with the same settings can leave it out."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from types import NoneType
+from typing import TypeVar
 
 import numpy as np
-from yacs.config import CfgNode
 
 from libs.evaluator import CorrectionRow, Report, RoundTripRow
 from libs.files import replacing
 from libs.scores import VideoScores
 from libs.structures import InputError
 
-ANYWAY = ("skip_done", "debug", "gpu_id", "submission", "compile")  # keys that change nothing in a mask
+ANYWAY = ("skip_done", "debug", "gpu_id", "compile")  # keys that change nothing in a mask, nor which masks there are
+R = TypeVar("R", CorrectionRow, RoundTripRow)
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Notes:
         return self.folder / ".done" / f"{video}.json"
 
 
-def recipe(cfg: CfgNode, weights: Path) -> str:
+def recipe(cfg: Mapping[str, object], weights: Path) -> str:
     """All keys that can change a mask, and which file of weights it was."""
     told = weights.stat() if weights.is_file() else None
     keys = {key: value for key, value in cfg.items() if key not in ANYWAY}
@@ -66,6 +69,16 @@ def _report(told: dict) -> Report:
         [VideoScores(s["name"], tuple(s["ids"]), np.array(s["jaccard"], np.float64), np.array(s["boundary"], np.float64)) for s in told[key]]
         for key in ("scores", "copies")
     )
-    corrections = [CorrectionRow(**row) for row in told["corrections"]]
-    trips = [RoundTripRow(**row) for row in told["round_trips"]]
-    return Report(scores, copies, told["unscored"], corrections, trips, [], told["frames"], told["seconds"])
+    corrections = [_row(CorrectionRow, row) for row in told["corrections"]]
+    trips = [_row(RoundTripRow, row) for row in told["round_trips"]]
+    return Report(scores, copies, [str(name) for name in told["unscored"]], corrections, trips, [], int(told["frames"]), float(told["seconds"]))
+
+
+def _row(kind: type[R], told: dict) -> R:
+    """Names are texts, all else numbers, or None where nothing could be measured."""
+    row = kind(**told)
+    for entry in fields(row):
+        value = getattr(row, entry.name)
+        if not isinstance(value, str if entry.name in ("video", "frame") else (int, float, NoneType)):
+            raise TypeError(f"{entry.name} is {value!r}")
+    return row

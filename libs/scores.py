@@ -194,7 +194,7 @@ def write_rows(path: Path, rows: Sequence[object]) -> None:
 
 
 def _write(path: Path, rows: Iterable[Iterable[object]]) -> None:
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         csv.writer(file).writerows(rows)
 
 

@@ -4,9 +4,11 @@ import errno
 import os
 import signal
 import sys
+import threading
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -16,10 +18,11 @@ from libs.config import parse_arguments
 from libs.structures import InputError
 
 MEMORY_ADVICE = "lower input_size, max_size, memory_frames or sampled_frames and train_batch; amp bf16 and grad_checkpoint True need less too"
+LONGEST_LINE = 2000  # characters
 
 FROM_TORCH = {  # what a RuntimeError says -> what the user is told
     "can't allocate memory": f"out of memory; {MEMORY_ADVICE}",
-    "DataLoader worker": "key 'workers': a loader process died, as it does where memory runs out; lower workers, or free memory; "
+    "DataLoader worker (pid": "key 'workers': a loader process died, as it does where memory runs out; lower workers, or free memory; "
                          "`resume auto` goes on from the last checkpoint",
 }
 
@@ -60,6 +63,18 @@ class StopSign:
         if self.wanted is not None:
             raise Stopped(self.wanted)
 
+    @contextmanager
+    def let_through(self) -> Iterator[None]:
+        """Within a block that may be broken off.
+
+        Raises: Stopped at once where it was wanted before.
+        """
+        self.release()
+        try:
+            yield
+        finally:
+            self.hold()
+
     def _take(self, number: int, _: object) -> None:
         again, self.wanted = self.wanted is not None, number
         if again or not self._held:
@@ -72,33 +87,33 @@ def run_script(main: Callable[[CfgNode, StopSign], None], description: str, defa
     Exit codes: 0; 2 for what is wrong with an input, in one line (a traceback only with `debug True`); 130 and 143 after
     SIGINT and SIGTERM.
     """
-    debug = [False]
+    debug = False
 
     def run() -> None:
         """With what the config says about tracebacks."""
+        nonlocal debug
         with StopSign() as sign:
             cfg = parse_arguments(description, default_cfg)
-            debug[0] = cfg.debug
+            debug = cfg.debug
             main(cfg, sign)
 
-    run_guarded(run, debug)
+    run_guarded(run, lambda: debug)
 
 
-def run_guarded(run: Callable[[], None], debug: list[bool] | None = None) -> None:
-    """Run, and turn what is wrong outside the code into one line and exit code 2; `debug`: [True] shows where it arose."""
-    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+def run_guarded(run: Callable[[], None], debug: Callable[[], bool] = lambda: False) -> None:
+    """Run, and turn what is wrong outside the code into one line and exit code 2; `debug`: whether to show where it arose."""
+    warnings.showwarning = lambda message, *_, **__: _tell("warning", str(message))
+    threading.excepthook = lambda thread: _tell("warning", f"{thread.exc_type.__name__}: {thread.exc_value}")  # such as TensorBoard's on a full disk
+    sys.stdout.reconfigure(errors="backslashreplace")  # file names that are not UTF-8
     try:
         run()
-    except (InputError, OSError, MemoryError, torch.OutOfMemoryError) as fault:
-        if debug and debug[0]:
-            traceback.print_exc()
-        print(f"error: {_line(fault)}", file=sys.stderr)
-        sys.exit(2)
-    except RuntimeError as fault:  # torch has no classes for these
-        known = [line for sign, line in FROM_TORCH.items() if sign in str(fault)]
-        if not known or (debug and debug[0]):
+    except (InputError, OSError, MemoryError, RuntimeError) as fault:
+        line = _line(fault)
+        if not line:
             raise
-        print(f"error: {known[0]}", file=sys.stderr)
+        if debug():
+            traceback.print_exc()
+        _tell("error", line)
         sys.exit(2)
     except (Stopped, KeyboardInterrupt) as stop:
         number = stop.number if isinstance(stop, Stopped) else signal.SIGINT
@@ -106,10 +121,20 @@ def run_guarded(run: Callable[[], None], debug: list[bool] | None = None) -> Non
         sys.exit(128 + number)
 
 
+def _tell(kind: str, text: str) -> None:
+    """One line, whatever a file has put into it."""
+    line = " ".join(text.splitlines())
+    line = line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]} ..."
+    print(f"{kind}: {line}", file=sys.stderr)
+
+
 def _line(fault: BaseException) -> str:
+    """What to tell; nothing of a RuntimeError that is a fault of the code."""
     if isinstance(fault, (MemoryError, torch.OutOfMemoryError)):
         return f"out of memory ({' '.join(str(fault).split())[:120]}); {MEMORY_ADVICE}"
     if isinstance(fault, OSError) and fault.errno is not None:
         advice = {errno.ENOSPC: "free some space", errno.EACCES: "check its permissions", errno.EFBIG: "raise the limit on file sizes"}
-        return f"{fault.filename or 'a file'}: {os.strerror(fault.errno)}; {advice.get(fault.errno, 'check the path')}"
+        return f"{fault.filename or 'a file that was being written or read'}: {os.strerror(fault.errno)}; {advice.get(fault.errno, 'check the path')}"
+    if isinstance(fault, RuntimeError):  # torch has no classes for these
+        return next((line for sign, line in FROM_TORCH.items() if sign in str(fault)), "")
     return str(fault)

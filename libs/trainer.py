@@ -65,6 +65,7 @@ class Trainer:
         self.device = next(model.parameters()).device
         self.precision, self.average = Precision(settings.amp, self.device), running_average(model, settings.ema)
         self.epoch, self.step, self.totals = 0, 0, EpochTotals()  # what is done: epochs, steps of this one, their sums
+        self.validated = 0  # epochs after which validation was done or not due
         self.rate, self.best, self.history = 0.0, 0.0, []  # the rate with which this epoch began
         self._saved_at = 0  # step of this epoch
         self._started = time.perf_counter()  # begins anew with `run`
@@ -78,6 +79,8 @@ class Trainer:
     def run(self) -> None:
         """Train from where it stands to the last epoch, or as long as the settings let it."""
         self._started = time.perf_counter()
+        if self.validated < self.epoch:  # the run stopped in between
+            self._validate()
         while self.epoch < self.settings.epochs:
             start = time.perf_counter()
             self.train_epoch()
@@ -175,44 +178,53 @@ class Trainer:
         )
 
     def _finish_epoch(self) -> None:
-        """Advance the curriculum, validate and draw where it is due, save."""
+        """Advance the curriculum, save, validate and draw where it is due."""
         self.epoch, self.step, self.totals = self.epoch + 1, 0, EpochTotals()
         if self.epoch % self.settings.epochs_per_increment == 0:
             self.loader.grow_max_skip()
         for model in {self.model, self.result}:
             self.processes.copy_buffers(model)
-        improved = self._validate() if self._due(self.settings.epoch_per_test) else False
+        due = self._due(self.settings.epoch_per_test)
+        if not due:
+            self.validated = self.epoch
+        self.save()  # before what takes long, and may end at a frame that cannot be read
         if self._due(self.settings.epoch_per_sheet) and self._shown and self.processes.writes:
             sheet = contact_sheet(self.result, self._shown)
             self.log.picture(self.epoch, "clip", sheet, self.settings.checkpoint / f"sheet_{self.epoch:03d}.png")
-        self.save(improved)
+        if due:
+            self._validate()
 
     def _due(self, every: int) -> bool:
         return every > 0 and (self.epoch % every == 0 or self.epoch == self.settings.epochs)
 
-    def _validate(self) -> bool:
-        """Print the scores of the validation set; whether they are the best so far."""
+    def _validate(self) -> None:
+        """Segment the validation set, and note in the checkpoint what it gave."""
         self.result.eval()
         with self.precision():
             report = self.validate(self.result)
-        score = j_and_f(report.summary)
+        improved = self._take_scores(report)
+        self.validated = self.epoch
+        self.save(improved, again=True)
+
+    def _take_scores(self, report: Report) -> bool:
+        """Print the scores; whether they are the best so far."""
+        score, summary = j_and_f(report.summary), report.summary
         if score is None:
             self.log.say(f"validation: {report.frames} frames segmented, no ground truth to score them with")
             return False
-        summary = report.summary
         self.history[-1].update({"J": summary.J.mean, "F": summary.F.mean, "J&F": score})
         self.log.say(f"validation: J {summary.J.mean:.1%}, F {summary.F.mean:.1%}, J&F {score:.1%}; {report.speed()}")
         self.log.numbers(self.epoch, val__J=summary.J.mean, val__F=summary.F.mean, val__JF=score)
         improved, self.best = score > self.best, max(score, self.best)
         return improved
 
-    def save(self, best: bool = False) -> None:
-        """Write the checkpoint, from the first process, as the best too where it is that."""
+    def save(self, best: bool = False, again: bool = False) -> None:
+        """Write the checkpoint, from the first process, as the best too where it is that; `again`: in place of the newest."""
         state, stem = self.state(), self.settings.checkpoint / self.settings.mode
         if self.processes.writes:
             if best:  # before the checkpoint that says so
                 save_checkpoint(Path(f"{stem}_best.pth.tar"), state)
-            save_checkpoint(Path(f"{stem}.pth.tar"), state, self.settings.keep)
+            save_checkpoint(Path(f"{stem}.pth.tar"), state, 1 if again else self.settings.keep)
         self._saved_at = self.step
 
     def state(self) -> dict:
@@ -227,7 +239,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(), "scheduler": self.scheduler.state_dict(),
             "scaler": self.precision.scaler.state_dict(), "best": self.best, "history": self.history, "rate": self.rate,
             "rng": {"torch": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()},
-            "solver": type(self.optimizer).__name__, "plan": self._plan(),
+            "solver": type(self.optimizer).__name__, "plan": self._plan(), "validated": self.validated,
         }
 
     def _plan(self) -> list[int]:
@@ -244,8 +256,15 @@ class Trainer:
 
         Learning rate, its schedule, weight decay and momentum are those of the config, changed or not.
 
-        Raises: InputError where it was trained with another solver or number of sets, or stopped within other steps.
+        Raises: InputError where it was trained with another solver or number of sets, or stopped within other steps, or is no such state.
         """
+        try:
+            self._restore(state)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as fault:  # from a file that anyone can write
+            raise InputError(f"the checkpoint to go on from has odd content ({type(fault).__name__}: {fault}); to start from its weights use initial") from fault
+
+    def _restore(self, state: dict) -> None:
+        """Take over what `state` holds."""
         if len(state["max_skip"]) != len(self.loader.max_skip):
             raise InputError(
                 f"key 'trainset': the checkpoint was trained on {len(state['max_skip'])} sets, not on {len(self.loader.max_skip)}; "
@@ -258,7 +277,7 @@ class Trainer:
                 f"the checkpoint lies within an epoch of {state['plan'][0]} steps of {state['plan'][1]} clips, iter_size {state['plan'][2]}, "
                 f"not {self._plan()}; give the same train_batch, iter_size, data and number of processes, or a checkpoint of a whole epoch"
             )
-        self.epoch, self.step, self.rate = state["epoch"], state["step"], state["rate"]
+        self.epoch, self.step, self.rate, self.validated = state["epoch"], state["step"], state["rate"], state["validated"]
         self.best, self.history = state["best"], list(state["history"])
         self._saved_at = self.step
         self.totals = EpochTotals(**state["totals"]) if self.processes.writes else EpochTotals()

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.error import URLError
 
+import torch
 from torch import Tensor
 from torchvision.models import get_model_weights
 
@@ -34,11 +35,11 @@ def convert_state_dict(content: object) -> Weights:
     state = content.get("state_dict", content) if isinstance(content, Mapping) else content
     if not isinstance(state, Mapping) or not state:
         raise WeightsError("expected a state dict or {'state_dict': ...}; give a file of network weights")
-    strangers = [str(name) for name, value in state.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
+    strangers = [str(name) for name, value in state.items() if not (isinstance(name, str) and isinstance(value, Tensor) and _dense(value))]
     if strangers:
-        raise WeightsError(f"expected named tensors only, found others at {_listed(strangers)}; give a file of network weights")
+        raise WeightsError(f"expected named, dense tensors only, found others at {_listed(strangers)}; give a file of network weights")
     plain = {name.removeprefix("module."): value for name, value in state.items()}
-    damaged = [name for name, value in plain.items() if value.is_floating_point() and not value.isfinite().all()]
+    damaged = [name for name, value in plain.items() if value.is_floating_point() and not value.float().isfinite().all()]
     if damaged:
         raise WeightsError(f"expected finite numbers, found NaN or infinity in {_listed(damaged)}; get the file anew")
     others = f"Encoder_M.{CONTEXTS['others']}.weight" in plain
@@ -85,11 +86,15 @@ def load_imagenet(model: STM, arch: str) -> None:
 
 def guess_arch(state: Mapping[str, Tensor]) -> str:
     """'(of resnet50) ' where the names tell, else ''."""
-    blocks = {int(name.split(".")[2]) for name in state if name.startswith("Encoder_Q.res4.")}
+    blocks = {name.split(".")[2] for name in state if name.startswith("Encoder_Q.res4.")}
     bottleneck = "Encoder_Q.res4.0.conv3.weight" in state
     table = {(2, False): "resnet18", (6, False): "resnet34", (6, True): "resnet50", (23, True): "resnet101"}
     arch = table.get((len(blocks), bottleneck))
     return f"(of {arch}) " if arch else ""
+
+
+def _dense(value: Tensor) -> bool:
+    return value.layout == torch.strided and not (value.is_meta or value.is_quantized or value.is_complex())
 
 
 def _listed(names: list[str]) -> str:

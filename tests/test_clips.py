@@ -13,7 +13,7 @@ from dataset.clips import MAX_OBJECTS, MAX_SKIP, ClipSampler, TrainingSet, choos
 from dataset.folder import folder
 from dataset.loader import PilLoader, training_sets
 from dataset.transforms import augment, to_input, upright
-from dataset.video import read_image
+from dataset.picture import read_image
 from libs.masks import IMAGENET_MEAN, IMAGENET_STD, normalise
 from libs.structures import Clip, InputError, VideoIndex
 from tests import trees

@@ -20,7 +20,7 @@ from dataset.dali import AHEAD, Augmentation, DaliLoader, draw_augmentation
 from dataset.folder import folder
 from dataset.loader import PilLoader, build_loader, training_sets
 from dataset.transforms import BRIGHTNESS, CONTRAST, CROP, MIRROR, ROTATE, SCALE, SHEAR
-from dataset.video import read_image
+from dataset.picture import read_image
 from libs.masks import IMAGENET_MEAN, IMAGENET_STD, Letterbox
 from libs.structures import Clip, InputError
 from tests import trees

@@ -13,7 +13,8 @@ from dataset.folder import index_video, list_images, single_video
 from dataset.loader import PilLoader, build_loader, test_videos as videos_of, training_sets
 from dataset.registry import REGISTRY, DataSet, find
 from dataset.annotations import MaskStyle, read_labels
-from dataset.video import open_video, read_image
+from dataset.picture import read_image
+from dataset.video import open_video
 from libs.objective import Batch, training_losses
 from libs.structures import InputError, SourceFrame, Video, VideoIndex
 from models.stm import STM
@@ -367,8 +368,7 @@ def test_missing_or_damaged_video_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "bad.mp4").write_bytes(b"no video")
     (tmp_path / "bad.mpg").write_bytes(b"no video")
     for name in ("bad.mp4", "bad.mpg"):
-        video = open_video(single_video(tmp_path / name, tmp_path / "first.png"))
-        assert str(tmp_path / name) in refused(lambda: [video])
+        assert str(tmp_path / name) in refused(lambda name: list(open_video(single_video(tmp_path / name, tmp_path / "first.png")).read()), name)
     assert str(tmp_path / "nowhere") in refused(single_video, tmp_path / "nowhere", tmp_path / "first.png")
     assert str(tmp_path / "no.png") in refused(single_video, tmp_path / "bad.mp4", tmp_path / "no.png")
 

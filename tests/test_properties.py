@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from dataset.annotations import read_labels
 from dataset.clips import grow, sample_frames
 from dataset.davis import davis17
-from dataset.video import read_image
+from dataset.picture import read_image
 from dataset.youtube_vos import read_meta
 from libs.checkpoint import read_weights
 from libs.config import load_config

@@ -53,7 +53,7 @@ def spoil_size(root):
 
 def spoil_bytes(root):
     (root / "masks/dog/00001.png").write_bytes(b"\x89PNG half a file")
-    return "cannot be read"
+    return "expected a readable mask"
 
 
 def stray_mask(root):
