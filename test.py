@@ -27,12 +27,12 @@ def main(cfg: CfgNode, sign: StopSign) -> None:
     if not cfg.initial:
         raise InputError("key 'initial': expected trained weights; give a file as `initial PATH_TO_MODEL`, or try `initial shipped`")
     videos, failed = readable_videos(Path(cfg.root), cfg.valset, cfg.val_split)
-    output = Path(cfg.root) / cfg.output_dir / cfg.valset
+    count, output = len(videos) + len(failed), Path(cfg.root) / cfg.output_dir / cfg.valset
     with only_run(output):
         failed += test(cfg, videos, output, complete=not failed)
     if failed:
         told = ", ".join(failed[:LISTED]) + (" ..." if len(failed) > LISTED else "")
-        raise InputError(f"{len(failed)} videos failed, as warned above: {told}; mend them and run again, with `skip_done True` for them alone")
+        raise InputError(f"{len(failed)} of {count} videos failed, as warned above: {told}; mend them and run again, with `skip_done True` for them alone")
 
 
 def test(cfg: CfgNode, videos: list[Video], output: Path, complete: bool) -> list[str]:

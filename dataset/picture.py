@@ -5,13 +5,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, WebPImagePlugin  # noqa: F401 (registers the format)
+from PIL import Image, WebPImagePlugin  # noqa: F401 (registers the format)
 
 from libs.structures import UnreadableError
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP")  # by content; others, such as EPS, would start other programs
 ORIENTATION = 0x0112  # EXIF: how the camera was held; from 5 on on its side
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
+}
 LONGEST = 32766  # pixels; what OpenCV can resize
 
 
@@ -30,7 +34,7 @@ def open_picture(path: Path, kind: str = "picture") -> Iterator[Image.Image]:
             yield image
     except (UnreadableError, MemoryError):
         raise
-    except Exception as fault:  # damaged EXIF alone raises struct.error, TypeError, AttributeError, ValueError
+    except Exception as fault:  # of damaged bytes come struct.error, TypeError, SyntaxError, ValueError ...
         raise UnreadableError(f"{path}: expected a readable {kind} ({', '.join(IMAGES)}): {fault}; restore the file") from fault
 
 
@@ -44,7 +48,8 @@ def read_image(path: Path, needed: tuple[int, int] | None = None) -> np.ndarray:
     with open_picture(path) as image:
         if needed:
             image.draft(None, needed if _on_its_side(image) else needed[::-1])
-        return _rgb(ImageOps.exif_transpose(image))
+        turn = TURNS.get(_orientation(image))
+        return _rgb(image if turn is None else image.transpose(turn))
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -57,7 +62,15 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def _on_its_side(image: Image.Image) -> bool:
-    return image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
+    return _orientation(image) in (5, 6, 7, 8)
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 to 8, by EXIF. (ImageOps.exif_transpose writes all tags anew, and stumbles where one of them is odd.)"""
+    try:
+        return int(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # damaged EXIF; the picture may be whole
+        return 1
 
 
 def _rgb(image: Image.Image) -> np.ndarray:

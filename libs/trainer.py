@@ -281,7 +281,7 @@ class Trainer:
         self.best, self.history = state["best"], list(state["history"])
         self._saved_at = self.step
         self.totals = EpochTotals(**state["totals"]) if self.processes.writes else EpochTotals()
-        self.loader.max_skip = list(state["max_skip"])
+        self.loader.max_skip = [int(skip) for skip in state["max_skip"]]
         self._restore_optimizer(state)
         if state["scaler"]:
             self.precision.scaler.load_state_dict(state["scaler"])

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from libs.checkpoint import read_file, read_training_state
+from libs.checkpoint import read_file, read_training_state, save_checkpoint
 from libs.files import only_run
 from libs.structures import InputError
 from tests import trees
@@ -61,13 +61,43 @@ def test_a_signal_while_training_saves_first(tmp_path: Path, number: int, code: 
     until((tmp_path / "ckpt/recurrent.pth.tar").exists, process)
     before = steps_done(tmp_path)
     time.sleep(0.3)
-    os.kill(process.pid, number)
+    process.send(number)  # to the workers too, as Ctrl-C, timeout and torchrun do
     end = process.wait()
     assert end.code == code and "Traceback" not in end.err and "saved" in end.out, end
     assert steps_done(tmp_path) >= before and not leftovers(tmp_path)
     again = training(tmp_path, "resume", "auto", "max_minutes", "0.0001").wait()
     goes_on(again)
     assert "going on after epoch" in again.out
+
+
+def test_a_signal_while_validating_ends_at_once_saved(tmp_path: Path) -> None:
+    for name in "abc":
+        trees.folder(tmp_path, name=name)
+    trees.folder(tmp_path, name="long", masked=(0,), frames=2000)
+    process = training(tmp_path, "epoch_per_test", "1", "valset", "FOLDER", "save_steps", "0")
+    until((tmp_path / "ckpt/recurrent.pth.tar").exists, process)
+    time.sleep(1)
+    process.send(signal.SIGTERM)
+    sent = time.monotonic()
+    assert process.wait().code == 143 and time.monotonic() - sent < 5
+    assert steps_done(tmp_path) == (1, 0)
+
+
+def test_a_validation_frame_that_cannot_be_read_costs_no_epoch(tmp_path: Path) -> None:
+    """And validation is made good where training goes on."""
+    for name in "abc":
+        trees.folder(tmp_path, name=name)
+    trees.folder(tmp_path, name="z", masked=(0,))
+    frame = tmp_path / "JPEGImages/z/00002.png"
+    whole = frame.read_bytes()
+    frame.write_bytes(whole[:60])
+    options = ["epoch_per_test", "1", "valset", "FOLDER", "epochs", "1"]
+    one_line(training(tmp_path, *options).wait(), "00002.png")
+    assert steps_done(tmp_path) == (1, 0)
+    frame.write_bytes(whole)
+    end = training(tmp_path, *options, "resume", "auto").wait()
+    goes_on(end)
+    assert "validation: J" in end.out
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -145,9 +175,28 @@ def test_a_damaged_note_is_named(tmp_path: Path, weights: Path) -> None:
     own(tmp_path)
     goes_on(segmenting(tmp_path, weights).wait())
     note = tmp_path / "output/FOLDER/.done/mine.json"
-    for damage in ("{", "[]", '{"recipe": 1}'):
+    for damage in ("{", "[]", '{"recipe": 1}', note.read_text().replace('"seconds": ', '"seconds": null, "x": '),
+                   note.read_text().replace('"iou": ', '"iou": "", "y": ')):
         note.write_text(damage)
         one_line(segmenting(tmp_path, weights, "skip_done", "True").wait(), str(note), "remove it")
+
+
+def test_a_submission_is_not_made_of_all_masks(tmp_path: Path, weights: Path) -> None:
+    """skip_done after a run that wrote more than the server asks for."""
+    trees.youtube_vos(tmp_path)
+    vos = Fork("test.py", *SMALL, "root", tmp_path, "valset", "VOS", "initial", weights).wait()
+    goes_on(vos)
+    end = Fork("test.py", *SMALL, "root", tmp_path, "valset", "VOS", "initial", weights, "skip_done", "True", "submission", "True").wait()
+    assert "skip_done:" not in end.out
+
+
+def test_what_a_kill_left_half_written_goes(tmp_path: Path, weights: Path) -> None:
+    own(tmp_path)
+    left = tmp_path / "output/FOLDER/mine/.00000.png.77.tmp"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half")
+    goes_on(segmenting(tmp_path, weights).wait())
+    assert not left.exists()
 
 
 # ---- disks ------------------------------------------------------------------------------------------------------------
@@ -188,6 +237,15 @@ def test_a_folder_without_permission(tmp_path: Path, weights: Path) -> None:
     own(tmp_path)
     (tmp_path / "output").mkdir(mode=0o500)
     one_line(segmenting(tmp_path, weights).wait(), str(tmp_path / "output"), "cannot be written")
+
+
+def test_a_damaged_checkpoint_does_not_push_out_a_whole_one(tmp_path: Path) -> None:
+    path, older = tmp_path / "run.pth.tar", tmp_path / "run.1.pth.tar"
+    for step in range(2):
+        save_checkpoint(path, {"step": step}, keep=2)
+    path.write_bytes(path.read_bytes()[:100])
+    save_checkpoint(path, {"step": 2}, keep=2)
+    assert read_file(path) == {"step": 2} and read_file(older) == {"step": 0}
 
 
 # ---- others at work ---------------------------------------------------------------------------------------------------

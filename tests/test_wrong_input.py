@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import struct
 import zipfile
 from collections.abc import Callable
@@ -42,7 +43,7 @@ def one_line(end: End, *named: str) -> None:
     errors = [line for line in end.err.splitlines() if line.startswith("error: ")]
     assert end.code == 2, (end.code, end.out, end.err)
     assert len(errors) == 1 and "Traceback" not in end.err and len(errors[0]) < 2500, end.err
-    own = [line for line in end.err.splitlines() if not line.startswith("[mov,")]  # ffmpeg talks where the parent has used it before
+    own = [line for line in end.err.splitlines() if not re.match(r"\[[\w,]+ @ 0x", line)]  # ffmpeg talks where the parent has used it before
     assert all(line.startswith(("error: ", "warning: ")) for line in own), end.err
     for word in named:
         assert word in errors[0], errors[0]
@@ -88,6 +89,17 @@ CONFIG = {  # content of the file (None: no file), options, words
     "initial and resume": ("initial: a.pth\nresume: b.pth", [], ["initial", "resume"]),
     "empty list": ("trainset: []", [], ["'trainset'"]),
     "null": ("root: null", [], ["'root'", "text"]),
+    "odd tag": ("epochs: !!bool maybe", [], ["c.yaml", "not plain YAML"]),
+    "a date that is none": ("root: !!timestamp x", [], ["c.yaml", "not plain YAML"]),
+    "deep nesting": ("", ["epochs", "[" * 5000], ["'epochs'"]),
+    "400 digits": ("learning_rate: 1" + "0" * 400, [], ["'learning_rate'"]),
+    "a seed too large": ("seed: 18446744073709551616", [], ["'seed'"]),
+    "infinite scale": ("scales: [.inf]", [], ["'scales'"]),
+    "scale of no pixels": ("input_size: (32, 32)\nscales: [0.1]", [], ["'input_size'", "'scales'"]),
+    "scale not a number": ("tta_scales: [1.0, .nan]", [], ["'tta_scales'"]),
+    "infinite sharpness": ("sharpness: .inf", [], ["'sharpness'"]),
+    "NUL in a path": ('output_dir: "a\\0b"', [], ["'output_dir'", "NUL"]),
+    "a line of its own": ('"a\\nerror: b": 1', [], ["there is no key"]),
 }
 
 
@@ -157,6 +169,9 @@ WEIGHTS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "an optimizer": (lambda p: torch.save({"state": {}, "param_groups": [{"lr": 0.1}]}, p), ["w.pth", "network weights"]),
     "another arch": (lambda p: torch.save(STM("resnet50", 8, 8, decoder_dim=8).state_dict(), p), ["w.pth", "resnet50", "check arch"]),
     "another width": (lambda p: torch.save(STM("resnet18", 16, 8, decoder_dim=8).state_dict(), p), ["w.pth", "keydim", "instead of"]),
+    "a tensor as average": (lambda p: torch.save({"ema": torch.zeros(2)}, p), ["w.pth"]),
+    "odd names": (lambda p: torch.save({"Encoder_Q.res4.x": torch.zeros(2)}, p), ["w.pth", "unknown"]),
+    "sparse": (lambda p: torch.save({"Decoder.pred2.bias": torch.zeros(2).to_sparse()}, p), ["w.pth", "dense"]),
     "half of it": (lambda p: torch.save(dict(list(small_model().items())[:50]), p), ["w.pth", "missing"]),
 }
 
@@ -190,6 +205,25 @@ def test_weights_where_a_training_state_is_wanted(tmp_path: Path, weights: Path)
     trees.davis17(tmp_path)
     end = run("train.py", *SMALL, "root", tmp_path, "trainset", "DAVIS17", "checkpoint", tmp_path / "ckpt", "resume", weights)
     one_line(end, str(weights), "optimizer", "initial")
+
+
+@pytest.mark.parametrize("damage", [{"rng": {}}, {"optimizer": {}}, {"epoch": "3"}, {"totals": {"x": 1}}, {"scheduler": {}}, {"max_skip": [None]}])
+def test_a_training_state_of_odd_content(tmp_path: Path, damage: dict) -> None:
+    trees.folder(tmp_path)
+    options = ["root", tmp_path, "trainset", "FOLDER", "datafreq", "1", "max_skip", "1", "checkpoint", tmp_path / "ckpt"]
+    goes_on(run("train.py", *SMALL, *options))
+    path = tmp_path / "ckpt/recurrent.pth.tar"
+    torch.save({**torch.load(path, weights_only=True), **damage}, path)
+    one_line(run("train.py", *SMALL, *options, "resume", path), "initial")
+
+
+def test_output_that_is_not_finite_is_no_background(tmp_path: Path) -> None:
+    own(tmp_path)
+    state = small_model()
+    torch.save({name: value * 1e30 if name.startswith("Decoder") else value for name, value in state.items()}, tmp_path / "w.pth")
+    end = segment_folder(tmp_path, tmp_path / "w.pth")
+    one_line(end, "2 of 2 videos failed")
+    assert "not finite" in end.err
 
 
 # ---- frames -----------------------------------------------------------------------------------------------------------
@@ -230,6 +264,8 @@ BROKEN_FRAMES = {  # the video fails, the others go on
     "a folder": lambda folder: ((folder / "00002.png").unlink(), (folder / "00002.png").mkdir()),
     "dangling link": lambda folder: ((folder / "00002.png").unlink(), (folder / "00002.png").symlink_to("nowhere.png")),
     "unreadable": lambda folder: (folder / "00002.png").chmod(0),
+    "a pipe": lambda folder: ((folder / "00002.png").unlink(), os.mkfifo(folder / "00002.png")),
+    "PostScript": lambda folder: (folder / "00002.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 48\n%%EndComments\n"),
 }
 
 
@@ -246,6 +282,9 @@ def test_a_frame_that_cannot_be_read(tmp_path: Path, weights: Path, name: str) -
     assert all(Image.open(path).size == trees.SIZE[::-1] for path in (tmp_path / "output/FOLDER/mine").glob("*.png"))
 
 
+ODD_EXIF = (  # held sideways, and with bytes as resolution
+    b"Exif\0\0MM\0*\0\0\0\x08\0\x02" b"\x01\x12\0\x03\0\0\0\x01\0\x06\0\0" b"\x01\x1a\0\x07\0\0\0\x01X\0\0\0" b"\0\0\0\0"
+)
 GOOD_FRAMES = {
     "one frame": lambda folder: [path.unlink() for path in sorted(folder.iterdir())[1:]],
     "grey": lambda folder: resave(folder / "00001.png", lambda p: p.convert("L")),
@@ -255,6 +294,7 @@ GOOD_FRAMES = {
     "CMYK": lambda folder: resave(folder / "00001.png", lambda p: p.convert("CMYK"), format="JPEG"),
     "a number missing": lambda folder: (folder / "00002.png").unlink(),
     "names of letters": lambda folder: (folder / "00002.png").rename(folder / "schön und gut.png"),
+    "odd EXIF": lambda folder: resave(folder / "00001.png", lambda p: p.transpose(Image.Transpose.ROTATE_90), format="JPEG", exif=ODD_EXIF),
     "a link": lambda folder: ((folder / "00002.png").rename(folder.parent / "x.png"), (folder / "00002.png").symlink_to(folder.parent / "x.png")),
     "hidden files": lambda folder: (folder / "._00001.png").write_text("of a Mac"),
 }
@@ -289,6 +329,31 @@ def test_an_empty_folder_of_frames(tmp_path: Path, weights: Path) -> None:
     one_line(segment_folder(tmp_path, weights), str(folder), "no image")
 
 
+def test_a_name_that_is_not_utf8(tmp_path: Path, weights: Path) -> None:
+    """As an old zip leaves it."""
+    trees.folder(tmp_path, name=os.fsdecode(b"sch\xf6n"))
+    end = segment_folder(tmp_path, weights)
+    goes_on(end)
+    assert "sch\\udcf6n" in (tmp_path / "output/FOLDER/scores.csv").read_text(encoding="utf-8")
+
+
+def test_links_of_one_target_name_are_two_videos(tmp_path: Path, weights: Path) -> None:
+    for name in "ab":
+        trees.folder(tmp_path / name, name="frames", masked=(0,))
+        (tmp_path / "JPEGImages").mkdir(exist_ok=True)
+        (tmp_path / "Annotations").mkdir(exist_ok=True)
+        (tmp_path / "JPEGImages" / name).symlink_to(tmp_path / name / "JPEGImages/frames")
+        (tmp_path / "Annotations" / name).symlink_to(tmp_path / name / "Annotations/frames")
+    goes_on(segment_folder(tmp_path, weights))
+    assert {path.parent.name for path in (tmp_path / "output/FOLDER").glob("*/*.png")} == {"a", "b"}
+
+
+def test_a_mask_without_a_frame_is_told(tmp_path: Path, weights: Path) -> None:
+    _, masks = own(tmp_path)
+    trees.save_mask(masks / "00050.png", labels(1))
+    goes_on(segment_folder(tmp_path, weights), "1 masks have no frame", "'00050'")
+
+
 def test_unicode_and_spaces(tmp_path: Path, weights: Path) -> None:
     root = tmp_path / "mein Ördner 视频"
     trees.folder(root, name="a b 狗", masked=(0,))
@@ -307,6 +372,7 @@ FILMS = {
     "no frames": (lambda path: path.write_bytes(film(path).read_bytes()[:48]), ["film.mp4", "single frame"]),
     "cut off": (lambda path: path.write_bytes(film(path).read_bytes()[: path.stat().st_size // 2]), ["film.mp4"]),
     "missing": (lambda path: None, ["film.mp4"]),
+    "a playlist": (lambda path: path.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{film(path.parent / 'other.mp4')}\n#EXT-X-ENDLIST\n"), ["film.mp4"]),
 }
 
 
@@ -317,7 +383,7 @@ def test_a_film(tmp_path: Path, weights: Path, name: str) -> None:
     trees.save_mask(tmp_path / "m.png", trees.scene([1, 2])[1])
     end = run("demo/demo.py", *SMALL, "initial", weights, "video_path", tmp_path / "film.mp4", "mask_path", tmp_path / "m.png", "output_dir", tmp_path / "out")
     one_line(end, *words)
-    assert not list((tmp_path / "out").glob("*.gif")) if (tmp_path / "out").exists() else True
+    assert not list(tmp_path.rglob("*.gif")) and not list(tmp_path.rglob("out/film/*.png"))
 
 
 def uneven(path: Path) -> None:
@@ -356,7 +422,7 @@ def ramp() -> Image.Image:
 
 BAD_MASKS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "none": (lambda p: p.unlink(), ["Annotations/mine", "mask"]),
-    "another size": (lambda p: trees.save_mask(p, trees.scene([1], size=(40, 40))[1]), []),
+    "another size": (lambda p: trees.save_mask(p, trees.scene([1], size=(40, 40))[1]), ["00000.png", "40x40"]),
     "no object": (lambda p: trees.save_mask(p, labels() * 0), ["00000.png", "at least one object"]),
     "smoothed": (lambda p: ramp().save(p), ["00000.png", "anti-aliased"]),
     "smoothed colours": (lambda p: ramp().convert("RGB").save(p), ["00000.png", "anti-aliased"]),
@@ -372,9 +438,13 @@ def test_a_mask_that_cannot_be_used(tmp_path: Path, weights: Path, name: str) ->
     make, words = BAD_MASKS[name]
     make(masks / "00000.png")
     end = segment_folder(tmp_path, weights)
-    one_line(end, *words)
-    if name == "another size":  # seen only beside its frame
-        assert "video 'mine' failed" in end.err and "00000.png" in end.err and "40x40" in end.err
+    if name == "none":  # a set of which a part is not there
+        one_line(end, *words)
+        return
+    one_line(end, "1 of 2 videos failed", "mine")
+    told = next(line for line in end.err.splitlines() if "video 'mine' failed" in line)
+    assert all(word in told for word in words)
+    assert len(list((tmp_path / "output/FOLDER/other").glob("*.png"))) == 4
 
 
 GOOD_MASKS: dict[str, tuple[Callable[[Path], object], set[int]]] = {
@@ -448,6 +518,10 @@ SETS: dict[str, tuple[Callable[[Path], object], str, list[str]]] = {
     "meta.json nested deeply": (lambda r: (trees.youtube_vos(r) / "valid/meta.json").write_text("[" * 100000), "VOS", ["meta.json"]),
     "../ in db_info": (lambda r: trees.write_db_info(trees.davis17(r), [("../../x", "val", 2017)]), "DAVIS17", ["would leave the folder"]),
     "../ in meta.json": (lambda r: _meta(r, {"videos": {"../x": LISTED}}), "VOS", ["would leave the folder"]),
+    "odd tag in db_info": (lambda r: _db_info(r, "sequences: !!int ''"), "DAVIS17", ["db_info.yaml"]),
+    "a name that is a list": (lambda r: _db_info(r, "sequences: [{name: [a], set: val}]"), "DAVIS17", ["db_info.yaml", "sequences"]),
+    "two videos of a name": (lambda r: (trees.folder(r, masked=(0,)), film(r / "JPEGImages/mine.mp4")), "FOLDER", ["'mine'", "twice"]),
+    "two frames of a name": (lambda r: (trees.folder(r, masked=(0,)), trees.save_image(r / "JPEGImages/mine/00001.jpg", labels(1))), "FOLDER", ["'00001'", "twice"]),
     "a made set to test on": (lambda r: None, "STATIC", ["'valset'", "STATIC"]),
 }
 
