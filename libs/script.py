@@ -1,6 +1,7 @@
 """How scripts start and end: their config, one line for what is wrong outside the code, and what signals do."""
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -104,7 +105,8 @@ def run_guarded(run: Callable[[], None], debug: Callable[[], bool] = lambda: Fal
     """Run, and turn what is wrong outside the code into one line and exit code 2; `debug`: whether to show where it arose."""
     warnings.showwarning = lambda message, *_, **__: _tell("warning", str(message))
     threading.excepthook = lambda thread: _tell("warning", f"{thread.exc_type.__name__}: {thread.exc_value}")  # such as TensorBoard's on a full disk
-    sys.stdout.reconfigure(errors="backslashreplace")  # file names that are not UTF-8
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a notebook's is not
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names that are not UTF-8
     try:
         run()
     except (InputError, OSError, MemoryError, RuntimeError) as fault:

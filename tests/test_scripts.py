@@ -111,7 +111,8 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    """What one sees in a folder: not the hidden lock that keeps other runs out."""
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
 
 
 # ---- from training to the demo ----------------------------------------------------------------------------------------
