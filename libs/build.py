@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import nn
 from yacs.config import CfgNode
 
 from libs.checkpoint import fill_model, find_weights, latest_checkpoint, read_training_state, read_weights
@@ -63,7 +64,7 @@ def build_model(cfg: CfgNode, device: torch.device, resume: bool = False) -> tup
             raise InputError(str(fault)) from fault
     if cfg.twin_start and not weights:
         model.start_as_twins()
-    return model.to(device, memory_format=torch.channels_last), state
+    return model.to(device, memory_format=_layout(model)), state
 
 
 def _state_to_resume(cfg: CfgNode) -> tuple[dict | None, Path | None]:
@@ -80,6 +81,11 @@ def _network(cfg: CfgNode, weights: Weights | None) -> STM:
     pad_to = 16 if context == "others" else 1  # what official STM was trained with
     return STM(cfg.arch, cfg.keydim, cfg.valdim, context, pad_to, cfg.freeze_bn, cfg.decoder_dim, cfg.grad_checkpoint,
         weights.norm if weights else cfg.norm)
+
+
+def _layout(model: STM) -> torch.memory_format:
+    """Channels last, but for group norm, whose kernels for it are slow: a training step in bf16 on the CPU takes 1.2 times as long."""
+    return torch.contiguous_format if any(isinstance(m, nn.GroupNorm) for m in model.modules()) else torch.channels_last
 
 
 def inference_settings(cfg: CfgNode, correct: bool = True, object_probs: bool = False) -> InferenceSettings:
@@ -101,7 +107,7 @@ def for_inference(model: STM, amp: str = "off", compiled: bool = False) -> STM:
     """
     formats = {"off": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     model = fold_batch_norm(model.eval()).requires_grad_(False)
-    model.to(formats[amp], memory_format=torch.channels_last)
+    model.to(formats[amp], memory_format=_layout(model))
     return compile_network(model) if compiled else model
 
 
