@@ -27,7 +27,7 @@ DEFAULT_CFG = Path(__file__).with_name("config.yaml")
 
 def main(cfg: CfgNode, sign: StopSign) -> None:
     """Train, in a folder that no other run writes to; a signal ends it, saved."""
-    sets = training_sets(Path(cfg.root), cfg.trainset, cfg.datafreq)
+    sets = training_sets(Path(cfg.root), cfg.trainset, cfg.datafreq, cfg.distractors)
     processes = join_processes(cfg.backend if cfg.gpu_id >= 0 else "gloo", cfg.init_method)
     with only_run(Path(cfg.checkpoint)) if processes.writes else nullcontext():
         train(cfg, sign, sets, processes)

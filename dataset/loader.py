@@ -52,12 +52,15 @@ def _start_worker(worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def training_sets(root: Path, names: list[str], freqs: list[int]) -> list[TrainingSet]:
-    """Index the training part of each set, or get ready to make it.
+def training_sets(root: Path, names: list[str], freqs: list[int], distractors: bool = True) -> list[TrainingSet]:
+    """Index the training part of each set, or get ready to make it (with or without distractors).
 
     Raises: InputError where a set has no video with at least two annotated frames.
     """
-    return [TrainingSet(name, registry.training_videos(root, name), freq, registry.find(name).skip_step) for name, freq in zip(names, freqs)]
+    return [
+        TrainingSet(name, registry.training_videos(root, name, distractors), freq, registry.find(name).skip_step)
+        for name, freq in zip(names, freqs)
+    ]
 
 
 def test_videos(root: Path, name: str, split: str) -> list[Video]:

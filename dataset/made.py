@@ -17,20 +17,21 @@ CLOSENESS = (0.7, 2.2)  # training clips are like crops of a larger picture, nea
 JOLT = 0.35  # see draw_clip
 
 
-def procedural(root: Path) -> list[MadeVideo]:
+def procedural(root: Path, distractors: bool = True) -> list[MadeVideo]:
     """Clips that are drawn altogether; `root` is not read."""
-    return [MadeVideo(f"{i:03d}", partial(_make, Drawn)) for i in range(IN_EPOCH)]
+    return [MadeVideo(f"{i:03d}", partial(_make, Drawn, distractors)) for i in range(IN_EPOCH)]
 
 
-def static(root: Path) -> list[MadeVideo]:
+def static(root: Path, distractors: bool = True) -> list[MadeVideo]:
     """A clip from each picture of `root`/STATIC, with parts of another one."""
     pictures = index_pictures(root)
-    return [MadeVideo(index.name, partial(_make, partial(open_album, pictures, i))) for i, index in enumerate(pictures)]
+    return [MadeVideo(index.name, partial(_make, partial(open_album, pictures, i), distractors)) for i, index in enumerate(pictures)]
 
 
 def _make(
-    open_paints: Callable[[np.random.Generator], Paints], rng: np.random.Generator, times: Sequence[int], size: tuple[int, int]
+    open_paints: Callable[[np.random.Generator], Paints], distractors: bool,
+    rng: np.random.Generator, times: Sequence[int], size: tuple[int, int],
 ) -> tuple[np.ndarray, np.ndarray]:
     """A clip of one of the seeds below VAL_SEEDS, which are for training."""
     seed, index = int(rng.integers(VAL_SEEDS)), int(rng.integers(1 << 32))
-    return draw_clip(seed, index, times, size, CLOSENESS, open_paints, JOLT)
+    return draw_clip(seed, index, times, size, CLOSENESS, open_paints, JOLT, distractors)

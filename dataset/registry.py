@@ -20,12 +20,12 @@ class DataSet:
 
     index: (root, split) -> its videos on disk; None: there are none.
     skip_step: how much max_skip grows at each increment of the curriculum.
-    make: (root) -> videos that are drawn to train on, for a set without any on disk.
+    make: (root, distractors) -> videos that are drawn to train on, for a set without any on disk.
     """
 
     index: Callable[[Path, str], list[VideoIndex]] | None
     skip_step: int
-    make: Callable[[Path], list[MadeVideo]] | None = None
+    make: Callable[[Path, bool], list[MadeVideo]] | None = None
 
 
 REGISTRY = {
@@ -49,14 +49,14 @@ def find(name: str) -> DataSet:
     return REGISTRY[name]
 
 
-def training_videos(root: Path, name: str) -> Sequence[VideoIndex | MadeVideo]:
-    """What the set has to train on.
+def training_videos(root: Path, name: str, distractors: bool = True) -> Sequence[VideoIndex | MadeVideo]:
+    """What the set has to train on; `distractors`: whether clips that are made have look-alikes and things to ignore.
 
     Raises: InputError where no video has two annotated frames.
     """
     data = find(name)
     if data.make:
-        return data.make(root)
+        return data.make(root, distractors)
     videos = [video for video in data.index(root, "train") if len(video.masks) > 1 and not is_video_file(video)]
     if not videos:
         raise InputError(f"training set '{name}' below {root}: no video has two annotated frames to train on")

@@ -62,6 +62,7 @@ KEYS: dict[str, Key] = {
         each_between(1),
     ),
     "samples_per_video": Key(1, "clips drawn per video and epoch", between(1)),
+    "distractors": Key(True, "PROCEDURAL and STATIC: look-alikes, and things that nobody annotated; False leaves them out"),
     "data_backend": Key("PIL", "what loads training clips: 'PIL' or 'DALI'", one_of("PIL", "DALI")),
     "workers": Key(1, "loader processes (PIL) or threads (DALI); 0 loads in the main process", between(0)),
     # --- network ---

@@ -16,8 +16,8 @@ from libs.checkpoint import read_file, read_training_state, save_checkpoint
 from libs.files import only_run
 from libs.structures import InputError
 from tests import trees
-from tests.forked import End, Fork, run, small_disk
-from tests.test_wrong_input import AS_ROOT, SMALL, goes_on, one_line, own, weights  # noqa: F401
+from tests.forked import End, Fork, bound_by_permissions, run, small_disk
+from tests.test_wrong_input import SMALL, goes_on, one_line, own, weights  # noqa: F401
 
 LONG = ["epochs", "500", "save_steps", "2", "trainset", "FOLDER", "datafreq", "2", "max_skip", "1"]
 KILLS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10))]
@@ -232,11 +232,10 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, weights: Path, script: str
     one_line(run(script, *SMALL, "root", tmp_path, *options), str(tmp_path / "taken"))
 
 
-@pytest.mark.skipif(AS_ROOT, reason="root may write everywhere")
 def test_a_folder_without_permission(tmp_path: Path, weights: Path) -> None:
     own(tmp_path)
     (tmp_path / "output").mkdir(mode=0o500)
-    one_line(segmenting(tmp_path, weights).wait(), str(tmp_path / "output"), "cannot be written")
+    one_line(segmenting(tmp_path, weights, before=bound_by_permissions).wait(), str(tmp_path / "output"), "cannot be written")
 
 
 def test_a_damaged_checkpoint_does_not_push_out_a_whole_one(tmp_path: Path) -> None:

@@ -129,6 +129,21 @@ def test_the_backdrop_moves_and_the_pictures_are_not_flat() -> None:
     assert np.median(changes) > 3
 
 
+def test_without_distractors_there_are_only_the_objects_and_what_passes() -> None:
+    """Those that pass are smaller than 0.3 and start outside the picture."""
+    others, twins = {True: 0, False: 0}, {True: 0, False: 0}
+    for distractors in (True, False):
+        for seed in range(30):
+            scene = None
+            rng = np.random.default_rng(seed)
+            while scene is None:
+                scene = stage(rng, SIZE, Drawn(), 1.0, distractors)
+            others[distractors] += sum(a.label == 0 and a.motion.room[0][0] > 0 for a in scene.actors)
+            alphas = [actor.parts[0].paint[..., 3].tobytes() for actor in scene.actors]
+            twins[distractors] += len(alphas) - len(set(alphas))
+    assert others[True] > 10 and twins[True] > 5 and others[False] == twins[False] == 0
+
+
 def test_the_tree_has_the_layout_of_davis_and_holds_the_drawn_clips(tmp_path: Path) -> None:
     tree = write_tree(tmp_path / "new", **TINY_TREE)
     assert tree == tmp_path / "new" / "DAVIS17" and list(tree.parent.iterdir()) == [tree]

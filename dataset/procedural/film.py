@@ -12,6 +12,7 @@ from dataset.procedural.paint import Drawn, Paints
 from libs.structures import InputError
 
 MIN_AREA, MIN_SHOWN = 0.008, 0.5  # what an object shows in frame 0: a share of the picture, a share of itself
+LOOK_ALIKES = 0.35  # of the figures, copy one that is there already
 BACKDROP_REACH = 0.9  # half the shorter side of its paint, which is mirrored beyond
 Size = tuple[int, int]  # height and width in pixels
 
@@ -32,6 +33,7 @@ class Scene:
 def draw_clip(
     seed: int, index: int, times: Sequence[int], size: Size, closeness: tuple[float, float] = (1.0, 1.0),
     open_paints: Callable[[np.random.Generator], Paints] = Drawn, jolt: float = 0.0,
+    distractors: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw one clip: the same arguments give the same bytes, and other times more frames of the same film.
 
@@ -41,6 +43,7 @@ def draw_clip(
         open_paints: what makes the paints of one clip.
         jolt: most by which each later frame is shifted at random, as a share of the picture, and turned and zoomed in
             proportion; without it, networks learn that things stay where they are, which they read off the padded borders.
+        distractors: whether there are look-alikes, and things that nobody annotated beside those that pass in front.
     Returns: images (T, H, W, 3) uint8 RGB; labels (T, H, W) uint8, 0 = background, objects 1..O with O <= 3, all of
         them in sight in frame 0.
     Raises: InputError where an argument is out of range.
@@ -48,7 +51,7 @@ def draw_clip(
     _check(seed, index, times, size)
     rng = np.random.default_rng([seed, index])
     paints, closer = open_paints(rng), math.exp(rng.uniform(*np.log(closeness)))
-    scene = next(filter(None, (stage(rng, size, paints, closer) for _ in range(20))), None)
+    scene = next(filter(None, (stage(rng, size, paints, closer, distractors) for _ in range(20))), None)
     if scene is None:
         raise InputError(f"size {size[0]}x{size[1]}: the objects find no room; choose a larger or squarer one")
     jolt *= rng.choice([0.2, 0.6, 1.0])
@@ -60,7 +63,7 @@ def draw_clip(
     return images, labels
 
 
-def stage(rng: np.random.Generator, size: Size, paints: Paints, closeness: float) -> Scene | None:
+def stage(rng: np.random.Generator, size: Size, paints: Paints, closeness: float, distractors: bool = True) -> Scene | None:
     """Cast a scene whose objects are all in sight in frame 0; None where they find no room."""
     unit, picture = math.sqrt(math.prod(size)), np.array(size[::-1]) / math.sqrt(math.prod(size))
     backdrop = paints.backdrop(rng, min(512, int(2 * BACKDROP_REACH * unit)))
@@ -70,8 +73,8 @@ def stage(rng: np.random.Generator, size: Size, paints: Paints, closeness: float
     if native and native.motion.sway[0].size:
         backdrop = _without(backdrop)
     num_objects = int(rng.choice([1, 2, 3], p=[0.75, 0.2, 0.05] if native else [0.5, 0.3, 0.2]))
-    others = int(rng.integers(0, 2 if native else 3))  # that nobody annotated
-    cast = _cast(rng, paints, [*range(1, num_objects + (not native)), *[0] * others], closeness, unit)
+    others = int(rng.integers(0, 2 if native else 3)) * distractors  # that nobody annotated
+    cast = _cast(rng, paints, [*range(1, num_objects + (not native)), *[0] * others], closeness, unit, LOOK_ALIKES * distractors)
     brisk, shadow = rng.choice([0.01, 0.03, 0.07]), rng.uniform(0.2, 0.6) if rng.random() < 0.3 else 0.0
     passing = [figure(rng, paints, d, unit) for d in rng.uniform(0.1, 0.3, rng.integers(0, 3)) if rng.random() < 0.4]
     for _ in range(30):
@@ -96,11 +99,11 @@ class Role:
     parts: tuple[Part, ...]
 
 
-def _cast(rng: np.random.Generator, paints: Paints, labels: list[int], closeness: float, unit: float) -> list[Role]:
-    """A figure for each label; some look like one that is there already."""
+def _cast(rng: np.random.Generator, paints: Paints, labels: list[int], closeness: float, unit: float, alike: float) -> list[Role]:
+    """A figure for each label; a share `alike` of them looks like one that is there already."""
     cast: list[Role] = []
     for label in labels:
-        if cast and rng.random() < 0.35:
+        if cast and rng.random() < alike:
             twin = cast[int(rng.integers(len(cast)))]
             cast.append(Role(label, twin.diameter, _tinted(rng, twin.parts)))
         else:
