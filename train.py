@@ -58,7 +58,8 @@ def train(cfg: CfgNode, sign: StopSign, sets: list[TrainingSet], processes: Proc
     sign.hold()
     trainer.run()
     sign.release()
-    log.say(f"done: {Path(cfg.checkpoint) / cfg.mode}.pth.tar")
+    if trainer.epoch == cfg.epochs:
+        log.say(f"done: {Path(cfg.checkpoint) / cfg.mode}.pth.tar")
     log.close()
 
 

@@ -3,10 +3,9 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -19,6 +18,7 @@ from libs.optim import Precision, running_average
 from libs.scores import j_and_f
 from libs.sheet import contact_sheet, save_curves
 from libs.structures import Clip, InputError, Loader
+from libs.training_state import TrainingState
 from models.stm import STM
 
 
@@ -45,8 +45,8 @@ class TrainSettings:
     max_minutes: float = 0.0
 
 
-class Trainer:
-    """Trains a model and keeps everything that going on needs.
+class Trainer(TrainingState):
+    """Trains a model, and saves all that going on needs.
 
     Args:
         scheduler: stepped at every update; validate: segments the validation set with the model in evaluation mode.
@@ -59,22 +59,12 @@ class Trainer:
         log: RunLog, validate: Callable[[STM], Report], processes: Processes = Processes(),
         asked_to_stop: Callable[[], bool] = lambda: False,
     ):
-        self.model, self.loader, self.optimizer, self.scheduler = model, loader, optimizer, scheduler
-        self.settings, self.log, self.validate, self.processes = settings, log, validate, processes
-        self.asked_to_stop = asked_to_stop
-        self.device = next(model.parameters()).device
-        self.precision, self.average = Precision(settings.amp, self.device), running_average(model, settings.ema)
-        self.epoch, self.step, self.totals = 0, 0, EpochTotals()  # what is done: epochs, steps of this one, their sums
-        self.validated = 0  # epochs after which validation was done or not due
-        self.rate, self.best, self.history = 0.0, 0.0, []  # the rate with which this epoch began
-        self._saved_at = 0  # step of this epoch
+        device = next(model.parameters()).device
+        precision, average = Precision(settings.amp, device), running_average(model, settings.ema)
+        super().__init__(model, average, loader, optimizer, scheduler, precision, processes, settings.iter_size)
+        self.settings, self.log, self.validate, self.asked_to_stop, self.device = settings, log, validate, asked_to_stop, device
         self._started = time.perf_counter()  # begins anew with `run`
         self._shown: Clip | None = None  # on the contact sheet
-
-    @property
-    def result(self) -> STM:
-        """The model that is validated and used: the running average where there is one."""
-        return self.average.module if self.average else self.model
 
     def run(self) -> None:
         """Train from where it stands to the last epoch, or as long as the settings let it."""
@@ -110,7 +100,7 @@ class Trainer:
                 if self.step < steps and self._must_stop():
                     self.save()
                     break
-                if 0 < self.settings.save_steps <= self.step - self._saved_at and self.step < steps:
+                if 0 < self.settings.save_steps <= self.step - self.saved_at and self.step < steps:
                     self.save()
             progress.advance(f"loss {self.totals.means()['loss']:.4f}")
         progress.close()
@@ -225,81 +215,4 @@ class Trainer:
             if best:  # before the checkpoint that says so
                 save_checkpoint(Path(f"{stem}_best.pth.tar"), state)
             save_checkpoint(Path(f"{stem}.pth.tar"), state, 1 if again else self.settings.keep)
-        self._saved_at = self.step
-
-    def state(self) -> dict:
-        """Everything that going on needs, at an update: no gradients are pending.
-
-        Clips and their augmentation are functions of seed, epoch and position, so loaders have no state of their own.
-        """
-        return {
-            "epoch": self.epoch, "step": self.step, "totals": asdict(sum(self.processes.gather(self.totals), start=EpochTotals())),
-            "state_dict": self.model.state_dict(), "ema": self.average.module.state_dict() if self.average else None,
-            "updates": int(self.average.n_averaged) if self.average else 0, "max_skip": list(self.loader.max_skip),
-            "optimizer": self.optimizer.state_dict(), "scheduler": self.scheduler.state_dict(),
-            "scaler": self.precision.scaler.state_dict(), "best": self.best, "history": self.history, "rate": self.rate,
-            "rng": {"torch": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()},
-            "solver": type(self.optimizer).__name__, "plan": self._plan(), "validated": self.validated,
-        }
-
-    def _plan(self) -> list[int]:
-        """What a step and an epoch are."""
-        return [len(self.loader), self.loader.clips_in_step(0), self.settings.iter_size]
-
-    def check_together(self) -> None:
-        """Raises: InputError where the processes do not stand at the same step."""
-        if len(set(self.processes.gather((self.epoch, self.step)))) > 1:
-            raise InputError("key 'checkpoint': expected one folder for all processes, on a shared disk; they do not go on from the same state")
-
-    def restore(self, state: dict) -> None:
-        """Go on from `state`, whose weights are in the model already.
-
-        Learning rate, its schedule, weight decay and momentum are those of the config, changed or not.
-
-        Raises: InputError where it was trained with another solver or number of sets, or stopped within other steps, or is no such state.
-        """
-        try:
-            self._restore(state)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as fault:  # from a file that anyone can write
-            raise InputError(f"the checkpoint to go on from has odd content ({type(fault).__name__}: {fault}); to start from its weights use initial") from fault
-
-    def _restore(self, state: dict) -> None:
-        """Take over what `state` holds."""
-        if len(state["max_skip"]) != len(self.loader.max_skip):
-            raise InputError(
-                f"key 'trainset': the checkpoint was trained on {len(state['max_skip'])} sets, not on {len(self.loader.max_skip)}; "
-                "to start from its weights use initial"
-            )
-        if state["solver"] != type(self.optimizer).__name__:
-            raise InputError(f"key 'solver': the checkpoint was trained with {state['solver']}; to start from its weights use initial")
-        if state["step"] and state["plan"] != self._plan():
-            raise InputError(
-                f"the checkpoint lies within an epoch of {state['plan'][0]} steps of {state['plan'][1]} clips, iter_size {state['plan'][2]}, "
-                f"not {self._plan()}; give the same train_batch, iter_size, data and number of processes, or a checkpoint of a whole epoch"
-            )
-        self.epoch, self.step, self.rate, self.validated = state["epoch"], state["step"], state["rate"], state["validated"]
-        self.best, self.history = state["best"], list(state["history"])
-        self._saved_at = self.step
-        self.totals = EpochTotals(**state["totals"]) if self.processes.writes else EpochTotals()
-        self.loader.max_skip = [int(skip) for skip in state["max_skip"]]
-        self._restore_optimizer(state)
-        if state["scaler"]:
-            self.precision.scaler.load_state_dict(state["scaler"])
-        if self.average and state["ema"]:
-            self.average.module.load_state_dict(state["ema"])
-            self.average.n_averaged.fill_(state["updates"])
-        torch.set_rng_state(state["rng"]["torch"])
-        if state["rng"]["cuda"] and torch.cuda.device_count() == len(state["rng"]["cuda"]):
-            torch.cuda.set_rng_state_all(state["rng"]["cuda"])
-
-    def _restore_optimizer(self, state: dict) -> None:
-        """Moments and the place in the schedule from `state`, all else as the config says."""
-        wanted = [{name: value for name, value in group.items() if name != "params"} for group in self.optimizer.param_groups]
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
-        if state["plan"] != self._plan():
-            self.scheduler.last_epoch = self.epoch * -(-len(self.loader) // self.settings.iter_size)
-        self.scheduler.base_lrs = [group["initial_lr"] for group in wanted]
-        for group, own, factor in zip(self.optimizer.param_groups, wanted, self.scheduler.lr_lambdas):
-            group.update({**own, "lr": own["initial_lr"] * factor(self.scheduler.last_epoch)})
-        self.scheduler._last_lr = [group["lr"] for group in self.optimizer.param_groups]
+        self.saved_at = self.step

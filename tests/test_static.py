@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from dataset import registry
 from dataset.clips import ClipSampler, MadeVideo
 from dataset.loader import PilLoader, build_loader, training_sets
 from dataset.procedural.film import MIN_AREA, _without, draw_clip, render, stage
 from dataset.procedural.paint import Drawn
+from dataset.procedural.tree import VAL_SEEDS, write_tree
 from dataset.static import Album, _read, index_pictures, open_album
 from libs.structures import InputError
 from tests import trees
@@ -159,3 +161,16 @@ def test_what_is_made_cannot_be_segmented_nor_decoded(root: Path, monkeypatch: p
     monkeypatch.setattr("dataset.dali.require_dali", lambda: None)
     with pytest.raises(InputError, match="data_backend.*PROCEDURAL.*PIL"):
         build_loader("DALI", torch.device("cpu"), sets, INPUT, 3, 1, [3], 1, 0, 0)
+
+
+def test_a_tree_of_pictures(root: Path, tmp_path: Path) -> None:
+    """Longer clips on disk, as the drawn ones, of the same scenes that training sees."""
+    tree = write_tree(tmp_path / "out", train=1, val=1, frames=2, size=INPUT, seed=3, static=root)
+    pictures = index_pictures(root)
+    for name, seed in (("train-0000", 3), ("val-0000", VAL_SEEDS + 3)):
+        images, labels = draw_clip(seed, 0, range(2), INPUT, open_paints=partial(open_album, pictures, 0))
+        assert np.array_equal(np.array(Image.open(tree / f"Annotations/480p/{name}/00001.png")), labels[1])
+        written = np.array(Image.open(tree / f"JPEGImages/480p/{name}/00001.jpg")).astype(int)
+        assert np.abs(written - images[1]).mean() < np.abs(written - draw_clip(seed, 0, range(2), INPUT)[0][1]).mean() / 3
+    with pytest.raises(InputError, match="something else"):
+        write_tree(tmp_path / "out", train=1, val=1, frames=2, size=INPUT, seed=3)

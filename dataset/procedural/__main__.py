@@ -1,4 +1,4 @@
-"""Draw a DAVIS-2017 tree: python3 -m dataset.procedural --out DIR [--train 24] [--val 4] [--frames 24] [--size 240x432] [--seed 0]"""
+"""Draw a DAVIS-2017 tree: python3 -m dataset.procedural --out DIR [--train 24] [--val 4] [--frames 24] [--size 240x432] [--seed 0] [--static ROOT]"""
 
 import argparse
 from pathlib import Path
@@ -15,6 +15,7 @@ def main(argv: list[str] | None = None) -> None:
     for name, default in (("train", 24), ("val", 4), ("frames", 24), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--size", type=_height_x_width, default=(240, 432), metavar="HxW", help="in pixels")
+    parser.add_argument("--static", type=Path, metavar="ROOT", help="make the clips of the pictures of ROOT/STATIC instead of drawing all")
     try:
         print(write_tree(**vars(parser.parse_args(argv))))
     except (InputError, OSError) as error:

@@ -1,6 +1,7 @@
 """Longer drawn clips on disk, in the layout of DAVIS 2017: for tests, demos and whoever needs ground truth."""
 
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,33 +9,38 @@ import yaml
 from PIL import Image
 
 from dataset.procedural.film import Size, draw_clip
+from dataset.procedural.paint import Drawn
+from dataset.static import index_pictures, open_album
 from libs.masks import palette
 from libs.structures import InputError
 
 VERSION = 2  # of the drawing: the same arguments give other clips than before
+STRIDE = 37  # from the picture of one clip to that of the next
 VAL_SEEDS = 1 << 31  # seeds from here on draw validation clips, those below draw training clips
 
 
 def write_tree(
-    out: Path, train: int = 24, val: int = 4, frames: int = 24, size: Size = (240, 432), seed: int = 0
+    out: Path, train: int = 24, val: int = 4, frames: int = 24, size: Size = (240, 432), seed: int = 0, static: Path | None = None
 ) -> Path:
     """Write `out`/DAVIS17 in the layout of DAVIS 2017; a tree written before with these arguments is left as it is.
 
     Args:
         train, val: numbers of clips. frames: T of each. size: (H, W) in pixels. seed: from 0 to 2**31 - 1.
+        static: a data root, whose STATIC the clips are made of; None: they are drawn.
     Returns: the tree's folder. Raises: InputError where an argument is out of range or the folder holds anything else.
     """
     if min(train, val) < 0 or train + val == 0 or frames < 1 or not 0 <= seed < VAL_SEEDS:
         raise InputError(
             f"train {train}, val {val}, frames {frames}, seed {seed}: expected a clip or more, a frame or more, a seed below 2**31"
         )
+    pictures = index_pictures(static) if static else []
     draw_clip(seed, 0, [0], size)  # so that what is wrong is found before anything is written
     subsets = {"train": (seed, train), "val": (VAL_SEEDS + seed, val)}
     sequences = [
         {"name": f"{subset}-{i:04d}", "set": subset, "year": 2017, "num_frames": frames}
         for subset, (_, count) in subsets.items() for i in range(count)
     ]
-    index = yaml.safe_dump({"procedural": {"version": VERSION, "seed": seed, "size": list(size)}, "sequences": sequences})
+    index = yaml.safe_dump({"procedural": {"version": VERSION, "seed": seed, "size": list(size), "pictures": len(pictures)}, "sequences": sequences})
     tree, index_at = out / "DAVIS17", Path("data", "db_info.yaml")
     if tree.exists() and any(tree.iterdir()):
         if (tree / index_at).is_file() and (tree / index_at).read_bytes() == index.encode():
@@ -45,7 +51,8 @@ def write_tree(
         draft = Path(unfinished) / tree.name
         for subset, (subset_seed, count) in subsets.items():
             for i in range(count):
-                images, labels = draw_clip(subset_seed, i, range(frames), size)
+                paints = partial(open_album, pictures, i * STRIDE % len(pictures)) if pictures else Drawn
+                images, labels = draw_clip(subset_seed, i, range(frames), size, open_paints=paints)
                 write_clip(draft / "JPEGImages" / "480p" / f"{subset}-{i:04d}", draft / "Annotations" / "480p" / f"{subset}-{i:04d}", images, labels)
         (draft / index_at).parent.mkdir()
         (draft / index_at).write_bytes(index.encode())
