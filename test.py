@@ -1,7 +1,6 @@
 """Segment and score videos: python3 test.py --cfg config.yaml initial PATH_TO_MODEL [KEY VALUE ...]"""
 
 from pathlib import Path
-from statistics import mean
 
 from yacs.config import CfgNode
 
@@ -11,14 +10,12 @@ from libs.build import build_device, build_model, for_inference, inference_setti
 from libs.evaluator import Report, evaluate
 from libs.files import only_run
 from libs.named_weights import weights_file
-from libs.results import Notes, recipe
-from libs.scores import format_table, write_csv, write_rows
+from libs.results import Notes, recipe, tell
 from libs.script import StopSign, run_script
 from libs.structures import InputError, Prediction, Video
 from libs.visualize import save
 
 LISTED = 10  # failed videos that are named at the end
-DRIFT = 0.5  # IoU below which a video is named
 DEFAULT_CFG = Path(__file__).with_name("config.yaml")
 
 
@@ -28,7 +25,7 @@ def main(cfg: CfgNode, sign: StopSign) -> None:
         raise InputError("key 'initial': expected trained weights; give a file as `initial PATH_TO_MODEL`, or try `initial shipped`")
     videos, failed = readable_videos(Path(cfg.root), cfg.valset, cfg.val_split)
     count, output = len(videos) + len(failed), Path(cfg.root) / cfg.output_dir / cfg.valset
-    with only_run(output):
+    with only_run(output, output.with_suffix(".zip")):
         failed += test(cfg, videos, output, complete=not failed)
     if failed:
         told = ", ".join(failed[:LISTED]) + (" ..." if len(failed) > LISTED else "")
@@ -65,11 +62,7 @@ def test(cfg: CfgNode, videos: list[Video], output: Path, complete: bool) -> lis
     new = evaluate(model, left, settings, write, cfg.score_copy, done=done, tolerant=True)
     speed, report = new.speed(), report + new
     print(f"{new.frames} frames segmented, masks written below {output}")
-    print_scores(report, output / "scores.csv")
-    print_drift(report, output / "drift.csv")
-    if report.corrections:
-        write_rows(output / "corrections.csv", report.corrections)
-        print(f"what gradient correction did to each frame is in {output / 'corrections.csv'}")
+    tell(report, output)
     if cfg.submission and complete and not report.failed:
         pack(output, cfg.valset, written)
     print(speed)
@@ -89,27 +82,6 @@ def pack(output: Path, valset: str, written: Expected) -> None:
         more = f" (and {len(faults) - 1} more faults)" if len(faults) > 1 else ""
         raise InputError(f"{faults[0]}{more}; no zip was made")
     print(f"for the server: {make_zip(output, output.with_suffix('.zip'), TOP_LEVEL.get(valset, ''))}")
-
-
-def print_scores(report: Report, csv: Path) -> None:
-    """Table of J, F and J&F, and the same as CSV; a plain statement where there is no ground truth."""
-    if report.scores:
-        print(format_table(report.summary, report.references))
-        write_csv(csv, report.summary, report.references)
-        print(f"scores written to {csv}")
-    if report.unscored:
-        print(f"no ground truth to score {', '.join(report.unscored)}: only the given masks are there")
-
-
-def print_drift(report: Report, csv: Path) -> None:
-    """How much of each video's latest given mask is found again from its last frame, and which videos to look at."""
-    if not report.round_trips:
-        return
-    write_rows(csv, report.round_trips)
-    lost = [f"{row.video} ({row.iou:.2f})" for row in report.round_trips if row.iou < DRIFT]
-    print(f"IoU of the given mask with itself, predicted back from the last frame: mean {mean(r.iou for r in report.round_trips):.2f}, in {csv}")
-    if lost:
-        print(f"below {DRIFT}, which means that the objects are gone or the masks have drifted: {', '.join(lost)}")
 
 
 if __name__ == "__main__":

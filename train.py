@@ -58,7 +58,7 @@ def train(cfg: CfgNode, sign: StopSign, sets: list[TrainingSet], processes: Proc
     sign.hold()
     trainer.run()
     sign.release()
-    if trainer.epoch == cfg.epochs:
+    if trainer.epoch >= cfg.epochs:
         log.say(f"done: {Path(cfg.checkpoint) / cfg.mode}.pth.tar")
     log.close()
 

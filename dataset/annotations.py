@@ -36,7 +36,7 @@ def find_style(index: VideoIndex, positions: Iterable[int]) -> MaskStyle:
         return MaskStyle(index.binary)
     values: set[int] = set()
     coloured = False
-    for path in (index.masks[position] for position in positions):
+    for path in (index.masks[position] for position in sorted(positions)):
         raw = _read(path)
         coloured |= raw.ndim == 3
         values |= {int(v) for v in np.unique(_pack(raw) if raw.ndim == 3 else raw)} - {0}

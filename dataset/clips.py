@@ -199,7 +199,7 @@ def choose_objects(labels: list[np.ndarray], rng: np.random.Generator) -> tuple[
 
 def _read(index: VideoIndex, positions: list[int], target: tuple[int, int]) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Frames and label maps at these positions, upright, at a reduced size where `target` (H, W) needs no more."""
-    style, images, labels = find_style(index, positions), [], []
+    style, images, labels = find_style(index, {*index.given, *positions}), [], []
     for position in positions:
         size = image_size(index.frames[position])
         label = read_labels(index.masks[position], style)

@@ -139,4 +139,5 @@ def single_video(video: Path, mask: Path) -> VideoIndex:
         return _with_masks(video, mask)
     if not mask.is_file():
         raise InputError(f"{mask} does not exist; set mask_path to the mask of the first frame")
-    return VideoIndex(video.stem, tuple(frames), {0: mask}, binary=None)
+    _refuse_twins(video, (path.stem for path in frames))
+    return VideoIndex(video.name if video.is_dir() else video.stem, tuple(frames), {0: mask}, binary=None)

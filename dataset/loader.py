@@ -8,7 +8,7 @@ from pathlib import Path
 
 import cv2
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, get_worker_info
 
 from dataset import registry
 from dataset.clips import ClipLoader, ClipSampler, TrainingSet
@@ -22,7 +22,7 @@ class PilLoader(ClipLoader):
     def _load(self, sampler: ClipSampler, shares: list[list[int]]) -> Iterator[list[Clip]]:
         try:
             yield from DataLoader(
-                sampler, batch_sampler=shares, num_workers=self.workers, collate_fn=list, worker_init_fn=_start_worker,
+                sampler, batch_sampler=shares, num_workers=self.workers, collate_fn=_hand_over, worker_init_fn=_start_worker,
             )
         except (InputError, OSError) as fault:  # a worker's has its traceback in its text, and holds on to the workers
             line = re.sub(r"^libs\.structures\.\w+: ", "", str(fault).strip().split("\n")[-1])
@@ -44,6 +44,15 @@ def build_loader(
 
         return DaliLoader(*arguments, device=device)
     return PilLoader(*arguments)
+
+
+def _hand_over(clips: list[Clip]) -> list[Clip]:
+    """Into shared memory where it is a worker that made them: here, as later nobody would hear of it that there was no room."""
+    if get_worker_info():
+        for clip in clips:
+            clip.frames.share_memory_()
+            clip.labels.share_memory_()
+    return clips
 
 
 def _start_worker(worker: int) -> None:

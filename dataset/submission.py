@@ -14,7 +14,6 @@ from dataset.picture import image_size, open_picture
 from dataset.youtube_vos import listed_frames, read_meta
 from libs.files import replacing
 from libs.masks import object_ids, palette
-from libs.script import run_guarded
 from libs.structures import InputError, UnreadableError
 
 TOP_LEVEL = {"VOS": "Annotations"}  # YouTube-VOS wants this folder at the top; DAVIS the sequences themselves
@@ -100,4 +99,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    from libs.script import run_guarded  # here this file is a script
+
     run_guarded(main)

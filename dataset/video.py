@@ -16,9 +16,11 @@ from libs.masks import object_ids, select_objects
 from libs.structures import SourceFrame, UnreadableError, Video, VideoIndex
 
 PROMISED = {".mkv": 0.9, ".webm": 0.9}  # how much of the frames that a head tells must be there: these count none and guess
-# What FFmpeg may be asked to open: by content, so that no playlist under another name leads it to other files.
-os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "format_whitelist;mov,avi,matroska")
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # what it would print is said here, with the file's name
+OPENCV_ERRORS = 2  # level of its log that leaves out warnings
+FFMPEG = {
+    "OPENCV_FFMPEG_CAPTURE_OPTIONS": "format_whitelist;mov,avi,matroska",  # by content, so that no playlist under another name leads to other files
+    "OPENCV_FFMPEG_LOGLEVEL": "-8",  # what it would print is said here, with the file's name
+}
 
 
 def open_video(index: VideoIndex) -> Video:
@@ -58,7 +60,9 @@ def _read_frames(index: VideoIndex, style: MaskStyle, ids: list[int]) -> Iterato
 def _decode(path: Path) -> Iterator[tuple[str, np.ndarray]]:
     if not path.is_file():  # a pipe would be waited for
         raise UnreadableError(f"{path}: expected a video file")
-    capture = cv2.VideoCapture(str(path))
+    os.environ.update({name: value for name, value in FFMPEG.items() if name not in os.environ})
+    cv2.setLogLevel(min(OPENCV_ERRORS, cv2.getLogLevel()))
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)  # others would take pictures, and their neighbours, for films
     try:
         position, promised = 0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         while True:

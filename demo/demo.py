@@ -25,18 +25,17 @@ def main(cfg: CfgNode, sign: StopSign) -> None:
         if not cfg[key]:
             raise InputError(f"key '{key}': expected a path; give one as `{key} PATH`")
     video = open_video(single_video(Path(cfg.video_path), Path(cfg.mask_path)))
-    with only_run(Path(cfg.output_dir) / video.name):
-        show(cfg, video)
+    folder = Path(cfg.output_dir) / video.name
+    film, picture = folder.parent / f"{video.name}.{cfg.demo_format}", folder.parent / f"{video.name}_round_trip.png"
+    with only_run(folder, film, picture):
+        show(cfg, video, folder, film, picture)
 
 
-def show(cfg: CfgNode, video: Video) -> None:
-    """Build the parts and run them."""
+def show(cfg: CfgNode, video: Video, folder: Path, film: Path, picture: Path) -> None:
+    """Build the parts and run them; `picture`: of the round trip."""
     device = build_device(cfg.gpu_id)
     model = for_inference(build_model(cfg, device)[0], cfg.amp, cfg.compile)
     style = cfg.save_indexed_format
-    folder = Path(cfg.output_dir) / video.name
-    picture = folder.parent / f"{video.name}_round_trip.png"
-    film = folder.parent / f"{video.name}.{cfg.demo_format}"
     with (GifWriter if cfg.demo_format == "gif" else Mp4Writer)(film, cfg.fps) as writer:
 
         def write(video: Video, prediction: Prediction) -> None:

@@ -36,7 +36,8 @@ def build_device(gpu_id: int, multi_gpu_ids: Sequence[int] = (), processes: Proc
         warnings.warn("no CUDA here, running on the CPU; gpu_id -1 says so without this warning", stacklevel=2)
         return torch.device("cpu")
     if gpu_id >= torch.cuda.device_count():
-        raise InputError(f"key 'gpu_id': there is no GPU {gpu_id}, only 0 to {torch.cuda.device_count() - 1}")
+        key = "multi_gpu_ids" if processes.world > 1 else "gpu_id"
+        raise InputError(f"key '{key}': there is no GPU {gpu_id}, only 0 to {torch.cuda.device_count() - 1}")
     torch.cuda.set_device(gpu_id)
     return torch.device("cuda", gpu_id)
 

@@ -112,5 +112,9 @@ def _check(cfg: CfgNode) -> None:
         raise InputError(f"keys 'input_size' and 'scales': expected at least 16 pixels, found {min(cfg.input_size)} times {min(cfg.scales):g}")
     if cfg.grad_checkpoint and not cfg.freeze_bn:
         raise InputError("key 'grad_checkpoint': expected freeze_bn True, as what is made again would update batch norm twice")
+    if cfg.norm == "gn" and cfg.pretrained and not cfg.initial and cfg.resume in ("", "auto"):
+        raise InputError("key 'norm': ImageNet weights are for 'bn'; set pretrained False for 'gn'")
+    if cfg.submission and cfg.save_indexed_format != "index":
+        raise InputError(f"key 'submission': servers take save_indexed_format index, not {cfg.save_indexed_format}")
     if cfg.initial and cfg.resume not in ("", "auto"):
         raise InputError("keys 'initial' and 'resume': give one of them; resume brings its own weights")

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from libs.losses import KINDS
+from libs.objective import MODES
 from libs.optim import SCHEDULES
 from models.encoders import ARCHS, NORMS
 
@@ -62,7 +64,7 @@ KEYS: dict[str, Key] = {
         each_between(1),
     ),
     "samples_per_video": Key(1, "clips drawn per video and epoch", between(1)),
-    "distractors": Key(True, "PROCEDURAL and STATIC: look-alikes, and things that nobody annotated; False leaves them out"),
+    "distractors": Key(True, "PROCEDURAL and STATIC: look-alikes, and things that nobody annotated beside those that pass in front; False leaves them out"),
     "data_backend": Key("PIL", "what loads training clips: 'PIL' or 'DALI'", one_of("PIL", "DALI")),
     "workers": Key(1, "loader processes (PIL) or threads (DALI); 0 loads in the main process", between(0)),
     # --- network ---
@@ -114,14 +116,14 @@ KEYS: dict[str, Key] = {
     ),
     "solver": Key("adam", "optimizer: 'adam', 'adamw' or 'sgd'", one_of("adam", "adamw", "sgd")),
     "weight_decay": Key(5e-4, "L2 penalty", between(0)),
-    "loss": Key("both", "hard-pixel cross entropy 'ce', soft IoU 'iou', or 'both'", one_of("ce", "iou", "both")),
+    "loss": Key("both", "hard-pixel cross entropy 'ce', soft IoU 'iou', or 'both'", one_of(*KINDS)),
     "cycle": Key(True, "train with the cycle loss; False: plain STM"),
     "attention_loss": Key(
         0.0, "weight of a loss on the first mask as attention alone carries it, to train from scratch; 0: none, as in the papers", between(0),
     ),
     "mode": Key(
         "recurrent", "memorise while training: 'mask' the truth, 'recurrent' the prediction, 'threshold' either",
-        one_of("mask", "recurrent", "threshold"),
+        one_of(*MODES),
     ),
     "iou_threshold": Key(
         0.65, "'threshold' takes the prediction where its mean IoU reaches this",
@@ -182,7 +184,7 @@ KEYS: dict[str, Key] = {
     # --- machine ---
     "debug": Key(False, "show where in the code an error arose, not only its line"),
     "gpu_id": Key(0, "number of the GPU; -1: CPU", between(-1)),
-    "multi_gpu_ids": Key([0, 1, 2, 3], "torchrun: the GPU of each process of a machine"),
+    "multi_gpu_ids": Key([0, 1, 2, 3], "torchrun: the GPU of each process of a machine", each_between(0)),
     "backend": Key("nccl", "torchrun: 'nccl', or 'gloo', which is taken where there is no CUDA", one_of("nccl", "gloo")),
     "init_method": Key("env://", "torchrun: how the processes meet"),
     # --- leftovers of the original, which nothing reads ---

@@ -1,5 +1,6 @@
 """Files that appear only when they are complete, folders that one run has for itself, YAML that runs nothing."""
 
+import glob
 import os
 import re
 from collections.abc import Iterator
@@ -38,19 +39,18 @@ def temporary_name(path: Path, suffix: str = "") -> Path:
 
 
 @contextmanager
-def only_run(folder: Path) -> Iterator[None]:
+def only_run(folder: Path, *beside: Path) -> Iterator[None]:
     """Keep other runs out of `folder`; a lock of the operating system, which ends with the process, however it ends.
 
-    What an earlier run that was killed has left half-written there is removed.
+    What an earlier run that was killed has left half-written there is removed, also of the files `beside` that it makes elsewhere.
     Raises: InputError where another run is at work there, or the folder cannot be written.
     """
     lock = FileLock(folder / ".lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(blocking=False)
-        for path in folder.rglob(".*.tmp*"):
-            if LEFT_BEHIND.match(path.name):
-                path.unlink()
+        for path in _left_behind(folder, beside):
+            path.unlink(missing_ok=True)
     except Timeout as fault:
         raise InputError(f"{folder}: another run is writing there; wait for its end, or give another folder") from fault
     except OSError as fault:
@@ -59,6 +59,14 @@ def only_run(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _left_behind(folder: Path, beside: tuple[Path, ...]) -> list[Path]:
+    """In `folder` and the folders in it, but for those that are another run's."""
+    own = [folder, *(entry for entry in folder.iterdir() if entry.is_dir() and not (entry / ".lock").exists())]
+    found = [path for place in own for path in place.glob(".*.tmp*")]
+    found += [path for file in beside for path in file.parent.glob(f".{glob.escape(file.name)}.*.tmp*")]
+    return [path for path in found if LEFT_BEHIND.match(path.name)]
 
 
 def parse_yaml(text: str) -> object:

@@ -21,8 +21,11 @@ class RunLog:
 
     def say(self, line: str) -> None:
         """One line, on the terminal and in the file."""
-        print(line, flush=True)
         print(line, file=self._file, flush=True)
+        try:
+            print(line, flush=True)
+        except BrokenPipeError:  # `| tee` has ended, as it does at Ctrl-C; the run is not over
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def numbers(self, step: int, **values: float) -> None:
         """Scalars for TensorBoard at this epoch or step; '__' in a name becomes '/'."""

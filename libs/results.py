@@ -1,9 +1,10 @@
-"""What test.py has finished, noted beside its masks, so that a later run with the same settings can leave it out."""
+"""What comes of test.py beside masks: tables, and notes on what is finished, so that a later run with the same settings can leave it out."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from statistics import mean
 from types import NoneType
 from typing import TypeVar
 
@@ -11,10 +12,11 @@ import numpy as np
 
 from libs.evaluator import CorrectionRow, Report, RoundTripRow
 from libs.files import replacing
-from libs.scores import VideoScores
+from libs.scores import VideoScores, format_table, write_csv, write_rows
 from libs.structures import InputError
 
 ANYWAY = ("skip_done", "debug", "gpu_id", "compile")  # keys that change nothing in a mask, nor which masks there are
+DRIFT = 0.5  # IoU below which a video is named
 R = TypeVar("R", CorrectionRow, RoundTripRow)
 
 
@@ -82,3 +84,33 @@ def _row(kind: type[R], told: dict) -> R:
         if not isinstance(value, str if entry.name in ("video", "frame") else (int, float, NoneType)):
             raise TypeError(f"{entry.name} is {value!r}")
     return row
+
+
+def tell(report: Report, folder: Path) -> None:
+    """Print what came out and write it to `folder`: scores.csv, drift.csv, corrections.csv, each where there is something in it."""
+    _tell_scores(report, folder / "scores.csv")
+    _tell_drift(report, folder / "drift.csv")
+    if report.corrections:
+        write_rows(folder / "corrections.csv", report.corrections)
+        print(f"what gradient correction did to each frame is in {folder / 'corrections.csv'}")
+
+
+def _tell_scores(report: Report, csv: Path) -> None:
+    """Table of J, F and J&F, and the same as CSV; a plain statement where there is no ground truth."""
+    if report.scores:
+        print(format_table(report.summary, report.references))
+        write_csv(csv, report.summary, report.references)
+        print(f"scores written to {csv}")
+    if report.unscored:
+        print(f"no ground truth to score {', '.join(report.unscored)}: only the given masks are there")
+
+
+def _tell_drift(report: Report, csv: Path) -> None:
+    """How much of each video's latest given mask is found again from its last frame, and which videos to look at."""
+    if not report.round_trips:
+        return
+    write_rows(csv, report.round_trips)
+    lost = [f"{row.video} ({row.iou:.2f})" for row in report.round_trips if row.iou < DRIFT]
+    print(f"IoU of the given mask with itself, predicted back from the last frame: mean {mean(r.iou for r in report.round_trips):.2f}, in {csv}")
+    if lost:
+        print(f"below {DRIFT}, which means that the objects are gone or the masks have drifted: {', '.join(lost)}")

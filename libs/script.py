@@ -23,6 +23,7 @@ LONGEST_LINE = 2000  # characters
 
 FROM_TORCH = {  # what a RuntimeError says -> what the user is told
     "can't allocate memory": f"out of memory; {MEMORY_ADVICE}",
+    "unable to allocate shared memory": "no room in shared memory (/dev/shm); lower workers or train_batch, or give more, in Docker by --shm-size",
     "DataLoader worker (pid": "key 'workers': a loader process died, as it does where memory runs out; lower workers, or free memory; "
                          "`resume auto` goes on from the last checkpoint",
 }

@@ -172,7 +172,7 @@ class Trainer(TrainingState):
         self.epoch, self.step, self.totals = self.epoch + 1, 0, EpochTotals()
         if self.epoch % self.settings.epochs_per_increment == 0:
             self.loader.grow_max_skip()
-        for model in {self.model, self.result}:
+        for model in dict.fromkeys((self.model, self.result)):  # in the same order in all processes
             self.processes.copy_buffers(model)
         due = self._due(self.settings.epoch_per_test)
         if not due:

@@ -5,7 +5,6 @@ H, W are the source's pixels; every picture is (H, W, 3) uint8 RGB; every file a
 
 import math
 import os
-from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from io import BytesIO
 from pathlib import Path
@@ -160,13 +159,6 @@ class GifWriter(AbstractContextManager):
         stack = np.concatenate([np.asarray(self._frame(i)) for i in picks])
         step = math.ceil(math.sqrt(stack[..., 0].size / GIF_SAMPLED_PIXELS))
         return Image.fromarray(stack[::step, ::step]).quantize(GIF_COLOURS, method=Image.Quantize.MAXCOVERAGE, kmeans=3)
-
-
-def save_gif(path: Path, frames: Iterable[np.ndarray], fps: float, max_width: int = 480) -> None:
-    """Write frames, each (H, W, 3) uint8 RGB, as an animated GIF; see GifWriter."""
-    with GifWriter(path, fps, max_width) as gif:
-        for frame in frames:
-            gif.add(frame)
 
 
 class Mp4Writer(AbstractContextManager):

@@ -16,11 +16,12 @@ from PIL import Image
 
 from dataset import clips as clips_module, dali as dali_module, transforms
 from dataset.clips import ClipLoader, TrainingSet
-from dataset.dali import AHEAD, Augmentation, DaliLoader, draw_augmentation
+from dataset.dali import AHEAD, DaliLoader
 from dataset.folder import folder
 from dataset.loader import PilLoader, build_loader, training_sets
 from dataset.transforms import BRIGHTNESS, CONTRAST, CROP, MIRROR, ROTATE, SCALE, SHEAR
 from dataset.picture import read_image
+from dataset.warp import Augmentation, draw_augmentation
 from libs.masks import IMAGENET_MEAN, IMAGENET_STD, Letterbox
 from libs.structures import Clip, InputError
 from tests import trees

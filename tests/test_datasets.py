@@ -466,3 +466,22 @@ def test_a_single_video_with_a_folder_of_masks(tmp_path: Path) -> None:
     trees.write_mp4(tmp_path / "film.mp4", (trees.scene([1, 2], t)[0] for t in range(5)))
     video = open_video(single_video(tmp_path / "film.mp4", tmp_path / "Annotations/mine"))
     assert [frame.given is not None for frame in video.read()] == [True, True, True, False, True] and video.ids == (1, 2)
+
+
+def test_a_single_video_keeps_its_folders_whole_name_and_has_no_twins(tmp_path: Path) -> None:
+    for name in ("v1.0", "v1.1"):
+        trees.folder(tmp_path, name=name)
+    mask = tmp_path / "Annotations/v1.0/00000.png"
+    assert [single_video(tmp_path / "JPEGImages" / name, mask).name for name in ("v1.0", "v1.1")] == ["v1.0", "v1.1"]
+    beside = tmp_path / "JPEGImages/v1.0/00000.jpg"
+    trees.save_image(beside, trees.scene([1])[0])
+    assert "'00000' is there twice" in refused(single_video, beside.parent, beside.with_suffix(".png"))
+
+
+def test_void_stays_void_in_clips_that_show_nothing_else(tmp_path: Path) -> None:
+    """What 255 means is told by the given mask too, not by the sampled frames alone."""
+    trees.folder(tmp_path, frames=9, objects=(255,))
+    trees.save_mask(tmp_path / "Annotations/mine/00000.png", trees.scene([1, 255])[1])
+    sets = training_sets(tmp_path, ["FOLDER"], [8])
+    clips = [clip for step in PilLoader(sets, (32, 48), 2, 1, [1], 1, 0, seed=0).batches(0) for clip in step]
+    assert len(clips) == 8 and all(clip.labels[1:].eq(0).all() for clip in clips)

@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -191,12 +192,15 @@ def test_a_submission_is_not_made_of_all_masks(tmp_path: Path, weights: Path) ->
 
 
 def test_what_a_kill_left_half_written_goes(tmp_path: Path, weights: Path) -> None:
+    """Masks, and the zip beside their folder; but nothing of another run in a folder further down."""
     own(tmp_path)
-    left = tmp_path / "output/FOLDER/mine/.00000.png.77.tmp"
-    left.parent.mkdir(parents=True)
-    left.write_bytes(b"half")
+    left = [tmp_path / "output" / name for name in ("FOLDER/mine/.00000.png.77.tmp", "FOLDER/.scores.csv.7.tmp", ".FOLDER.zip.77.tmp")]
+    others = [tmp_path / "output" / name for name in ("FOLDER/run/.r.pth.tar.7.tmp", "FOLDER/other/deep/.x.7.tmp", ".OTHER.zip.77.tmp")]
+    for path in (*left, *others, tmp_path / "output/FOLDER/run/.lock"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half")
     goes_on(segmenting(tmp_path, weights).wait())
-    assert not left.exists()
+    assert not any(path.exists() for path in left) and all(path.exists() for path in others)
 
 
 # ---- disks ------------------------------------------------------------------------------------------------------------
@@ -245,6 +249,29 @@ def test_a_damaged_checkpoint_does_not_push_out_a_whole_one(tmp_path: Path) -> N
     path.write_bytes(path.read_bytes()[:100])
     save_checkpoint(path, {"step": 2}, keep=2)
     assert read_file(path) == {"step": 2} and read_file(older) == {"step": 0}
+
+
+def test_no_room_in_shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What torch raises in a loader process where /dev/shm is full; it must not be waited for."""
+    def full(_: object) -> None:
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", full)
+    one_line(training(tmp_path, "workers", "1").wait(), "/dev/shm", "workers")
+
+
+def test_nobody_reads_what_training_prints(tmp_path: Path) -> None:
+    """As `| tee` that has died of Ctrl-C: training goes on, and its log has all of it."""
+    def deaf() -> None:
+        """A pipe without a reader as standard output."""
+        reader, writer = os.pipe()
+        os.dup2(writer, 1)
+        os.close(reader)
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+
+    goes_on(training(tmp_path, "epochs", "2", before=deaf).wait())
+    log = (tmp_path / "ckpt/train.log").read_text()
+    assert "epoch 2/2" in log and "done:" in log and steps_done(tmp_path) == (2, 0)
 
 
 # ---- others at work ---------------------------------------------------------------------------------------------------

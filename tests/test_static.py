@@ -167,10 +167,14 @@ def test_a_tree_of_pictures(root: Path, tmp_path: Path) -> None:
     """Longer clips on disk, as the drawn ones, of the same scenes that training sees."""
     tree = write_tree(tmp_path / "out", train=1, val=1, frames=2, size=INPUT, seed=3, static=root)
     pictures = index_pictures(root)
-    for name, seed in (("train-0000", 3), ("val-0000", VAL_SEEDS + 3)):
-        images, labels = draw_clip(seed, 0, range(2), INPUT, open_paints=partial(open_album, pictures, 0))
+    first, second = np.random.default_rng(3).permutation(3)[:2]
+    for name, seed, picture in (("train-0000", 3, first), ("val-0000", VAL_SEEDS + 3, second)):
+        images, labels = draw_clip(seed, 0, range(2), INPUT, open_paints=partial(open_album, pictures, picture))
         assert np.array_equal(np.array(Image.open(tree / f"Annotations/480p/{name}/00001.png")), labels[1])
         written = np.array(Image.open(tree / f"JPEGImages/480p/{name}/00001.jpg")).astype(int)
         assert np.abs(written - images[1]).mean() < np.abs(written - draw_clip(seed, 0, range(2), INPUT)[0][1]).mean() / 3
+    (root / "STATIC/images/0.jpg").write_bytes((root / "STATIC/images/1.jpg").read_bytes())
+    with pytest.raises(InputError, match="something else"):
+        write_tree(tmp_path / "out", train=1, val=1, frames=2, size=INPUT, seed=3, static=root)
     with pytest.raises(InputError, match="something else"):
         write_tree(tmp_path / "out", train=1, val=1, frames=2, size=INPUT, seed=3)

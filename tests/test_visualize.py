@@ -1,6 +1,6 @@
 """Pictures and videos of predictions, read back with independent readers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import cv2
@@ -10,7 +10,7 @@ from PIL import Image
 
 from libs.masks import palette
 from libs.structures import InputError, Prediction, SourceFrame
-from libs.visualize import FORMATS, GifWriter, Mp4Writer, heatmap, overlay, render, save, save_gif, save_index_png
+from libs.visualize import FORMATS, GifWriter, Mp4Writer, heatmap, overlay, render, save, save_index_png
 
 SIZE = (48, 64)
 
@@ -31,6 +31,12 @@ def image() -> np.ndarray:
 def prediction(image: np.ndarray, labels: np.ndarray) -> Prediction:
     probs = np.stack([(labels == 1) * 0.9, (labels == 2) * 0.6]).astype(np.float32)
     return Prediction(SourceFrame("00003", image), labels, probs)
+
+
+def save_gif(path: Path, frames: Iterable[np.ndarray], fps: float, max_width: int = 480) -> None:
+    with GifWriter(path, fps, max_width) as gif:
+        for frame in frames:
+            gif.add(frame)
 
 
 def moving_square(count: int, height: int, width: int) -> Iterator[np.ndarray]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.models import resnet
 from yacs.config import CfgNode
 
-from libs.build import build_model
+from libs.build import build_model, for_inference
 from libs.checkpoint import TRAINING_STATE, read_file, read_training_state, read_weights, save_checkpoint
 from libs.config import load_config
 from libs.structures import InputError
@@ -351,3 +351,10 @@ def test_reading_weights_and_training_states_is_the_same_file(tmp_path: Path, st
     save_checkpoint(tmp_path / "run.pth.tar", content)
     assert read_training_state(tmp_path / "run.pth.tar")["epoch"] == 2
     assert read_weights(tmp_path / "run.pth.tar").state_dict.keys() == state.keys()
+
+
+@pytest.mark.parametrize(("norm", "last"), [("bn", True), ("gn", False)])
+def test_the_layout_is_that_of_the_norms_fast_kernels(tmp_path: Path, norm: str, last: bool) -> None:
+    model = build_model(config(tmp_path, "pretrained", "False", "norm", norm), CPU)[0]
+    for made in (model, for_inference(model)):
+        assert made.Decoder.RF3.convFS.weight.is_contiguous(memory_format=torch.channels_last) == last

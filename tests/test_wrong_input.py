@@ -98,6 +98,9 @@ CONFIG = {  # content of the file (None: no file), options, words
     "scale not a number": ("tta_scales: [1.0, .nan]", [], ["'tta_scales'"]),
     "infinite sharpness": ("sharpness: .inf", [], ["'sharpness'"]),
     "NUL in a path": ('output_dir: "a\\0b"', [], ["'output_dir'", "NUL"]),
+    "group norm from ImageNet": ("norm: gn", [], ["'norm'", "pretrained False"]),
+    "coloured masks for a server": ("submission: True\nsave_indexed_format: segmentation", [], ["'submission'", "index"]),
+    "a GPU below 0": ("multi_gpu_ids: [-1]", [], ["'multi_gpu_ids'"]),
     "a line of its own": ('"a\\nerror: b": 1', [], ["there is no key"]),
 }
 
@@ -369,6 +372,7 @@ FILMS = {
     "no frames": (lambda path: path.write_bytes(film(path).read_bytes()[:48]), ["film.mp4", "single frame"]),
     "cut off": (lambda path: path.write_bytes(film(path).read_bytes()[: path.stat().st_size // 2]), ["film.mp4"]),
     "missing": (lambda path: None, ["film.mp4"]),
+    "a picture": (lambda path: trees.save_image(path.with_suffix(".png"), trees.scene([1])[0]) or path.with_suffix(".png").rename(path), ["film.mp4", "single frame"]),
     "a playlist": (lambda path: path.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{film(path.parent / 'other.mp4')}\n#EXT-X-ENDLIST\n"), ["film.mp4"]),
 }
 

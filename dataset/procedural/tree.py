@@ -1,5 +1,7 @@
 """Longer drawn clips on disk, in the layout of DAVIS 2017: for tests, demos and whoever needs ground truth."""
 
+import hashlib
+import itertools
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -12,10 +14,9 @@ from dataset.procedural.film import Size, draw_clip
 from dataset.procedural.paint import Drawn
 from dataset.static import index_pictures, open_album
 from libs.masks import palette
-from libs.structures import InputError
+from libs.structures import InputError, VideoIndex
 
 VERSION = 2  # of the drawing: the same arguments give other clips than before
-STRIDE = 37  # from the picture of one clip to that of the next
 VAL_SEEDS = 1 << 31  # seeds from here on draw validation clips, those below draw training clips
 
 
@@ -40,7 +41,8 @@ def write_tree(
         {"name": f"{subset}-{i:04d}", "set": subset, "year": 2017, "num_frames": frames}
         for subset, (_, count) in subsets.items() for i in range(count)
     ]
-    index = yaml.safe_dump({"procedural": {"version": VERSION, "seed": seed, "size": list(size), "pictures": len(pictures)}, "sequences": sequences})
+    made_of = {"pictures": _digest(pictures)} if pictures else {}
+    index = yaml.safe_dump({"procedural": {"version": VERSION, "seed": seed, "size": list(size), **made_of}, "sequences": sequences})
     tree, index_at = out / "DAVIS17", Path("data", "db_info.yaml")
     if tree.exists() and any(tree.iterdir()):
         if (tree / index_at).is_file() and (tree / index_at).read_bytes() == index.encode():
@@ -48,16 +50,22 @@ def write_tree(
         raise InputError(f"{tree}: holds something else already; choose another folder or move it away")
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out) as unfinished:
-        draft = Path(unfinished) / tree.name
+        draft, album = Path(unfinished) / tree.name, itertools.cycle(np.random.default_rng(seed).permutation(len(pictures)).tolist())
         for subset, (subset_seed, count) in subsets.items():
             for i in range(count):
-                paints = partial(open_album, pictures, i * STRIDE % len(pictures)) if pictures else Drawn
+                paints = partial(open_album, pictures, next(album)) if pictures else Drawn
                 images, labels = draw_clip(subset_seed, i, range(frames), size, open_paints=paints)
                 write_clip(draft / "JPEGImages" / "480p" / f"{subset}-{i:04d}", draft / "Annotations" / "480p" / f"{subset}-{i:04d}", images, labels)
         (draft / index_at).parent.mkdir()
         (draft / index_at).write_bytes(index.encode())
         draft.rename(tree)
     return tree
+
+
+def _digest(pictures: list[VideoIndex]) -> str:
+    """Tells one set of pictures from another, by names and sizes of files."""
+    told = [(file.name, file.stat().st_size) for index in pictures for file in (index.frames[0], index.masks[0])]
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
 
 def write_clip(pictures: Path, masks: Path, images: np.ndarray, labels: np.ndarray) -> None:
