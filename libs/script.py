@@ -2,6 +2,7 @@
 
 import errno
 import io
+import multiprocessing
 import os
 import signal
 import sys
@@ -122,6 +123,17 @@ def run_guarded(run: Callable[[], None], debug: Callable[[], bool] = lambda: Fal
         number = stop.number if isinstance(stop, Stopped) else signal.SIGINT
         print("interrupted" if number == signal.SIGINT else "terminated", file=sys.stderr)
         sys.exit(128 + number)
+    finally:
+        _end_workers()
+
+
+def _end_workers() -> None:
+    """Kill the processes of a loader that was left in the middle: they ignore SIGTERM, so Python would wait for them without end."""
+    left = multiprocessing.active_children()
+    if left:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would take their end for an accident
+    for process in left:
+        process.kill()
 
 
 def _tell(kind: str, text: str) -> None:
