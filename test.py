@@ -10,7 +10,7 @@ from libs.build import build_device, build_model, for_inference, inference_setti
 from libs.evaluator import Report, evaluate
 from libs.files import only_run
 from libs.named_weights import weights_file
-from libs.results import Notes, recipe, tell
+from libs.results import Notes, forget, recipe, tell
 from libs.script import StopSign, run_script
 from libs.structures import InputError, Prediction, Video
 from libs.visualize import save
@@ -45,6 +45,8 @@ def test(cfg: CfgNode, videos: list[Video], output: Path, complete: bool) -> lis
     left = [video for video in videos if video.name not in written]
     if len(left) < len(videos):
         print(f"skip_done: {len(videos) - len(left)} of {len(videos)} videos are there from an earlier run")
+    if left:
+        forget(output)
     for video in left:
         notes.forget(video.name)
         written[video.name] = {}

@@ -18,6 +18,7 @@ from libs.files import only_run
 from libs.log import RunLog, SilentLog
 from libs.optim import build_optimizer, build_scheduler
 from libs.script import StopSign, run_script
+from libs.structures import InputError
 from libs.trainer import Trainer
 from models.compiled import compile_network
 from models.stm import STM
@@ -30,6 +31,7 @@ def main(cfg: CfgNode, sign: StopSign) -> None:
     sets = training_sets(Path(cfg.root), cfg.trainset, cfg.datafreq, cfg.distractors)
     processes = join_processes(cfg.backend if cfg.gpu_id >= 0 else "gloo", cfg.init_method)
     with only_run(Path(cfg.checkpoint)) if processes.writes else nullcontext():
+        _keep_what_is_there(cfg)
         train(cfg, sign, sets, processes)
     processes.leave()
 
@@ -61,6 +63,13 @@ def train(cfg: CfgNode, sign: StopSign, sets: list[TrainingSet], processes: Proc
     if trainer.epoch >= cfg.epochs:
         log.say(f"done: {Path(cfg.checkpoint) / cfg.mode}.pth.tar")
     log.close()
+
+
+def _keep_what_is_there(cfg: CfgNode) -> None:
+    """Raises: InputError where the checkpoints of another run would be written over."""
+    there = Path(cfg.checkpoint) / f"{cfg.mode}.pth.tar"
+    if there.exists() and not cfg.resume:
+        raise InputError(f"key 'checkpoint': {there} is there from an earlier run; `resume auto` goes on from it, else give another folder")
 
 
 def _validation(cfg: CfgNode, sign: StopSign, processes: Processes) -> Callable[[STM], Report]:

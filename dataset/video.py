@@ -52,9 +52,9 @@ def _read_frames(index: VideoIndex, style: MaskStyle, ids: list[int]) -> Iterato
         given = labels if position in index.given else None
         submitted = index.submitted is None or position in index.submitted
         yield SourceFrame(name, image, given, labels if index.annotated else None, submitted)
-    late = [str(index.masks[t]) for t in index.given if t > position]
+    late = [index.masks[t] for t in index.given if t > position]
     if late:
-        warnings.warn(f"{', '.join(late)}: no use, as {index.frames[0]} ends at frame {position}", stacklevel=2)
+        warnings.warn(f"{index.frames[0]} ends at frame {position}: {len(late)} masks are for later ones, the first of them {late[0]}", stacklevel=2)
 
 
 def _decode(path: Path) -> Iterator[tuple[str, np.ndarray]]:

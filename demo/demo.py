@@ -24,10 +24,17 @@ def main(cfg: CfgNode, sign: StopSign) -> None:
     for key in ("initial", "video_path", "mask_path"):
         if not cfg[key]:
             raise InputError(f"key '{key}': expected a path; give one as `{key} PATH`")
-    video = open_video(single_video(Path(cfg.video_path), Path(cfg.mask_path)))
+    index = single_video(Path(cfg.video_path), Path(cfg.mask_path))
+    sample = [key for key in ("video_path", "mask_path") if Path(cfg[key]).resolve().is_relative_to(HERE / "sample")]
+    if len(sample) == 1:
+        raise InputError(f"key '{sample[0]}': expected your own as well, as the other one is not of the bundled clip")
+    video = open_video(index)
     folder = Path(cfg.output_dir) / video.name
     film, picture = folder.parent / f"{video.name}.{cfg.demo_format}", folder.parent / f"{video.name}_round_trip.png"
+    if folder.resolve() in (Path(cfg.video_path).resolve(), *(Path(cfg.mask_path).resolve() / "x").parents[:2]):
+        raise InputError(f"key 'output_dir': {folder} holds the demo's input; give another folder")
     with only_run(folder, film, picture):
+        picture.unlink(missing_ok=True)  # not every run makes one
         show(cfg, video, folder, film, picture)
 
 

@@ -87,7 +87,7 @@ def read_file(path: Path) -> object:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as fault:  # damaged bytes make the unpickler stumble in every way, struct.error and TypeError included
-        reason = str(fault).strip().split("\n")[0] or type(fault).__name__
+        reason = str(fault).strip().split("\n")[0].split(". ")[0] or type(fault).__name__  # what follows is torch's advice to load without safety
         raise InputError(f"{path}: expected a PyTorch file of tensors and plain values, whole and safe: {reason}") from fault
 
 

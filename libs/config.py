@@ -20,7 +20,7 @@ def parse_arguments(description: str, default_cfg: Path, argv: Sequence[str] | N
     keys = "\n".join(f"  {name} = {key.default!r}\n      {key.meaning}" for name, key in KEYS.items())
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=f"keys, with their defaults:\n{keys}",
+        epilog=f"keys, and what they are where the config does not name them:\n{keys}",
     )
     parser.add_argument("--cfg", default=str(default_cfg), metavar="FILE", help="YAML config (default: %(default)s)")
     parser.add_argument("options", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="override keys of the config")
@@ -37,6 +37,11 @@ def load_config(path: Path, options: Sequence[str] = ()) -> CfgNode:
     in_file = _read_yaml(path)
     for key, value in in_file.items():
         _set(cfg, key, value, str(path))
+    for key in options[::2]:
+        if key.startswith("--"):
+            raise InputError(f"'{key}': expected before the KEY VALUE pairs")
+        if "=" in key:
+            raise InputError(f"'{key}': write it as two words, {key.replace('=', ' ')}")
     if len(options) % 2:
         raise InputError(f"options come as KEY VALUE pairs; the last one, '{options[-1]}', has no value")
     for key, value in zip(options[::2], options[1::2]):

@@ -1,7 +1,9 @@
 """What a run tells: lines on the terminal and in a file, a progress bar, TensorBoard events."""
 
+import math
 import os
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,9 @@ from progress.bar import Bar
 from torch.utils.tensorboard import SummaryWriter
 
 from libs.visualize import write_picture
+
+
+EVERY = 60  # seconds between lines where there is no terminal
 
 
 class RunLog:
@@ -65,17 +70,24 @@ class SilentLog(RunLog):
 
 
 class Progress:
-    """A bar on a terminal; elsewhere nothing, so that log files stay readable."""
+    """A bar on a terminal; elsewhere a line a minute, so that log files stay readable."""
 
     def __init__(self, label: str, total: int):
-        shown = sys.stderr.isatty() and total > 0 and os.environ.get("RANK", "0") == "0"  # one of torchrun's processes
+        first = os.environ.get("RANK", "0") == "0"  # of torchrun's processes
+        shown = sys.stderr.isatty() and total > 0 and first
+        self._head, self._done, self._due = f"{label}: ", 0, time.monotonic() + EVERY if first and not shown else math.inf
+        self._of = f" of {total}" if total else ""
         self._bar = Bar(label, max=total, suffix="%(index)d/%(max)d  %(eta_td)s  %(note)s", note="") if shown else None
 
     def advance(self, note: str = "") -> None:
         """One piece of work is done; `note` stands behind the bar."""
+        self._done += 1
         if self._bar:
             self._bar.note = note
             self._bar.next()
+        elif time.monotonic() > self._due:
+            self._due = time.monotonic() + EVERY
+            print(f"{self._head}{self._done}{self._of} done{note and ', '}{note}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Leave the bar's line."""

@@ -3,20 +3,20 @@
     python3 -m libs.pack CHECKPOINT OUT.pth
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 from libs.checkpoint import read_weights, save_checkpoint
 from libs.script import run_guarded
-from libs.structures import InputError
 
 
 def main() -> None:
     """The command line."""
-    if len(sys.argv) != 3:
-        raise InputError("expected two paths: python3 -m libs.pack CHECKPOINT OUT.pth")
-    source, target = map(Path, sys.argv[1:])
-    state = read_weights(source).state_dict
+    parser = argparse.ArgumentParser(prog="python3 -m libs.pack", description=__doc__.split(":")[0])
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("out", type=Path, help="such as my.pth")
+    args = parser.parse_args()
+    state, target = read_weights(args.checkpoint).state_dict, args.out
     packed = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
     save_checkpoint(target, packed)
     print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, {sum(value.numel() for value in packed.values()) / 1e6:.1f} million numbers")

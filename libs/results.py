@@ -86,13 +86,23 @@ def _row(kind: type[R], told: dict) -> R:
     return row
 
 
+TABLES = ("scores.csv", "drift.csv", "corrections.csv")
+
+
+def forget(folder: Path) -> None:
+    """Remove the tables of an earlier run, before masks change that they tell of."""
+    for name in TABLES:
+        (folder / name).unlink(missing_ok=True)
+
+
 def tell(report: Report, folder: Path) -> None:
-    """Print what came out and write it to `folder`: scores.csv, drift.csv, corrections.csv, each where there is something in it."""
-    _tell_scores(report, folder / "scores.csv")
-    _tell_drift(report, folder / "drift.csv")
+    """Print what came out and write it to TABLES in `folder`, each where there is something in it."""
+    scores, drift, corrections = (folder / name for name in TABLES)
+    _tell_scores(report, scores)
+    _tell_drift(report, drift)
     if report.corrections:
-        write_rows(folder / "corrections.csv", report.corrections)
-        print(f"what gradient correction did to each frame is in {folder / 'corrections.csv'}")
+        write_rows(corrections, report.corrections)
+        print(f"what gradient correction did to each frame is in {corrections}")
 
 
 def _tell_scores(report: Report, csv: Path) -> None:

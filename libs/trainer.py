@@ -161,9 +161,10 @@ class Trainer(TrainingState):
             loss__attention=means["attention"], cycle__skipped=means["cycle_skipped"], learning_rate=self.rate,
             **{f"max_skip__{i}": float(skip) for i, skip in enumerate(self.loader.max_skip)},
         )
+        terms = f"cycle {means['cycle']:.4f} ({means['cycle_skipped']:.0%} skipped), " if self.settings.cycle else ""
+        terms += f"attention {means['attention']:.4f}, " if self.settings.attention_loss else ""
         self.log.say(
-            f"epoch {self.epoch + 1}/{self.settings.epochs}: loss {means['loss']:.4f}, forward {means['forward']:.4f}, "
-            f"cycle {means['cycle']:.4f} ({means['cycle_skipped']:.0%} skipped), attention {means['attention']:.4f}, learning rate {self.rate:g}, "
+            f"epoch {self.epoch + 1}/{self.settings.epochs}: loss {means['loss']:.4f} a predicted frame, forward {means['forward']:.4f} a clip, {terms}learning rate {self.rate:g}, "
             f"max_skip {self.loader.max_skip}, {seconds:.1f} s"
         )
 

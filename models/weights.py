@@ -11,7 +11,8 @@ from torchvision.models import get_model_weights
 from models.encoders import CONTEXTS
 from models.stm import STM
 
-LISTED = 10  # names shown of a long list
+LISTED = 5  # names shown of a long list
+WIDTHS = {"keydim": "KV_Q_r4.Key.bias", "valdim": "KV_Q_r4.Value.bias", "decoder_dim": "Decoder.convFM.bias"}  # key -> whose length it is
 
 
 class WeightsError(ValueError):
@@ -62,7 +63,7 @@ def load_weights(model: STM, weights: Weights) -> None:
     faults = {"missing": sorted(needed - given.keys()), "unknown": sorted(given.keys() - own.keys()), "shape": shapes}
     if any(faults.values()):
         found = "; ".join(f"{kind}: {_listed(names)}" for kind, names in faults.items() if names)
-        raise WeightsError(f"weights {guess_arch(given)}do not fit the network; {found}; check arch, keydim, valdim and decoder_dim")
+        raise WeightsError(f"weights {guess_arch(given)}do not fit the network: {_advice(given, own)}; {found}")
     model.load_state_dict(given, strict=False)
 
 
@@ -91,6 +92,12 @@ def guess_arch(state: Mapping[str, Tensor]) -> str:
     table = {(2, False): "resnet18", (6, False): "resnet34", (6, True): "resnet50", (23, True): "resnet101"}
     arch = table.get((len(blocks), bottleneck))
     return f"(of {arch}) " if arch else ""
+
+
+def _advice(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
+    """'set decoder_dim 96', as far as sizes tell."""
+    differing = [f"{key} {len(given[name])}" for key, name in WIDTHS.items() if name in given and given[name].shape != own[name].shape]
+    return f"check arch and set {' '.join(differing)}" if differing else "check arch, keydim, valdim and decoder_dim"
 
 
 def _dense(value: Tensor) -> bool:

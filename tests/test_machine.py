@@ -316,3 +316,20 @@ def test_out_of_memory_says_which_keys_to_lower(tmp_path: Path, weights: Path, m
     monkeypatch.setattr("models.stm.STM.memorize", no_memory)  # the fork inherits it
     one_line(segmenting(tmp_path, weights).wait(), "out of memory", "input_size", "memory_frames")
     one_line(training(tmp_path).wait(), "out of memory", "train_batch", "grad_checkpoint")
+
+
+def test_an_earlier_runs_checkpoints_are_not_written_over(tmp_path: Path) -> None:
+    goes_on(training(tmp_path, "epochs", "1").wait())
+    before = (tmp_path / "ckpt/recurrent.pth.tar").read_bytes()
+    one_line(training(tmp_path, "epochs", "1").wait(), "'checkpoint'", "recurrent.pth.tar", "resume auto")
+    assert (tmp_path / "ckpt/recurrent.pth.tar").read_bytes() == before
+
+
+def test_tables_of_an_earlier_run_go_when_masks_change(tmp_path: Path, weights: Path) -> None:
+    trees.folder(tmp_path)
+    goes_on(segmenting(tmp_path, weights).wait())
+    table = tmp_path / "output/FOLDER/scores.csv"
+    assert table.exists()
+    (tmp_path / "JPEGImages/mine/00001.png").write_bytes(b"")
+    one_line(segmenting(tmp_path, weights).wait(), "1 of 1 videos failed")
+    assert not table.exists()

@@ -32,4 +32,4 @@ def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     monkeypatch.setattr(sys, "argv", ["pack", "only_one"])
     with pytest.raises(SystemExit) as end:
         runpy.run_module("libs.pack", run_name="__main__")
-    assert end.value.code == 2 and "CHECKPOINT OUT.pth" in capsys.readouterr().err
+    assert end.value.code == 2 and "required: out" in capsys.readouterr().err

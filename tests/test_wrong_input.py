@@ -70,6 +70,8 @@ CONFIG = {  # content of the file (None: no file), options, words
     "wrong type of a list": ("datafreq: [a, b]", [], ["'datafreq'", "whole number"]),
     "bool for a number": ("epochs: true", [], ["'epochs'"]),
     "number for a text": ("arch: 3", [], ["'arch'", "text"]),
+    "a dash too late": ("", ["epochs", "1", "--cfg", "x"], ["'--cfg'", "before"]),
+    "an equals sign": ("", ["epochs=1"], ["'epochs=1'", "epochs 1"]),
     "odd options": ("", ["epochs"], ["'epochs'", "pairs"]),
     "negative size": ("input_size: (-240, 427)", [], ["'input_size'"]),
     "zero size": ("input_size: (0, 0)", [], ["'input_size'"]),
@@ -170,7 +172,7 @@ WEIGHTS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "an empty dict": (lambda p: torch.save({}, p), ["w.pth", "state dict"]),
     "an optimizer": (lambda p: torch.save({"state": {}, "param_groups": [{"lr": 0.1}]}, p), ["w.pth", "network weights"]),
     "another arch": (lambda p: torch.save(STM("resnet50", 8, 8, decoder_dim=8).state_dict(), p), ["w.pth", "resnet50", "check arch"]),
-    "another width": (lambda p: torch.save(STM("resnet18", 16, 8, decoder_dim=8).state_dict(), p), ["w.pth", "keydim", "instead of"]),
+    "another width": (lambda p: torch.save(STM("resnet18", 16, 8, decoder_dim=8).state_dict(), p), ["w.pth", "keydim 16", "instead of"]),
     "a tensor as average": (lambda p: torch.save({"ema": torch.zeros(2)}, p), ["w.pth"]),
     "odd names": (lambda p: torch.save({"Encoder_Q.res4.x": torch.zeros(2)}, p), ["w.pth", "unknown"]),
     "sparse": (lambda p: torch.save({"Decoder.pred2.bias": torch.zeros(2).to_sparse()}, p), ["w.pth", "dense"]),
@@ -408,6 +410,20 @@ def test_a_film_of_varying_frame_rate(tmp_path: Path, weights: Path) -> None:
     goes_on(end)
     assert "cut off" not in end.err
     assert sorted(path.stem for path in (tmp_path / "output/FOLDER/mine").glob("*.png")) == [f"{t:05d}" for t in range(12)]
+
+
+def test_half_of_the_bundled_clip_is_no_input(tmp_path: Path, weights: Path) -> None:
+    trees.folder(tmp_path)
+    for key, path, other in (("video_path", "JPEGImages/mine", "mask_path"), ("mask_path", "Annotations/mine", "video_path")):
+        one_line(run("demo/demo.py", *SMALL, "initial", weights, key, tmp_path / path, "output_dir", tmp_path / "out"), f"'{other}'")
+
+
+def test_the_demo_does_not_write_over_its_input(tmp_path: Path, weights: Path) -> None:
+    trees.folder(tmp_path)
+    for where in ("JPEGImages", "Annotations"):
+        end = run("demo/demo.py", *SMALL, "initial", weights, "video_path", tmp_path / "JPEGImages/mine", "mask_path",
+                  tmp_path / "Annotations/mine/00000.png", "output_dir", tmp_path / where)
+        one_line(end, "'output_dir'", f"{where}/mine")
 
 
 # ---- masks ------------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python3 -m dataset.procedural", description="Draw a DAVIS-2017 tree.")
     parser.add_argument("--out", type=Path, required=True, help="folder to put DAVIS17 in")
     for name, default in (("train", 24), ("val", 4), ("frames", 24), ("seed", 0)):
-        parser.add_argument(f"--{name}", type=int, default=default)
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"default: {default}")
     parser.add_argument("--size", type=_height_x_width, default=(240, 432), metavar="HxW", help="in pixels")
     parser.add_argument("--static", type=Path, metavar="ROOT", help="make the clips of the pictures of ROOT/STATIC instead of drawing all")
     try:
@@ -23,7 +23,10 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _height_x_width(text: str) -> Size:
-    height, width = (int(side) for side in text.split("x"))
+    try:
+        height, width = (int(side) for side in text.split("x"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected HxW such as 240x432, found '{text}'") from None
     return height, width
 
 
