@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, get_worker_info
 from dataset import registry
 from dataset.clips import ClipLoader, ClipSampler, TrainingSet
 from dataset.video import open_video
-from libs.structures import Clip, InputError, UnreadableError, Video
+from libs.structures import LOADER_DIED, Clip, InputError, UnreadableError, Video
 
 
 class PilLoader(ClipLoader):
@@ -24,9 +24,14 @@ class PilLoader(ClipLoader):
             yield from DataLoader(
                 sampler, batch_sampler=shares, num_workers=self.workers, collate_fn=_hand_over, worker_init_fn=_start_worker,
             )
-        except (InputError, OSError) as fault:  # a worker's has its traceback in its text, and holds on to the workers
-            line = re.sub(r"^libs\.structures\.\w+: ", "", str(fault).strip().split("\n")[-1])
+        except (InputError, OSError, EOFError) as fault:  # a worker's has its traceback in its text, and holds on to the workers
+            line = LOADER_DIED if self.workers and _gone(fault) else re.sub(r"^libs\.structures\.\w+: ", "", str(fault).strip().split("\n")[-1])
             raise InputError(line) from fault.with_traceback(None)
+
+
+def _gone(fault: Exception) -> bool:
+    """Whether it arose on the way to a process that is no more; what a worker hands over of its own has no number."""
+    return isinstance(fault, EOFError) or isinstance(fault, (ConnectionError, FileNotFoundError)) and fault.errno is not None
 
 
 def build_loader(

@@ -17,7 +17,7 @@ import torch
 from yacs.config import CfgNode
 
 from libs.config import parse_arguments
-from libs.structures import InputError
+from libs.structures import LOADER_DIED, InputError
 
 MEMORY_ADVICE = "lower input_size, max_size, memory_frames or sampled_frames and train_batch; amp bf16 and grad_checkpoint True need less too"
 LONGEST_LINE = 2000  # characters
@@ -25,8 +25,7 @@ LONGEST_LINE = 2000  # characters
 FROM_TORCH = {  # what a RuntimeError says -> what the user is told
     "can't allocate memory": f"out of memory; {MEMORY_ADVICE}",
     "unable to allocate shared memory": "no room in shared memory (/dev/shm); lower workers or train_batch, or give more, in Docker by --shm-size",
-    "DataLoader worker (pid": "key 'workers': a loader process died, as it does where memory runs out; lower workers, or free memory; "
-                         "`resume auto` goes on from the last checkpoint",
+    "DataLoader worker (pid": LOADER_DIED,
 }
 
 

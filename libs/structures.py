@@ -12,6 +12,12 @@ import numpy as np
 from torch import Tensor
 
 
+LOADER_DIED = (
+    "key 'workers': a loader process died, as it does where memory runs out; lower workers, or free memory; "
+    "`resume auto` goes on from the last checkpoint"
+)
+
+
 class InputError(Exception):
     """Something outside the code is wrong: one line that names the file or key, what was expected and what to do."""
 

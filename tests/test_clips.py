@@ -371,3 +371,14 @@ def test_an_index_without_masks_on_every_frame_is_read_by_name(tmp_path: Path) -
     found = trees.decode(pictures_of(clip.frames), [1])
     for t in range(2):
         assert trees.iou(found[t] == 1, clip.labels[t].numpy() == 1) > 0.85
+
+
+@pytest.mark.parametrize("fault", [ConnectionResetError(104, "Connection reset by peer"), FileNotFoundError(2, "No such file or directory"), EOFError()])
+def test_what_comes_of_a_worker_that_is_gone_says_so(sets: list[TrainingSet], monkeypatch: pytest.MonkeyPatch, fault: Exception) -> None:
+    """Torch notices some deaths only where it asks the worker for the memory of a clip."""
+    def broken(*_: object, **__: object) -> None:
+        raise fault
+
+    monkeypatch.setattr("dataset.loader.DataLoader", broken)
+    with pytest.raises(InputError, match="loader process died"):
+        list(loader(sets, workers=1).batches(0))
