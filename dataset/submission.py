@@ -89,16 +89,16 @@ def main() -> None:
     parser.add_argument("--images", type=Path, help="holds <video>/<frame>.jpg, to compare names and sizes with")
     parser.add_argument("--meta", type=Path, help="meta.json of YouTube-VOS, to compare frames and objects with")
     args = parser.parse_args()
-    for folder in filter(None, (args.folder, args.images)):
-        if not folder.is_dir():
-            raise InputError(f"{folder} is not a folder")
-    expected = listed_frames(read_meta(args.meta)) if args.meta else None
-    faults = check(args.folder, args.images, expected)
+    try:
+        for folder in filter(None, (args.folder, args.images)):
+            if not folder.is_dir():
+                raise InputError(f"{folder} is not a folder")
+        faults = check(args.folder, args.images, listed_frames(read_meta(args.meta)) if args.meta else None)
+    except (InputError, OSError) as fault:
+        parser.exit(2, f"error: {fault}\n")
     print("\n".join(faults) or f"{args.folder}: {len(_masks(args.folder))} masks, nothing to complain of")
     sys.exit(2 if faults else 0)
 
 
 if __name__ == "__main__":
-    from libs.script import run_guarded  # here this file is a script
-
-    run_guarded(main)
+    main()

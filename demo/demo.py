@@ -31,7 +31,7 @@ def main(cfg: CfgNode, sign: StopSign) -> None:
     video = open_video(index)
     folder = Path(cfg.output_dir) / video.name
     film, picture = folder.parent / f"{video.name}.{cfg.demo_format}", folder.parent / f"{video.name}_round_trip.png"
-    if folder.resolve() in (Path(cfg.video_path).resolve(), *(Path(cfg.mask_path).resolve() / "x").parents[:2]):
+    if folder.resolve() in (Path(cfg.video_path).resolve(), Path(cfg.mask_path).resolve(), Path(cfg.mask_path).resolve().parent):
         raise InputError(f"key 'output_dir': {folder} holds the demo's input; give another folder")
     with only_run(folder, film, picture):
         picture.unlink(missing_ok=True)  # not every run makes one

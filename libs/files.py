@@ -1,4 +1,7 @@
-"""Files that appear only when they are complete, folders that one run has for itself, YAML that runs nothing."""
+"""Files that appear only when they are complete, folders that one run has for itself, YAML that runs nothing.
+
+Ground floor, like libs/structures.py and libs/masks.py: it knows of no engine, so that data sets, too, write and read by it.
+"""
 
 import glob
 import os

@@ -367,9 +367,24 @@ def test_a_damaged_mask_and_one_of_another_size_are_named(tmp_path: Path) -> Non
         epoch_of(loader)
 
 
+def test_what_dali_cannot_decode_is_read_by_pillow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No format of ours is known to be one; a DALI that decodes PPM alone stands for it."""
+    trees.folder(tmp_path)
+    sets, run = training_sets(tmp_path, ["FOLDER"], [1]), dali_module.run_pipeline
+
+    def picky(pipeline: object, frames: list, encoded: list[np.ndarray]) -> tuple:
+        if any(file[:2].tobytes() != b"P6" for file in encoded):
+            raise RuntimeError("unknown format")
+        return run(pipeline, frames, encoded)
+
+    whole = epoch_of(loaders(sets)[1])
+    monkeypatch.setattr(dali_module, "run_pipeline", picky)
+    assert same(whole, epoch_of(loaders(sets)[1]))
+
+
 @pytest.mark.parametrize("kind", ["grey", "turned", "cmyk", "progressive", "palette", "alpha", "webp"])
 def test_pictures_of_every_kind_are_those_of_pil(plain: None, tmp_path: Path, kind: str) -> None:
-    """By content, whatever the suffix says. DALI cannot decode GIF: Pillow does it for that step."""
+    """By content, whatever the suffix says."""
     labels = cv2.resize(figures()[1], (80, 60), interpolation=cv2.INTER_NEAREST_EXACT)
     sets = write_still(tmp_path, textured(labels), labels)
     exif = Image.Exif()
