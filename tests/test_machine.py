@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from libs.checkpoint import read_file, read_training_state, save_checkpoint
 from libs.files import only_run
 from libs.structures import InputError
 from tests import trees
-from tests.forked import End, Fork, bound_by_permissions, run, small_disk
+from tests.forked import ROOT, End, Fork, bound_by_permissions, run, small_disk
 from tests.test_wrong_input import SMALL, goes_on, one_line, own, weights  # noqa: F401
 
 LONG = ["epochs", "500", "save_steps", "2", "trainset", "FOLDER", "datafreq", "2", "max_skip", "1"]
@@ -258,6 +259,30 @@ def test_no_room_in_shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(torch.Tensor, "share_memory_", full)
     one_line(training(tmp_path, "workers", "1").wait(), "/dev/shm", "workers")
+
+
+STUBBORN = """
+import multiprocessing, signal, time
+from libs.script import run_guarded
+from libs.structures import InputError
+
+def stubborn():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(300)
+
+def run():
+    multiprocessing.get_context("fork").Process(target=stubborn, daemon=True).start()
+    time.sleep(0.5)
+    raise InputError("over")
+
+run_guarded(run)
+"""
+
+
+def test_a_script_does_not_wait_for_loader_processes_that_ignore_its_end() -> None:
+    """As those of a loader do that was left in the middle, where shared memory is full."""
+    end = subprocess.run([sys.executable, "-c", STUBBORN], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert end.returncode == 2 and end.stderr == "error: over\n"
 
 
 def test_nobody_reads_what_training_prints(tmp_path: Path) -> None:
