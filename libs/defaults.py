@@ -64,6 +64,10 @@ KEYS: dict[str, Key] = {
         each_between(1),
     ),
     "samples_per_video": Key(1, "clips drawn per video and epoch", between(1)),
+    "clip_objects": Key(
+        "first_frame", "objects of a training clip: 'first_frame', those up to its first frame's highest label, as the "
+        "original; 'all_frames', every label of the clip", one_of("first_frame", "all_frames"),
+    ),
     "distractors": Key(True, "PROCEDURAL and STATIC: look-alikes, and things that nobody annotated beside those that pass in front; False leaves them out"),
     "data_backend": Key("PIL", "what loads training clips: 'PIL' or 'DALI'", one_of("PIL", "DALI")),
     "workers": Key(1, "loader processes (PIL) or threads (DALI); 0 loads in the main process", between(0)),
