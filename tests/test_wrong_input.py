@@ -87,7 +87,6 @@ CONFIG = {  # content of the file (None: no file), options, words
     "unknown loader": ("data_backend: NUMPY", [], ["'data_backend'", "DALI"]),
     "unknown solver": ("solver: lion", [], ["'solver'", "adamw"]),
     "unequal lists": ("trainset: [DAVIS17, VOS]\ndatafreq: [5]", [], ["trainset", "datafreq", "max_skip"]),
-    "initial and resume": ("initial: a.pth\nresume: b.pth", [], ["initial", "resume"]),
     "empty list": ("trainset: []", [], ["'trainset'"]),
     "null": ("root: null", [], ["'root'", "text"]),
     "odd tag": ("epochs: !!bool maybe", [], ["c.yaml", "not plain YAML"]),
