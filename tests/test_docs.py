@@ -73,6 +73,11 @@ def test_named_functions_exist(page: Path) -> None:
     assert not faults
 
 
+def test_the_readme_stays_short() -> None:
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 130 and max(map(len, lines)) <= 120
+
+
 def test_every_row_of_the_papers_names_a_function_or_says_that_there_is_none() -> None:
     rows = [line.split("|") for line in (ROOT / "docs/paper.md").read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
     rows = [row for row in rows if len(row) == 5 and row[1].strip() not in ("in the paper", "---")]
