@@ -1,7 +1,9 @@
 """The documents name what exists: files, headings, functions, and code that works when it is pasted."""
 
 import importlib
+import importlib.util
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import torch
 
 from dataset.loader import PilLoader, training_sets
 from dataset.registry import REGISTRY, DataSet, recorded_videos
+from libs.config import load_config
 from tests import trees
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -16,6 +19,7 @@ FOREIGN = {".venv", "shared", "runs", "output", "ckpt", "data"}  # folders besid
 PAGES = sorted(page for page in ROOT.rglob("*.md") if not FOREIGN & set(page.relative_to(ROOT).parts))
 LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"")
 NAME = re.compile(r"`((?:models|libs|dataset|benchmarks)(?:\.\w+)+)`")
+SCRIPTS = {"train.py": "config.yaml", "test.py": "config.yaml", "demo/demo.py": "demo/demo.yaml"}  # and their default configs
 EXTERNAL = ("http://", "https://", "mailto:")
 
 
@@ -32,6 +36,16 @@ def anchors(page: Path) -> set[str]:
     """Of the headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", text_of(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The commands of the page's bash blocks, in words; comments, placeholders in brackets and the quotes of `bash -c` left out."""
+    found = []
+    for block in re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            line = re.sub(r"\[--[^\]]*\]", "", line.partition(" #")[0]).replace("bash -c '", "").removesuffix("'")
+            found += [shlex.split(part, comments=True) for part in line.split("&&")]
+    return [words for words in found if words]
 
 
 def resolve(name: str) -> object:
@@ -71,6 +85,27 @@ def test_named_functions_exist(page: Path) -> None:
         except (ModuleNotFoundError, AttributeError):
             faults.append(name)
     assert not faults
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_commands_fit_the_code(page: Path) -> None:
+    """Config files and keys are there and take these values; modules, their options and make targets are there."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for words in commands(page):
+        for script in SCRIPTS.keys() & set(words):
+            cfg, options = SCRIPTS[script], words[words.index(script) + 1 :]
+            if options[:1] == ["--cfg"]:
+                cfg, options = options[1], options[2:]
+            load_config(ROOT / cfg, [] if "OPTION_KEY" in options else options)
+        if words[:2] == ["python3", "-m"] and words[2] != "venv":
+            spec = importlib.util.find_spec(words[2])
+            package = spec and spec.submodule_search_locations
+            source = Path(package[0], "__main__.py") if package else Path(spec.origin)
+            code = source.read_text(encoding="utf-8")
+            for option in (word for word in words[3:] if re.match(r"--\w", word)):
+                assert option in code or f'"{option[2:]}"' in code, f"{words[2]} {option}"
+        if words[0] == "make":
+            assert re.search(rf"^{words[1]}:", makefile, re.MULTILINE), words
 
 
 def test_the_readme_stays_short() -> None:
