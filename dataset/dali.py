@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from nvidia.dali import Pipeline  # an extra package, which most users do without
 
 AHEAD = 2  # steps in the making while one is trained on
-GREY = 127  # what contrast leaves as it is: imgaug's centre of 0..255
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ def build_pipeline(size: tuple[int, int], frames: int, threads: int, device: tor
         inside = coded > 0
         # without a fill value the border is repeated, as cv2.resize does it; what lies outside is made black after that
         picture = fn.warp_affine(source, **warp) * (inside.gpu() if cuda else inside)
-        picture = fn.brightness_contrast(picture, contrast=inputs["contrast"], contrast_center=GREY, brightness_shift=inputs["brightness"])
+        picture = fn.brightness_contrast(picture, contrast=inputs["contrast"], contrast_center=0, brightness_shift=inputs["brightness"])
         mean, std = 255 * np.array(IMAGENET_MEAN), 255 * np.array(IMAGENET_STD)
         # the letterbox: half of what is missing above and to the left, rounded down, black before normalisation
         frame = fn.crop_mirror_normalize(picture, crop=size, out_of_bounds_policy="pad", rounding="truncate",
