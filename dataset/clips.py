@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 from dataset.annotations import check_size, find_style, read_labels
 from dataset.transforms import augment, to_input, upright
 from dataset.picture import image_size, read_image
+from dataset.released import distort, to_tensors
 from libs.masks import Letterbox, object_ids, select_objects
 from libs.structures import Clip, VideoIndex
 
@@ -69,23 +70,36 @@ class Draw:
     rng: np.random.Generator  # for its making or augmentation and its objects, in this order
 
 
+def shuffle_entries(
+    entries: list[tuple[int, int]], rng: np.random.Generator, by_set: bool,
+) -> list[tuple[int, int]]:
+    """(set, video) pairs in random order; `by_set`: one set after the other, the sets in random order too."""
+    shuffled = [entries[i] for i in rng.permutation(len(entries))]
+    if by_set:
+        place = rng.permutation(1 + max(which for which, _ in entries))
+        shuffled.sort(key=lambda entry: place[entry[0]])  # stable, so each set stays shuffled
+    return shuffled
+
+
 class ClipSampler(Dataset):
-    """The clips of one epoch, shuffled: sum of freq * videos * samples_per_video over the sets.
+    """The clips of one epoch in their order: sum of freq * videos * samples_per_video over the sets.
 
     Args:
         sets: at least one; size: (H, W) of the network's input; count: frames of a clip; max_skip: one a set.
         scales: of the size, one of them for each step of `together` clips.
+        augmentation: 'paper' or 'dali' (see the config's key); 'dali' also takes one set after the other.
     """
 
     def __init__(
         self, sets: list[TrainingSet], size: tuple[int, int], count: int, samples_per_video: int,
         max_skip: list[int], seed: int, epoch: int, scales: Sequence[float] = (1.0,), together: int = 1,
+        augmentation: str = "paper",
     ):
         self.sets, self.size, self.count, self.max_skip = sets, size, count, list(max_skip)
         self.seed, self.epoch, self.scales, self.together = seed, epoch, scales, together
+        self.augmentation = augmentation
         entries = [(s, v) for s, data in enumerate(sets) for v in range(len(data.videos)) for _ in range(data.freq * samples_per_video)]
-        order = np.random.default_rng([seed, epoch]).permutation(len(entries))
-        self.entries = [entries[i] for i in order]
+        self.entries = shuffle_entries(entries, np.random.default_rng([seed, epoch]), augmentation == "dali")
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -115,10 +129,14 @@ class ClipSampler(Dataset):
         draw = self.draw(position)
         if isinstance(draw.video, MadeVideo):
             images, labels = map(list, draw.video.make(draw.rng, draw.positions, draw.size))
+        elif self.augmentation == "dali":
+            images, labels = distort(draw.name, *_read_whole(draw.video, draw.positions), draw.size, draw.rng)
         else:
             images, labels = _read(draw.video, draw.positions, draw.size)
             augment(images, labels, draw.rng)
         labels, num_objects = choose_objects(labels, draw.rng)
+        if self.augmentation == "dali":
+            return Clip(draw.name, *to_tensors(images, labels), num_objects)
         return Clip(draw.name, *to_input(images, labels, draw.size), num_objects)
 
 
@@ -147,6 +165,7 @@ class ClipLoader:
     world: int = 1
     scales: tuple[float, ...] = (1.0,)
     coarse_epochs: int = 0
+    augmentation: str = "paper"
 
     def __len__(self) -> int:
         """Steps in an epoch."""
@@ -185,7 +204,7 @@ class ClipLoader:
         scales = (min(self.scales),) if epoch < self.coarse_epochs else self.scales
         return ClipSampler(
             self.sets, self.size, self.sampled_frames, self.samples_per_video, self.max_skip, self.seed, epoch, scales,
-            self.train_batch * self.world,
+            self.train_batch * self.world, self.augmentation,
         )
 
 
@@ -210,4 +229,14 @@ def _read(index: VideoIndex, positions: list[int], target: tuple[int, int]) -> t
             label = cv2.resize(label, image.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
         images.append(upright(image))
         labels.append(upright(label))
+    return images, labels
+
+
+def _read_whole(index: VideoIndex, positions: list[int]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Frames and label maps at these positions, neither reduced nor transposed."""
+    style = find_style(index, {*index.given, *positions})
+    images = [read_image(index.frames[position]) for position in positions]
+    labels = [read_labels(index.masks[position], style) for position in positions]
+    for position, image, label in zip(positions, images, labels):
+        check_size(index.masks[position], label, image.shape[:2])
     return images, labels

@@ -1,4 +1,4 @@
-"""What happens to the frames of a training clip and to their label maps, with one draw for the whole clip (PIL loader)."""
+"""Augmentation 'paper' of the frames of a training clip and their label maps, one draw per clip (PIL loader)."""
 
 import imgaug.augmenters as iaa
 import numpy as np
