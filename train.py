@@ -46,7 +46,7 @@ def train(cfg: CfgNode, sign: StopSign, sets: list[TrainingSet], processes: Proc
     loader = build_loader(
         cfg.data_backend, device, sets, cfg.input_size, cfg.sampled_frames, cfg.samples_per_video, cfg.max_skip,
         cfg.train_batch, cfg.workers, cfg.seed, processes.rank, processes.world, cfg.scales, cfg.coarse_epochs,
-        cfg.clip_objects,
+        cfg.clip_objects, cfg.augmentation,
     )
     model, state = build_model(cfg, device, resume=True)
     optimizer = build_optimizer(model.parameters(), cfg.solver, cfg.learning_rate, cfg.momentum, cfg.weight_decay)

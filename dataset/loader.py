@@ -38,6 +38,7 @@ def build_loader(
     backend: str, device: torch.device, sets: list[TrainingSet], size: tuple[int, int], sampled_frames: int,
     samples_per_video: int, max_skip: list[int], train_batch: int, workers: int, seed: int, rank: int = 0, world: int = 1,
     scales: Sequence[float] = (1.0,), coarse_epochs: int = 0, clip_objects: str = "first_frame",
+    augmentation: str = "paper",
 ) -> ClipLoader:
     """The loader of the back end that the config names, with ClipLoader's arguments; DALI decodes on `device`.
 
@@ -45,7 +46,7 @@ def build_loader(
     """
     arguments = (
         sets, size, sampled_frames, samples_per_video, list(max_skip), train_batch, workers, seed, rank, world,
-        tuple(scales), coarse_epochs, clip_objects,
+        tuple(scales), coarse_epochs, clip_objects, augmentation,
     )
     if backend == "DALI":
         from dataset.dali import DaliLoader  # an extra package, which most users do without

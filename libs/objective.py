@@ -20,7 +20,7 @@ ATTENTION_MARGIN = 1e-3  # what is carried stays this far from 0 and 1, where it
 
 @dataclass(frozen=True)
 class Batch:
-    """Clips of one length side by side, on the model's device."""
+    """Clips of one shape side by side, on the model's device."""
 
     names: list[str]
     frames: Tensor  # (B, T, 3, H, W)
