@@ -21,7 +21,7 @@ from libs.defaults import KEYS
 from libs.masks import VOID, Letterbox, object_ids, one_hot, select_objects
 from libs.memory_bank import MemoryBank
 from libs.results import ResultFolder
-from libs.structures import InputError
+from libs.structures import InputError, Video
 from models.stm import Memory, Objects
 from tests import trees
 from tests.test_wrong_input import small_model

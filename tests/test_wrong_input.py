@@ -170,7 +170,7 @@ WEIGHTS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "a list": (lambda p: torch.save([1, 2], p), ["w.pth", "state dict"]),
     "an empty dict": (lambda p: torch.save({}, p), ["w.pth", "state dict"]),
     "an optimizer": (lambda p: torch.save({"state": {}, "param_groups": [{"lr": 0.1}]}, p), ["w.pth", "network weights"]),
-    "another arch": (lambda p: torch.save(STM("resnet50", 8, 8, decoder_dim=8).state_dict(), p), ["w.pth", "resnet50", "check arch"]),
+    "another arch": (lambda p: torch.save(STM("resnet50", 8, 8, decoder_dim=8).state_dict(), p), ["w.pth", "resnet50", "set arch resnet50"]),
     "another width": (lambda p: torch.save(STM("resnet18", 16, 8, decoder_dim=8).state_dict(), p), ["w.pth", "keydim 16", "instead of"]),
     "a tensor as average": (lambda p: torch.save({"ema": torch.zeros(2)}, p), ["w.pth"]),
     "odd names": (lambda p: torch.save({"Encoder_Q.res4.x": torch.zeros(2)}, p), ["w.pth", "unknown"]),
