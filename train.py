@@ -10,6 +10,7 @@ from pathlib import Path
 from yacs.config import CfgNode
 
 from dataset.clips import TrainingSet
+from dataset.framing import Crop
 from dataset.loader import build_loader, test_videos, training_sets
 from libs.build import build_device, build_model, inference_settings, train_settings
 from libs.distributed import Processes, join_processes
@@ -42,6 +43,7 @@ def train(cfg: CfgNode, sign: StopSign, sets: list[TrainingSet], processes: Proc
     loader = build_loader(
         cfg.data_backend, device, sets, cfg.input_size, cfg.sampled_frames, cfg.samples_per_video, cfg.max_skip,
         cfg.train_batch, cfg.workers, cfg.seed, processes.rank, processes.world, cfg.scales, cfg.coarse_epochs,
+        Crop(cfg.crop_test_size, cfg.crop_zoom) if cfg.framing == "crop" else None,
     )
     model, state = build_model(cfg, device, resume=True)
     optimizer = build_optimizer(model.parameters(), cfg.solver, cfg.learning_rate, cfg.momentum, cfg.weight_decay)

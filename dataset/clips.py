@@ -9,6 +9,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from dataset.annotations import check_size, find_style, read_labels
+from dataset.framing import Crop, cut, scale
 from dataset.transforms import augment, to_input, upright
 from dataset.picture import image_size, read_image
 from libs.masks import Letterbox, object_ids, select_objects
@@ -75,14 +76,17 @@ class ClipSampler(Dataset):
     Args:
         sets: at least one; size: (H, W) of the network's input; count: frames of a clip; max_skip: one a set.
         scales: of the size, one of them for each step of `together` clips.
+        crop: how recorded clips are cropped; None: they are letterboxed.
     """
 
     def __init__(
         self, sets: list[TrainingSet], size: tuple[int, int], count: int, samples_per_video: int,
         max_skip: list[int], seed: int, epoch: int, scales: Sequence[float] = (1.0,), together: int = 1,
+        crop: Crop | None = None,
     ):
         self.sets, self.size, self.count, self.max_skip = sets, size, count, list(max_skip)
         self.seed, self.epoch, self.scales, self.together = seed, epoch, scales, together
+        self.crop = crop
         entries = [(s, v) for s, data in enumerate(sets) for v in range(len(data.videos)) for _ in range(data.freq * samples_per_video)]
         order = np.random.default_rng([seed, epoch]).permutation(len(entries))
         self.entries = [entries[i] for i in order]
@@ -116,10 +120,22 @@ class ClipSampler(Dataset):
         if isinstance(draw.video, MadeVideo):
             images, labels = map(list, draw.video.make(draw.rng, draw.positions, draw.size))
         else:
-            images, labels = _read(draw.video, draw.positions, draw.size)
-            augment(images, labels, draw.rng)
+            images, labels = self._recorded(draw)
         labels, num_objects = choose_objects(labels, draw.rng)
         return Clip(draw.name, *to_input(images, labels, draw.size), num_objects)
+
+    def _recorded(self, draw: Draw) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Frames and label maps of a clip on disk, augmented; cropped to the clip's size, or yet to be letterboxed."""
+        target = draw.size
+        if self.crop:
+            target = self.crop.draw_target(draw.rng, draw.size[0] / self.size[0])
+        images, labels = _read(draw.video, draw.positions, target)
+        if self.crop:
+            scale(images, labels, target)
+        augment(images, labels, draw.rng)
+        if self.crop:
+            cut(images, labels, draw.size, draw.rng)
+        return images, labels
 
 
 @dataclass
@@ -133,6 +149,7 @@ class ClipLoader:
         sets: training sets; size: (H, W) of the network's input; max_skip: starting bound of the gaps, one a set;
         rank, world: which of how many training processes; the others as the config's keys.
         scales: of `size`, one drawn for each step; coarse_epochs: so many epochs come first at the smallest of them.
+        crop: how recorded clips are cropped; None: they are letterboxed.
     """
 
     sets: list[TrainingSet]
@@ -147,6 +164,7 @@ class ClipLoader:
     world: int = 1
     scales: tuple[float, ...] = (1.0,)
     coarse_epochs: int = 0
+    crop: Crop | None = None
 
     def __len__(self) -> int:
         """Steps in an epoch."""
@@ -185,7 +203,7 @@ class ClipLoader:
         scales = (min(self.scales),) if epoch < self.coarse_epochs else self.scales
         return ClipSampler(
             self.sets, self.size, self.sampled_frames, self.samples_per_video, self.max_skip, self.seed, epoch, scales,
-            self.train_batch * self.world,
+            self.train_batch * self.world, self.crop,
         )
 
 

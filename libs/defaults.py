@@ -58,6 +58,19 @@ KEYS: dict[str, Key] = {
         (240, 427), "height, width of the network's input",
         Check(lambda size: len(size) == 2 and each_between(16, 10000).accepts(size), "(height, width), each from 16 to 10000"),
     ),
+    "framing": Key(
+        "letterbox", "recorded training clips: 'letterbox' into input_size, as the original does, or 'crop' a window of "
+        "input_size around an object, at the scale of the test (PIL)",
+        one_of("letterbox", "crop"),
+    ),
+    "crop_test_size": Key(
+        (240, 427), "framing crop: height, width of the network's input at test time, which sets the scale",
+        Check(lambda size: len(size) == 2 and each_between(16, 10000).accepts(size), "(height, width), each from 16 to 10000"),
+    ),
+    "crop_zoom": Key(
+        (0.8, 1.4), "framing crop: least and greatest factor on the scale of the test, drawn once per clip",
+        Check(lambda zoom: len(zoom) == 2 and 0.1 <= zoom[0] <= zoom[1] <= 10, "two rising numbers from 0.1 to 10"),
+    ),
     "sampled_frames": Key(3, "frames of a training clip", between(2)),
     "max_skip": Key(
         [5, 3], "starting upper bound of the gap between sampled frames, per training set",
