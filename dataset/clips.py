@@ -10,7 +10,8 @@ from torch.utils.data import Dataset
 
 from dataset.annotations import check_size, find_style, read_labels
 from dataset.framing import Crop, cut, scale
-from dataset.transforms import augment, to_input, upright
+from dataset.paste import Paster
+from dataset.transforms import augment, letterbox, to_input, upright
 from dataset.picture import image_size, read_image
 from libs.masks import Letterbox, object_ids, select_objects
 from libs.structures import Clip, VideoIndex
@@ -76,17 +77,17 @@ class ClipSampler(Dataset):
     Args:
         sets: at least one; size: (H, W) of the network's input; count: frames of a clip; max_skip: one a set.
         scales: of the size, one of them for each step of `together` clips.
-        crop: how recorded clips are cropped; None: they are letterboxed.
+        crop: how recorded clips are cropped; None: they are letterboxed. paste: what is pasted over them.
     """
 
     def __init__(
         self, sets: list[TrainingSet], size: tuple[int, int], count: int, samples_per_video: int,
         max_skip: list[int], seed: int, epoch: int, scales: Sequence[float] = (1.0,), together: int = 1,
-        crop: Crop | None = None,
+        crop: Crop | None = None, paste: Paster | None = None,
     ):
         self.sets, self.size, self.count, self.max_skip = sets, size, count, list(max_skip)
         self.seed, self.epoch, self.scales, self.together = seed, epoch, scales, together
-        self.crop = crop
+        self.crop, self.paste = crop, paste
         entries = [(s, v) for s, data in enumerate(sets) for v in range(len(data.videos)) for _ in range(data.freq * samples_per_video)]
         order = np.random.default_rng([seed, epoch]).permutation(len(entries))
         self.entries = [entries[i] for i in order]
@@ -125,7 +126,7 @@ class ClipSampler(Dataset):
         return Clip(draw.name, *to_input(images, labels, draw.size), num_objects)
 
     def _recorded(self, draw: Draw) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Frames and label maps of a clip on disk, augmented; cropped to the clip's size, or yet to be letterboxed."""
+        """Frames and label maps of a clip on disk, augmented; cropped, or perhaps yet to be letterboxed."""
         target = draw.size
         if self.crop:
             target = self.crop.draw_target(draw.rng, draw.size[0] / self.size[0])
@@ -135,6 +136,10 @@ class ClipSampler(Dataset):
         augment(images, labels, draw.rng)
         if self.crop:
             cut(images, labels, draw.size, draw.rng)
+        if self.paste:
+            if not self.crop:
+                letterbox(images, labels, draw.size)
+            self.paste.apply(images, labels, draw.positions, draw.rng)
         return images, labels
 
 
@@ -149,7 +154,7 @@ class ClipLoader:
         sets: training sets; size: (H, W) of the network's input; max_skip: starting bound of the gaps, one a set;
         rank, world: which of how many training processes; the others as the config's keys.
         scales: of `size`, one drawn for each step; coarse_epochs: so many epochs come first at the smallest of them.
-        crop: how recorded clips are cropped; None: they are letterboxed.
+        crop: how recorded clips are cropped; None: they are letterboxed. paste: what is pasted over them.
     """
 
     sets: list[TrainingSet]
@@ -165,6 +170,7 @@ class ClipLoader:
     scales: tuple[float, ...] = (1.0,)
     coarse_epochs: int = 0
     crop: Crop | None = None
+    paste: Paster | None = None
 
     def __len__(self) -> int:
         """Steps in an epoch."""
@@ -203,7 +209,7 @@ class ClipLoader:
         scales = (min(self.scales),) if epoch < self.coarse_epochs else self.scales
         return ClipSampler(
             self.sets, self.size, self.sampled_frames, self.samples_per_video, self.max_skip, self.seed, epoch, scales,
-            self.train_batch * self.world, self.crop,
+            self.train_batch * self.world, self.crop, self.paste,
         )
 
 

@@ -45,7 +45,8 @@ KEYS: dict[str, Key] = {
     # --- data ---
     "root": Key("data", "folder of the data sets; test masks go below it too"),
     "trainset": Key(
-        ["DAVIS17", "VOS"], "one name or a list: DAVIS16, DAVIS17, VOS, FOLDER, PROCEDURAL, STATIC (DATASET.md)",
+        ["DAVIS17", "VOS"],
+        "one name or a list: DAVIS16, DAVIS17, VOS, FOLDER, PROCEDURAL, STATIC, INSTANCES (DATASET.md)",
         Check(len, "at least one name"),
     ),
     "valset": Key("DAVIS17", "what test.py and validation segment: one name, as in trainset"),
@@ -71,13 +72,21 @@ KEYS: dict[str, Key] = {
         (0.8, 1.4), "framing crop: least and greatest factor on the scale of the test, drawn once per clip",
         Check(lambda zoom: len(zoom) == 2 and 0.1 <= zoom[0] <= zoom[1] <= 10, "two rising numbers from 0.1 to 10"),
     ),
+    "paste": Key(
+        0.0, "fraction of recorded training clips over which objects of <root>/INSTANCES are pasted, as further objects or as "
+        "background (PIL)",
+        between(0, 1),
+    ),
     "sampled_frames": Key(3, "frames of a training clip", between(2)),
     "max_skip": Key(
         [5, 3], "starting upper bound of the gap between sampled frames, per training set",
         each_between(1),
     ),
     "samples_per_video": Key(1, "clips drawn per video and epoch", between(1)),
-    "distractors": Key(True, "PROCEDURAL and STATIC: look-alikes, and things that nobody annotated beside those that pass in front; False leaves them out"),
+    "distractors": Key(
+        True, "PROCEDURAL, STATIC and INSTANCES: look-alikes, and things that nobody annotated beside those that pass in "
+        "front; False leaves them out",
+    ),
     "data_backend": Key("PIL", "what loads training clips: 'PIL' or 'DALI'", one_of("PIL", "DALI")),
     "workers": Key(1, "loader processes (PIL) or threads (DALI); 0 loads in the main process", between(0)),
     # --- network ---
