@@ -26,7 +26,7 @@ CLOSEST = 1.8  # most by which the backdrop is enlarged beyond that
 LEAVES = 0.45  # of the clips, one or two objects leave their place in the backdrop
 LARGEST_HOLE = 0.2  # of the view, that an object may leave behind
 TARGETS = (0.42, 0.31, 0.19, 0.05, 0.03)  # probabilities of 1, 2, ... targets
-OCCLUDED = 0.4  # of the clips, something passes in front of a target
+OCCLUDED = 0.5  # of the clips, something passes in front of a target
 JOLT = 0.25  # see draw_clip
 TRIES = 30
 

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.cutouts import Figure, crossing, cut_object, index_instances, look_alike, read_photo, wander
+from dataset.cutouts import Figure, Photo, crossing, cut_object, index_instances, look_alike, read_photo, wander
 from dataset.procedural.actors import Actor, Motion, affine
 from dataset.procedural.film import LOOK_ALIKES, MIN_AREA, lay
 from libs.masks import VOID, object_ids
 from libs.structures import VideoIndex
 
 TWO = 0.4  # of the clips with pasted objects, have two
+OWN = 0.2  # of them, show a look-alike of an object of the clip itself
 LABELLED = 0.5  # of the pasted objects, may be targets
 ALONE = 1 / 3  # of the clips with a labelled pasted object, lose their own objects to the background
 HIDES = 0.4  # of the pasted objects that are background, pass in front of an object of the clip
@@ -44,7 +45,7 @@ class Paster:
         """
         if rng.random() >= self.share:
             return
-        figures = self._draw_figures(rng, labels[0].shape)
+        figures = self._draw_figures(rng, images[0], labels[0])
         used = {i for label in labels for i in object_ids(label)}
         free = iter(i for i in range(1, VOID) if i not in used)
         numbers = [next(free, 0) if rng.random() < LABELLED else 0 for _ in figures]
@@ -62,13 +63,15 @@ class Paster:
             view = _view(rng, base[t].shape, SHAKE if t else 0.0)
             images[t], labels[t] = _shoot(images[t], base[t], actors, view, time)
 
-    def _draw_figures(self, rng: np.random.Generator, size: tuple[int, int]) -> list[Figure]:
-        """One or two, the second often like the first; none where a photograph has no large object."""
-        photo = read_photo(self.pictures[int(rng.integers(len(self.pictures)))], int(1.5 * max(size)))
-        figures = [cut_object(rng, photo, math.sqrt(math.prod(size)))]
-        if rng.random() < TWO and figures[0]:
-            alike = rng.random() < LOOK_ALIKES
-            figures.append(look_alike(rng, figures[0]) if alike else cut_object(rng, photo, math.sqrt(math.prod(size))))
+    def _draw_figures(self, rng: np.random.Generator, image: np.ndarray, labels: np.ndarray) -> list[Figure]:
+        """One or two, look-alikes of the clip's own object or of each other among them; none where none is large enough."""
+        unit = math.sqrt(labels.size)
+        photo = read_photo(self.pictures[int(rng.integers(len(self.pictures)))], int(1.5 * max(labels.shape)))
+        own = cut_object(rng, Photo(image, np.where(labels == VOID, 0, labels)), unit) if rng.random() < OWN else None
+        figures = [look_alike(rng, own) if own else cut_object(rng, photo, unit)]
+        if rng.random() < TWO:
+            alike = figures[0] and not own and rng.random() < LOOK_ALIKES
+            figures.append(look_alike(rng, figures[0]) if alike else cut_object(rng, photo, unit))
         return [figure for figure in figures if figure]
 
 

@@ -58,6 +58,19 @@ def test_the_object_is_in_view_and_its_mask_lies_on_it() -> None:
     assert len(corners) > 20
 
 
+def test_scattered_pixels_of_an_object_are_not_what_is_framed() -> None:
+    """Half of its pixels lie alone, too far apart for one window."""
+    y, x = np.ogrid[:1200, :1200]
+    label = ((y - 610) ** 2 + (x - 610) ** 2 <= 64).astype(np.uint8)
+    label[40::84, 40::84] = 1
+    well = 0
+    for seed in range(40):
+        labels = [label]
+        cut([trees.colour(label)], labels, WINDOW, np.random.default_rng(seed))
+        well += labels[0].sum() >= ENOUGH * labels[0].size
+    assert well > 37
+
+
 def test_every_object_may_be_the_chosen_one_and_void_never_is() -> None:
     seen = {3: 0, 7: 0, 255: 0}
     for seed in range(60):
