@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from dataset.annotations import check_size, find_style, read_labels
 from dataset.framing import Crop, cut, scale
 from dataset.paste import Paster
-from dataset.transforms import augment, letterbox, to_input, upright
+from dataset.transforms import augment, to_input, upright
 from dataset.picture import image_size, read_image
 from libs.masks import Letterbox, object_ids, select_objects
 from libs.structures import Clip, VideoIndex
@@ -136,9 +136,9 @@ class ClipSampler(Dataset):
         augment(images, labels, draw.rng)
         if self.crop:
             cut(images, labels, draw.size, draw.rng)
+        elif self.paste:
+            scale(images, labels, draw.size)  # what is pasted must not lie on the letterbox's borders
         if self.paste:
-            if not self.crop:
-                letterbox(images, labels, draw.size)
             self.paste.apply(images, labels, draw.positions, draw.rng)
         return images, labels
 

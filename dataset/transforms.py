@@ -48,20 +48,9 @@ def to_input(images: list[np.ndarray], labels: list[np.ndarray], size: tuple[int
         images: T of (Hs, Ws, 3) uint8; labels: T of (Hs, Ws) uint8; size: (H, W).
     Returns: frames (T, 3, H, W) float32, labels (T, H, W) uint8.
     """
-    images, labels = list(images), list(labels)
-    letterbox(images, labels, size)
-    return normalise(np.stack(images)), torch.from_numpy(np.stack(labels))
-
-
-def letterbox(images: list[np.ndarray], labels: list[np.ndarray], size: tuple[int, int]) -> None:
-    """Bring every frame to `size` (H, W), in place of the lists' entries.
-
-    Args:
-        images: T of (Hs, Ws, 3) uint8; labels: T of (Hs, Ws) uint8.
-    """
-    for t, (image, label) in enumerate(zip(images, labels)):
-        box = Letterbox(image.shape[:2], size)
-        images[t], labels[t] = box.image(image), box.labels(label)
+    frames = np.stack([Letterbox(image.shape[:2], size).image(image) for image in images])
+    maps = np.stack([Letterbox(label.shape[:2], size).labels(label) for label in labels])
+    return normalise(frames), torch.from_numpy(maps)
 
 
 def upright(picture: np.ndarray) -> np.ndarray:
