@@ -1,6 +1,6 @@
 """A contact sheet of training clips, to look at, and how long one core takes to make one.
 
-    python3 -m benchmarks.clips --out FILE.png [--trainset PROCEDURAL] [--root DATA] [--framing crop] [--paste 0.5]
+python3 -m benchmarks.clips --out FILE.png [--trainset NAME] [--root DATA] [--framing crop] [--paste 0.5]
 """
 
 import argparse
@@ -31,8 +31,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="image to write")
     parser.add_argument("--trainset", default="PROCEDURAL", choices=REGISTRY)
     parser.add_argument("--root", type=Path, default=Path("data"), help="folder of the data sets")
-    parser.add_argument("--framing", default="letterbox", choices=("letterbox", "crop"), help="of recorded clips")
-    parser.add_argument("--paste", type=float, default=0.0, help="fraction of recorded clips with pasted objects")
+    parser.add_argument(
+        "--framing", default="letterbox", choices=("letterbox", "crop"), help="of recorded clips"
+    )
+    parser.add_argument(
+        "--paste", type=float, default=0.0, help="fraction of recorded clips with pasted objects"
+    )
     parser.add_argument("--no-distractors", action="store_true")
     parser.add_argument("--max-skip", type=int, default=5, help="most by which frames lie apart")
     parser.add_argument("--seed", type=int, default=0)
@@ -49,13 +53,20 @@ def build_sampler(args: argparse.Namespace, frames: int) -> ClipSampler:
     sets = training_sets(args.root, [args.trainset], [1], not args.no_distractors)
     repeats = -(-CLIPS // len(sets[0].videos))
     return ClipSampler(
-        sets, (args.side, args.side), frames, repeats, [args.max_skip], args.seed, 0,
-        crop=Crop() if args.framing == "crop" else None, paste=open_paster(args.root, args.paste),
+        sets,
+        (args.side, args.side),
+        frames,
+        repeats,
+        [args.max_skip],
+        args.seed,
+        0,
+        crop=Crop() if args.framing == "crop" else None,
+        paste=open_paster(args.root, args.paste),
     )
 
 
 def contact_sheet(sampler: ClipSampler) -> np.ndarray:
-    """Two clips a row, each as its first frame and then all frames with their masks: (8 H, 10 W, 3) uint8 RGB."""
+    """Two clips a row, each its first frame, then all frames with masks: (8 H, 10 W, 3) uint8 RGB."""
     strips = [_strip(sampler[i]) for i in range(CLIPS)]
     return np.concatenate([np.concatenate(strips[i : i + 2], axis=1) for i in range(0, CLIPS, 2)])
 
@@ -64,7 +75,9 @@ def _strip(clip: Clip) -> np.ndarray:
     """(H, 5 W, 3) uint8 RGB."""
     pixels = clip.frames.movedim(1, -1) * torch.tensor(IMAGENET_STD) + torch.tensor(IMAGENET_MEAN)
     images = (255 * pixels).round().clip(0, 255).to(torch.uint8).numpy()
-    return np.concatenate([images[0], *(overlay(image, label) for image, label in zip(images, clip.labels.numpy()))], axis=1)
+    return np.concatenate(
+        [images[0], *(overlay(image, label) for image, label in zip(images, clip.labels.numpy()))], axis=1
+    )
 
 
 def milliseconds(sampler: ClipSampler, count: int = 100) -> float:

@@ -31,7 +31,7 @@ class Photo:
 
 @dataclass(frozen=True)
 class Figure:
-    """Something cut out, without a place yet: its parts and the diameter of a disc as large (sqrt(H * W) is 1)."""
+    """Something cut out, without a place: its parts, and the diameter of a disc as large."""
 
     parts: tuple[Part, ...]
     diameter: float
@@ -118,7 +118,7 @@ def look_alike(rng: np.random.Generator, figure: Figure) -> Figure:
 
 
 def soft(mask: np.ndarray, shrink: int = 0) -> np.ndarray:
-    """An opacity (H, W) uint8 for a mask (H, W) bool, whose outline is taken back by `shrink` pixels, against fringes."""
+    """Opacity (H, W) uint8 of a mask (H, W) bool, its outline taken back by `shrink` pixels."""
     opacity = mask.astype(np.uint8) * 255
     if shrink:
         opacity = cv2.erode(opacity, np.ones((1 + 2 * shrink,) * 2, np.uint8), borderValue=255)
@@ -131,7 +131,8 @@ def wander(
     """A random path, upright or nearly so as photographs are, that may leave the view and come back.
 
     Args:
-        view: (2,) width and height; brisk: most of its own diameter that it travels in a frame; start: (2,) or anywhere.
+        view: (2,) width and height. brisk: most of its own diameter that it travels in a frame.
+        start: (2,) x, y; None: anywhere.
     """
     motion = stroll(rng, view, diameter, brisk, inset=rng.choice([0.12, 0.12, -0.25]))
     if start is None:
@@ -145,7 +146,12 @@ def crossing(rng: np.random.Generator, goal: Motion, reach: float, time: float) 
     angle = rng.uniform(0, math.tau)
     away = reach * rng.uniform(1.2, 2.0) * np.array([math.cos(angle), math.sin(angle)])
     place = goal.pose(time)[:2, 2]
-    return Motion(start=place - away, velocity=away / time, facing=rng.normal(0, 0.3), breath=random_wave(rng, 0.2, (0.03, 0.12)))
+    return Motion(
+        start=place - away,
+        velocity=away / time,
+        facing=rng.normal(0, 0.3),
+        breath=random_wave(rng, 0.2, (0.03, 0.12)),
+    )
 
 
 def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:

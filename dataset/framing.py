@@ -1,6 +1,7 @@
-"""Crops of recorded training clips at the scale of the test: a window of the network's input around one object.
+"""Crops of recorded training clips at the scale of the test: a window around one object.
 
-A 16:9 frame that is letterboxed into a square wastes 44 % of its pixels and shows objects at half their test size.
+A 16:9 frame that is letterboxed into a square wastes 44 % of the pixels and shows objects at half their
+test size.
 """
 
 import math
@@ -32,8 +33,8 @@ class Crop:
         """(height, width) of the box into which the frames of one clip fit.
 
         Args:
-            shrink: size of the window relative to the config's `input_size`. A smaller window gets a smaller zoom, so
-                that it still shows the object and what surrounds it; a larger one shows more at the test's scale.
+            shrink: size of the window relative to the config's `input_size`. A smaller window gets a smaller
+                zoom, so that it still shows the object and what surrounds it; a larger one shows more.
         """
         zoom = min(1.0, shrink) * math.exp(rng.uniform(*np.log(self.zoom)))
         return tuple(max(1, round(zoom * side)) for side in self.test_size)
@@ -51,28 +52,33 @@ def scale(images: list[np.ndarray], labels: list[np.ndarray], target: tuple[int,
         labels[t] = cv2.resize(label, size, interpolation=cv2.INTER_NEAREST_EXACT)
 
 
-def cut(images: list[np.ndarray], labels: list[np.ndarray], size: tuple[int, int], rng: np.random.Generator) -> None:
+def cut(
+    images: list[np.ndarray], labels: list[np.ndarray], size: tuple[int, int], rng: np.random.Generator
+) -> None:
     """Cut a window around an object of the first frame from every frame, in place of the list's entries.
 
     The window is placed so that a random pixel of the object lies near its middle. It stays within the frame;
-    along a side that is shorter than the window, the frame stays within the window, padded with 0. Later frames shake.
+    along a side that is shorter than the window, the frame stays within the window, padded with 0. The
+    windows of later frames shake.
 
     Args:
         images: T of (Hs, Ws, 3) uint8; labels: T of (Hs, Ws) uint8; size: (H, W) of the window.
     """
     corner = _choose_corner(labels[0], size, rng)
     for t, (image, label) in enumerate(zip(images, labels)):
-        shift, zoom = (rng.uniform(-SHAKE, SHAKE, 2) * size, math.exp(rng.uniform(-SHAKE, SHAKE))) if t else (0, 1.0)
+        shift, zoom = (
+            (rng.uniform(-SHAKE, SHAKE, 2) * size, math.exp(rng.uniform(-SHAKE, SHAKE))) if t else (0, 1.0)
+        )
         middle = zoom * (corner + np.array(size) / 2)
         start = _clamp(middle - np.array(size) / 2 + shift, zoom * np.array(label.shape), size)
-        # onto maps a pixel's centre of the frame to the window; where nothing is zoomed, it only moves whole pixels
+        # maps pixels of the frame to the window; where nothing is zoomed, it only moves whole pixels
         onto = np.float64([[zoom, 0, -start[1]], [0, zoom, -start[0]]])
         images[t] = cv2.warpAffine(image, onto, size[::-1], flags=cv2.INTER_LINEAR)
         labels[t] = cv2.warpAffine(label, onto, size[::-1], flags=cv2.INTER_NEAREST)
 
 
 def _choose_corner(labels: np.ndarray, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """(y, x) of the window's upper left corner in the first frame, with the chosen object well in view if a try succeeds."""
+    """(y, x) of the first window's upper left corner; the chosen object is well in view if a try succeeds."""
     ids = object_ids(labels)
     if not ids:
         return _clamp(rng.uniform(0, 1, 2) * labels.shape - np.array(size) / 2, labels.shape, size)
@@ -80,7 +86,9 @@ def _choose_corner(labels: np.ndarray, size: tuple[int, int], rng: np.random.Gen
     points = np.argwhere(mask)
     best, most = None, -1
     for _ in range(TRIES):
-        place = points[rng.integers(len(points))] - rng.uniform(0.25, 0.75, 2) * size  # the point is near the middle
+        place = (
+            points[rng.integers(len(points))] - rng.uniform(0.25, 0.75, 2) * size
+        )  # the point is near the middle
         corner = _clamp(place, labels.shape, size)
         top, left = np.maximum(corner, 0)
         shown = int(mask[top : corner[0] + size[0], left : corner[1] + size[1]].sum())

@@ -1,43 +1,28 @@
 """INSTANCES: clips of photographs with several marked objects, of which any may be what is to be followed.
 
-Objects of the photograph that is the backdrop stay with it or leave their place; others are pasted; copies and passers-by
-compete with them. Which of all these are the targets is drawn anew for each clip, so that only the mask tells.
+Objects of the backdrop's photograph stay with it or leave their place; others are pasted; copies and passers-by
+compete with them. The targets are drawn from all these for each clip, so that only the mask tells.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 
-from dataset.cutouts import Figure, Photo, crossing, cut_object, figure_of, look_alike, random_ripple, read_photo, soft, wander
+from dataset.backdrop import Native, emptied, lay_out
+from dataset.cutouts import Photo, crossing, cut_object, look_alike, random_ripple, read_photo, soft, wander
 from dataset.procedural.actors import Actor, Motion
-from dataset.procedural.film import (
-    BACKDROP_REACH, LOOK_ALIKES, MIN_AREA, Scene, Size, check_clip, equip, in_sight, shoot, without,
-)
+from dataset.procedural.film import LOOK_ALIKES, Scene, Size, check_clip, equip, in_sight, shoot
 from libs.structures import InputError, VideoIndex
 
 SAME_PHOTO = 0.35  # of the clips, paste objects of the photograph that is their backdrop
-NATIVES = 8  # most objects of the backdrop, the largest in view
-NATIVE_DIAMETER = 0.2, 0.6  # of the object around which the backdrop is cut, as DIAMETER
-MARGIN = 1.2  # of the view, that the photograph fills at least: a camera that moves sees mirrored borders less often
-CLOSEST = 1.8  # most by which the backdrop is enlarged beyond that
 LEAVES = 0.45  # of the clips, one or two objects leave their place in the backdrop
 LARGEST_HOLE = 0.2  # of the view, that an object may leave behind
 TARGETS = (0.42, 0.31, 0.19, 0.05, 0.03)  # probabilities of 1, 2, ... targets
 OCCLUDED = 0.5  # of the clips, something passes in front of a target
 JOLT = 0.25  # see draw_clip
 TRIES = 30
-
-
-@dataclass(frozen=True)
-class Native:
-    """An object of the backdrop: how it looks and where it lies."""
-
-    figure: Figure
-    box: tuple[slice, slice]  # rows and columns of the backdrop that its paint repeats
-    home: np.ndarray  # (2,) x, y of its middle in the scene
 
 
 @dataclass(frozen=True)
@@ -54,15 +39,22 @@ class Cast:
 
 
 def draw_instances(
-    pictures: Sequence[VideoIndex], first: int, distractors: bool, rng: np.random.Generator, times: Sequence[int], size: Size
+    pictures: Sequence[VideoIndex],
+    first: int,
+    distractors: bool,
+    rng: np.random.Generator,
+    times: Sequence[int],
+    size: Size,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Make one clip of the first-th photograph and another one, from the generator alone.
 
     Args:
-        distractors: whether there are copies, and pasted things that are no target beside those that pass in front.
+        distractors: whether there are copies, and pasted things, beside those that pass in front, that are no
+            target.
         times: T rising times in frames, the first 0; size: (H, W) in pixels.
-    Returns: images (T, H, W, 3) uint8 RGB; labels (T, H, W) uint8, objects 1..O with O <= 5, all in sight in frame 0.
-    Raises: InputError naming a file that cannot be read, or the photograph where nothing can be made of it.
+    Returns: images (T, H, W, 3) uint8 RGB; labels (T, H, W) uint8, objects 1..O with O <= 5, all of them in
+        sight in frame 0.
+    Raises: InputError naming a file that cannot be read, or the mask where nothing can be made of it.
     """
     seed, index = int(rng.integers(1 << 31)), int(rng.integers(1 << 32))
     check_clip(seed, index, times, size)
@@ -75,20 +67,27 @@ def draw_instances(
         scene = stage(rng, size, backdrop, other, distractors)
         if scene:
             return shoot(scene, seed, index, times, size, JOLT * rng.choice([0.2, 0.6, 1.0]))
-    raise InputError(f"{pictures[first].masks[0]}: expected objects that a clip can show, found none, nor in other masks; remove it")
+    raise InputError(
+        f"{pictures[first].masks[0]}: expected objects that a clip can show, found none, nor in others; remove it"
+    )
 
 
-def stage(rng: np.random.Generator, size: Size, photo: Photo, other: Photo, distractors: bool = True) -> Scene | None:
+def stage(
+    rng: np.random.Generator, size: Size, photo: Photo, other: Photo, distractors: bool = True
+) -> Scene | None:
     """Cast a scene and choose its targets; None where nothing is in sight in frame 0 that could be one."""
     cast = _cast(rng, size, photo, other, distractors)
-    shown = in_sight([replace(actor, label=i) for i, actor in enumerate(cast.actors, start=1)], len(cast.actors), size)
+    shown = in_sight(
+        [replace(actor, label=i) for i, actor in enumerate(cast.actors, start=1)], len(cast.actors), size
+    )
     chosen = _choose(rng, cast, np.flatnonzero(shown), distractors)
     if not chosen:
         return None
     labels = dict(zip(chosen, range(1, len(chosen) + 1)))
     moves = [i for i, stays in enumerate(cast.stays) if not stays]
     actors = [
-        replace(actor, label=labels.get(i, 0)) for i, actor in enumerate(cast.actors)
+        replace(actor, label=labels.get(i, 0))
+        for i, actor in enumerate(cast.actors)
         if i in labels or moves and i >= moves[0]  # the others only repeat the backdrop
     ]
     if rng.random() < OCCLUDED:
@@ -100,22 +99,26 @@ def stage(rng: np.random.Generator, size: Size, photo: Photo, other: Photo, dist
 def _cast(rng: np.random.Generator, size: Size, photo: Photo, other: Photo, distractors: bool) -> Cast:
     """The backdrop, those of its objects that are in view, and what is pasted, each on its path."""
     unit, view = math.sqrt(math.prod(size)), np.array(size[::-1]) / math.sqrt(math.prod(size))
-    backdrop, natives = _lay_out(rng, photo, size)
-    pasted = [cut_object(rng, other, unit) for _ in range(int(rng.choice([0, 1, 2, 3], p=[0.2, 0.35, 0.3, 0.15])))]
+    backdrop, natives = lay_out(rng, photo, size)
+    pasted = [
+        cut_object(rng, other, unit) for _ in range(int(rng.choice([0, 1, 2, 3], p=[0.2, 0.35, 0.3, 0.15])))
+    ]
     pasted = [figure for figure in pasted if figure]
     if distractors and natives + pasted and rng.random() < LOOK_ALIKES:
         models = [*(native.figure for native in natives), *pasted]
         pasted.append(look_alike(rng, models[int(rng.integers(len(models)))]))
     leavers = _choose_leavers(rng, natives, math.prod(view))
     if leavers:
-        backdrop = _emptied(backdrop, [natives[i] for i in leavers])
+        backdrop = emptied(backdrop, [natives[i] for i in leavers])
     brisk, shadow = rng.choice([0.01, 0.03, 0.07]), rng.uniform(0.2, 0.6) if rng.random() < 0.3 else 0.0
     members = []
     for i, native in enumerate(natives):
         if i in leavers:
             members.append((_leave(rng, native, view, brisk, shadow), False, native.figure.diameter))
         else:
-            members.append((Actor(0, native.figure.parts, Motion(start=native.home)), True, native.figure.diameter))
+            members.append(
+                (Actor(0, native.figure.parts, Motion(start=native.home)), True, native.figure.diameter)
+            )
     for figure in pasted:
         motion = wander(rng, view, figure.diameter, brisk)
         members.append((Actor(0, figure.parts, motion, shadow), False, figure.diameter))
@@ -127,10 +130,12 @@ def _cast(rng: np.random.Generator, size: Size, photo: Photo, other: Photo, dist
 
 
 def _leave(rng: np.random.Generator, native: Native, view: np.ndarray, brisk: float, shadow: float) -> Actor:
-    """An object of the backdrop on a path that starts where it lies; its outline is taken back against fringes."""
+    """An object of the backdrop on a path from where it lies, its outline taken back against fringes."""
     part, motion = native.figure.parts[0], wander(rng, view, native.figure.diameter, brisk, native.home)
     paint = np.dstack([part.paint[..., :3], soft(part.paint[..., 3] >= 128, shrink=1)])
-    return Actor(0, (replace(part, paint=paint, ripple=random_ripple(rng)),), replace(motion, facing=0.0), shadow)
+    return Actor(
+        0, (replace(part, paint=paint, ripple=random_ripple(rng)),), replace(motion, facing=0.0), shadow
+    )
 
 
 def _choose(rng: np.random.Generator, cast: Cast, shown: np.ndarray, distractors: bool) -> list[int]:
@@ -148,7 +153,7 @@ def _choose(rng: np.random.Generator, cast: Cast, shown: np.ndarray, distractors
 def _with_occluder(
     rng: np.random.Generator, actors: list[Actor], aim: Motion, diameter: float, photo: Photo, size: Size
 ) -> list[Actor]:
-    """The actors and something that passes in front of one of them, unless that would hide a target in frame 0."""
+    """The actors, and something that passes in front of one, unless it would hide a target in frame 0."""
     figure = cut_object(rng, photo, math.sqrt(math.prod(size)))
     if figure is None:
         return actors
@@ -157,78 +162,11 @@ def _with_occluder(
     return longer if in_sight(longer, max(actor.label for actor in actors), size).all() else actors
 
 
-def _lay_out(rng: np.random.Generator, photo: Photo, size: Size) -> tuple[np.ndarray, list[Native]]:
-    """A square of the photograph around one of its objects, (S, S, 3) uint8, and the objects that are in view there."""
-    unit = math.sqrt(math.prod(size))
-    side = min(512, int(2 * BACKDROP_REACH * unit))
-    pixel = 2 * BACKDROP_REACH / side
-    view = np.array(size[::-1]) / (unit * pixel)
-    onto = _place(rng, photo.labels, view, side)
-    backdrop = cv2.warpAffine(photo.image, onto, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-    labels = cv2.warpAffine(photo.labels, onto, (side, side), flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
-    low, high = (np.maximum(np.rint(side / 2 + sign * view / 2).astype(int), 0) for sign in (-1, 1))
-    areas = np.bincount(labels[low[1] : high[1], low[0] : high[0]].ravel(), minlength=1)
-    areas[0] = 0
-    found = [int(label) for label in np.argsort(-areas)[:NATIVES] if areas[label] >= MIN_AREA * math.prod(view)]
-    middle = np.array(size[::-1]) / unit / 2
-    return backdrop, [_native(photo.labels == label, onto, backdrop, middle, pixel) for label in found]
-
-
-def _place(rng: np.random.Generator, labels: np.ndarray, view: np.ndarray, side: int) -> np.ndarray:
-    """(2, 3), from the photograph to the backdrop: an object of useful size in view, and no border if that can be."""
-    shape, areas = np.array(labels.shape[::-1]), np.bincount(labels.ravel())
-    areas[0] = 0
-    least = MARGIN * float((view / shape).max())
-    if not areas.any():
-        scale, centre = least * math.exp(rng.uniform(0, 0.4)), rng.uniform(0.3, 0.7, 2) * shape
-    else:
-        mask = labels == rng.choice(len(areas), p=np.sqrt(areas) / np.sqrt(areas).sum())
-        diameter = math.sqrt(math.prod(view)) * math.exp(rng.uniform(*np.log(NATIVE_DIAMETER)))
-        scale = float(np.clip(diameter / (2 * math.sqrt(mask.sum() / math.pi)), least, CLOSEST * least))
-        rows, columns = np.nonzero(mask)
-        point = int(rng.integers(len(rows)))
-        centre = np.array([columns[point], rows[point]]) + rng.uniform(-0.3, 0.3, 2) * view / scale
-    half = MARGIN * view / scale / 2
-    centre = np.clip(centre, np.minimum(half, shape / 2), np.maximum(shape - half, shape / 2))
-    return np.array([[scale, 0, side / 2 - scale * centre[0]], [0, scale, side / 2 - scale * centre[1]]])
-
-
-def _native(
-    mask: np.ndarray, onto: np.ndarray, backdrop: np.ndarray, middle: np.ndarray, pixel: float
-) -> Native:
-    """One object of the backdrop.
-
-    Args:
-        mask: (H, W) bool of the photograph; onto: (2, 3) from it to the backdrop; middle: (2,) of the scene.
-    """
-    side = len(backdrop)
-    # beyond the photograph's border, which is mirrored, an object that touches it goes on; others have a double there
-    touches = mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any()
-    paint = mask.astype(np.uint8) * 255
-    marked = cv2.warpAffine(paint, onto, (side, side)) >= 128
-    if touches:
-        mirrored = cv2.warpAffine(paint, onto, (side, side), borderMode=cv2.BORDER_REFLECT_101) >= 128
-        pieces = cv2.connectedComponents(mirrored.view(np.uint8))[1]
-        marked = np.isin(pieces, np.setdiff1d(pieces[marked], 0))
-    x, y, width, height = cv2.boundingRect(marked.view(np.uint8))
-    left, top, right, bottom = max(0, x - 2), max(0, y - 2), min(side, x + width + 2), min(side, y + height + 2)
-    box = slice(top, bottom), slice(left, right)
-    home = middle + pixel * (np.array([left + right, top + bottom]) - side) / 2
-    return Native(figure_of(np.dstack([backdrop[box], soft(marked[box])]), pixel), box, home)
-
-
 def _choose_leavers(rng: np.random.Generator, natives: list[Native], view: float) -> list[int]:
     """Which one or two objects of the backdrop leave their place; `view`: its area."""
-    fit = [i for i, native in enumerate(natives) if math.pi / 4 * native.figure.diameter**2 < LARGEST_HOLE * view]
+    fit = [
+        i for i, native in enumerate(natives) if math.pi / 4 * native.figure.diameter**2 < LARGEST_HOLE * view
+    ]
     if not fit or rng.random() > LEAVES:
         return []
     return rng.permutation(fit)[: int(rng.integers(1, 3))].tolist()
-
-
-def _emptied(backdrop: np.ndarray, leavers: list[Native]) -> np.ndarray:
-    """The backdrop (S, S, 3) uint8 without these."""
-    scene = np.dstack([backdrop, np.zeros(backdrop.shape[:2], np.uint8)])
-    for native in leavers:
-        opacity = scene[native.box][..., 3]
-        np.maximum(opacity, native.figure.parts[0].paint[..., 3], out=opacity)
-    return without(scene)

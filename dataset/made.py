@@ -1,4 +1,4 @@
-"""PROCEDURAL, STATIC and INSTANCES: training clips that are made when they are asked for, each from its generator alone."""
+"""PROCEDURAL, STATIC, INSTANCES: training clips made when they are asked for, each from its generator alone."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -33,9 +33,8 @@ def static(root: Path, distractors: bool = True) -> list[MadeVideo]:
 def instances(root: Path, distractors: bool = True) -> list[MadeVideo]:
     """A clip from each photograph of `root`/INSTANCES, with objects of another one."""
     pictures = index_instances(root)
-    return [
-        MadeVideo(index.name, partial(draw_instances, pictures, i, distractors)) for i, index in enumerate(pictures)
-    ]
+    makers = (partial(draw_instances, pictures, i, distractors) for i in range(len(pictures)))
+    return [MadeVideo(index.name, make) for index, make in zip(pictures, makers)]
 
 
 def _make(

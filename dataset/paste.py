@@ -1,4 +1,4 @@
-"""Objects of photographs pasted over recorded training clips: what salient objects have to be told apart from."""
+"""Objects of photographs pasted over recorded training clips, for the salient object to compete with."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.cutouts import Figure, Photo, crossing, cut_object, index_instances, look_alike, read_photo, wander
+from dataset.cutouts import (
+    Figure, Photo, crossing, cut_object, index_instances, look_alike, read_photo, wander,
+)
 from dataset.procedural.actors import Actor, Motion, affine
 from dataset.procedural.film import LOOK_ALIKES, MIN_AREA, lay
 from libs.masks import VOID, object_ids
@@ -32,15 +34,20 @@ class Paster:
     pictures: Sequence[VideoIndex]
 
     def apply(
-        self, images: list[np.ndarray], labels: list[np.ndarray], positions: Sequence[int], rng: np.random.Generator
+        self,
+        images: list[np.ndarray],
+        labels: list[np.ndarray],
+        positions: Sequence[int],
+        rng: np.random.Generator,
     ) -> None:
         """Paste, or leave the clip as it is, in place of the lists' entries.
 
-        A pasted object is background or has the lowest label that is free; objects of the clip's first frame stay in sight
-        or all become background.
+        A pasted object is background or has a label of its own. Objects of the first frame stay in
+        sight or all become background.
 
         Args:
-            images: T of (H, W, 3) uint8; labels: T of (H, W) uint8; positions: T rising ones of the frames in the video.
+            images: T of (H, W, 3) uint8; labels: T of (H, W) uint8.
+            positions: T rising ones, of the frames in the video.
         Raises: InputError naming a photograph that cannot be read.
         """
         if rng.random() >= self.share:
@@ -64,10 +71,14 @@ class Paster:
             images[t], labels[t] = _shoot(images[t], base[t], actors, view, time)
 
     def _draw_figures(self, rng: np.random.Generator, image: np.ndarray, labels: np.ndarray) -> list[Figure]:
-        """One or two, look-alikes of the clip's own object or of each other among them; none where none is large enough."""
+        """One or two, some of them look-alikes; none where no object is large enough."""
         unit = math.sqrt(labels.size)
         photo = read_photo(self.pictures[int(rng.integers(len(self.pictures)))], int(1.5 * max(labels.shape)))
-        own = cut_object(rng, Photo(image, np.where(labels == VOID, 0, labels)), unit) if rng.random() < OWN else None
+        own = (
+            cut_object(rng, Photo(image, np.where(labels == VOID, 0, labels)), unit)
+            if rng.random() < OWN
+            else None
+        )
         figures = [look_alike(rng, own) if own else cut_object(rng, photo, unit)]
         if rng.random() < TWO:
             alike = figures[0] and not own and rng.random() < LOOK_ALIKES
@@ -82,10 +93,15 @@ def open_paster(root: Path, share: float) -> Paster | None:
     """
     if not share:
         return None
-    return Paster(share, index_instances(root, "key 'paste' takes objects from there; set root, see DATASET.md, or paste 0"))
+    return Paster(
+        share,
+        index_instances(root, "key 'paste' takes objects from there; set root, see DATASET.md, or paste 0"),
+    )
 
 
-def _move(rng: np.random.Generator, figure: Figure, label: int, labels: list[np.ndarray], times: Sequence[int]) -> Actor:
+def _move(
+    rng: np.random.Generator, figure: Figure, label: int, labels: list[np.ndarray], times: Sequence[int]
+) -> Actor:
     """A figure on its path: past an object of the clip that it hides for a while, or anywhere."""
     height, width = labels[0].shape
     unit, gap = math.sqrt(height * width), times[-1] / max(1, len(times) - 1)
@@ -118,7 +134,7 @@ def _shoot(
 
 
 def _in_sight(before: np.ndarray, after: np.ndarray, pasted: list[int]) -> bool:
-    """Whether the objects of a first frame (H, W) are still in sight once things are pasted, and the pasted ones are, too."""
+    """Whether the objects of a first frame (H, W) and the pasted ones are in sight after pasting."""
     shown, old = np.bincount(after.ravel(), minlength=256), np.bincount(before.ravel(), minlength=256)
     kept = all(shown[i] >= KEPT * old[i] for i in object_ids(before))
     return kept and all(shown[i] >= MIN_AREA * after.size for i in pasted)

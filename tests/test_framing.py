@@ -33,7 +33,9 @@ def test_objects_are_as_large_as_in_the_test_times_the_zoom() -> None:
         cut(images, labels, (192, 192), np.random.default_rng(1))
         areas = [(label == 2).sum() for label in labels]
         assert areas[0] == pytest.approx(np.pi * (50 * zoom / 2) ** 2, rel=0.03)  # 480 rows become 240
-        assert areas[1] == pytest.approx(areas[0], rel=0.1) and not np.array_equal(labels[0], labels[1])  # it shakes
+        assert areas[1] == pytest.approx(areas[0], rel=0.1) and not np.array_equal(
+            labels[0], labels[1]
+        )  # it shakes
         assert all(image.shape == (192, 192, 3) for image in images)
 
 
@@ -51,7 +53,9 @@ def test_the_object_is_in_view_and_its_mask_lies_on_it() -> None:
         images, labels = frames(2, (240, 427))
         cut(images, labels, WINDOW, np.random.default_rng(seed))
         assert object_ids(labels[0]) == [2] and (labels[0] == 2).sum() >= ENOUGH * labels[0].size
-        assert np.array_equal(trees.decode(images[0], [2]), labels[0])  # whole pixels: nothing is interpolated
+        assert np.array_equal(
+            trees.decode(images[0], [2]), labels[0]
+        )  # whole pixels: nothing is interpolated
         agree = trees.iou(trees.decode(images[1], [2]) == 2, labels[1] == 2)
         assert agree > 0.93
         corners.add(labels[0].tobytes())
@@ -109,7 +113,9 @@ def test_cropped_clips_are_functions_of_seed_epoch_and_position(tmp_path: Path) 
     for position in range(len(one)):
         clip = one[position]
         assert clip.frames.shape == (3, 3, *WINDOW) and clip.labels[0].any()
-        assert torch.equal(clip.frames, again[position].frames) and torch.equal(clip.labels, again[position].labels)
+        assert torch.equal(clip.frames, again[position].frames) and torch.equal(
+            clip.labels, again[position].labels
+        )
     assert {sampler(tmp_path, scales=(0.5,))[0].frames.shape[-2:]} == {(32, 32)}
 
 
@@ -118,7 +124,11 @@ def test_enough_pixels_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     trees.write_video(tmp_path / "JPEGImages/v", tmp_path / "Annotations/v", {1: 0}, size=(800, 1424))
     sets, sizes = training_sets(tmp_path, ["FOLDER"], [1]), []
     unspied = clips_module.scale
-    monkeypatch.setattr(clips_module, "scale", lambda images, *rest: (sizes.append(images[0].shape[0]), unspied(images, *rest)))
+    monkeypatch.setattr(
+        clips_module,
+        "scale",
+        lambda images, *rest: (sizes.append(images[0].shape[0]), unspied(images, *rest)),
+    )
     for zoom, rows in ((0.5, 200), (1.0, 400), (2.0, 800)):
         ClipSampler(sets, (192, 192), 2, 1, [1], 0, 0, crop=Crop((240, 427), (zoom, zoom)))[0]
         assert sizes.pop() == rows
@@ -128,16 +138,33 @@ def test_dali_refuses_crops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     trees.davis17(tmp_path)
     monkeypatch.setattr("dataset.dali.require_dali", lambda: None)
     with pytest.raises(InputError, match="'framing': DALI.*PIL"):
-        build_loader("DALI", torch.device("cpu"), training_sets(tmp_path, ["DAVIS17"], [1]), WINDOW, 3, 1, [3], 1, 0, 0, crop=Crop())
+        build_loader(
+            "DALI",
+            torch.device("cpu"),
+            training_sets(tmp_path, ["DAVIS17"], [1]),
+            WINDOW,
+            3,
+            1,
+            [3],
+            1,
+            0,
+            0,
+            crop=Crop(),
+        )
 
 
 def test_the_loader_hands_its_crop_to_its_clips(tmp_path: Path) -> None:
     trees.davis17(tmp_path)
-    loader = PilLoader(training_sets(tmp_path, ["DAVIS17"], [4]), WINDOW, 3, 1, [2], 1, 0, 0, crop=Crop((48, 85), (1.0, 2.0)))
+    loader = PilLoader(
+        training_sets(tmp_path, ["DAVIS17"], [4]), WINDOW, 3, 1, [2], 1, 0, 0, crop=Crop((48, 85), (1.0, 2.0))
+    )
     assert torch.equal(next(loader.batches(0))[0].frames, sampler(tmp_path)[0].frames)
 
 
-@pytest.mark.parametrize("key, value", [("framing", "cut"), ("crop_zoom", "(1.4, 0.8)"), ("crop_zoom", "1"), ("crop_test_size", "240")])
+@pytest.mark.parametrize(
+    "key, value",
+    [("framing", "cut"), ("crop_zoom", "(1.4, 0.8)"), ("crop_zoom", "1"), ("crop_test_size", "240")],
+)
 def test_wrong_keys_are_named(tmp_path: Path, key: str, value: str) -> None:
     (tmp_path / "c.yaml").write_text("")
     with pytest.raises(InputError, match=key):

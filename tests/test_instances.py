@@ -1,4 +1,4 @@
-"""INSTANCES: every label an object of its own, any of them the target; and what is pasted over recorded clips."""
+"""INSTANCES: every label an object of its own, any of them the target; objects pasted over recorded clips."""
 
 import pickle
 from collections import Counter
@@ -54,7 +54,9 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def clip(root: Path, seed: int, first: int = 0, distractors: bool = True, times: Sequence[int] = (0, 3)) -> tuple[np.ndarray, np.ndarray]:
+def clip(
+    root: Path, seed: int, first: int = 0, distractors: bool = True, times: Sequence[int] = (0, 3)
+) -> tuple[np.ndarray, np.ndarray]:
     return draw_instances(index_instances(root), first, distractors, np.random.default_rng(seed), times, SIZE)
 
 
@@ -65,7 +67,7 @@ def scenes(count: int, distractors: bool = True) -> list[Scene]:
     return [scene for scene in made if scene]
 
 
-# ---- INSTANCES --------------------------------------------------------------------------------------------------------
+# ---- INSTANCES ---------------------------------------------------------------------------------
 
 
 def test_a_clip_is_a_function_of_its_generator(root: Path) -> None:
@@ -95,7 +97,7 @@ def test_targets_are_numbered_from_one_in_sight_and_others_than_before(root: Pat
 
 
 def test_touching_objects_stay_apart_and_void_is_never_cut_out() -> None:
-    """Every target is of one colour, where it is not mixed with its surroundings, and never of that of void."""
+    """Every target is of one colour, but for its mixed edge, and never of that of void."""
     seen = Counter()
     for scene in scenes(60):
         labels = np.zeros(SIZE, np.uint8)
@@ -127,16 +129,22 @@ def test_what_moves_is_background_as_often_as_it_is_a_target() -> None:
 def test_everything_in_sight_is_a_target_equally_often() -> None:
     cast = instances.Cast(np.zeros((4, 4, 3), np.uint8), [], [True, True, False, False, False], [0.3] * 5)
     shown = np.array([0, 1, 2, 4])
-    chosen = Counter(i for seed in range(800) for i in instances._choose(np.random.default_rng(seed), cast, shown, True))
+    chosen = Counter(
+        i for seed in range(800) for i in instances._choose(np.random.default_rng(seed), cast, shown, True)
+    )
     assert set(chosen) == {0, 1, 2, 4} and max(chosen.values()) < 1.25 * min(chosen.values())
-    assert instances._choose(np.random.default_rng(0), cast, shown, False) == []  # 3 moves and would be no target
+    assert (
+        instances._choose(np.random.default_rng(0), cast, shown, False) == []
+    )  # 3 moves and would be no target
     assert set(instances._choose(np.random.default_rng(0), cast, np.arange(5), False)) == set(range(5))
 
 
 def test_some_look_alike_and_something_passes_in_front() -> None:
     made = scenes(100)
     alike = sum(len({a.parts[0].paint[..., 3].tobytes() for a in s.actors}) < len(s.actors) for s in made)
-    passing = sum(actor.motion.room is None and actor.motion.velocity.any() for scene in made for actor in scene.actors)
+    passing = sum(
+        actor.motion.room is None and actor.motion.velocity.any() for scene in made for actor in scene.actors
+    )
     assert alike > 5 and 25 < passing < 75
 
 
@@ -174,7 +182,13 @@ def test_large_photographs_are_reduced_with_their_masks(tmp_path: Path) -> None:
     trees.save_image(tmp_path / "INSTANCES/images/a.jpg", photo_image(labels))
     trees.save_mask(tmp_path / "INSTANCES/masks/a.png", labels)
     photo = read_photo(index_instances(tmp_path)[0], 300)
-    assert photo.labels.shape == photo.image.shape[:2] == (300, 400) and np.unique(photo.labels).tolist() == [0, 1, 2, 3, 4]
+    assert photo.labels.shape == photo.image.shape[:2] == (300, 400) and np.unique(photo.labels).tolist() == [
+        0,
+        1,
+        2,
+        3,
+        4,
+    ]
     assert np.abs(photo.image[photo.labels == 3].astype(int) - COLOURS[3]).mean() < 15
 
 
@@ -183,7 +197,9 @@ def test_the_set_is_known_travels_and_repeats(root: Path) -> None:
     assert [video.name for video in videos] == ["0", "1", "2"] and registry.find("INSTANCES").skip_step == 1
     video = pickle.loads(pickle.dumps(videos[1]))
     assert video.make(np.random.default_rng(0), (0, 2), SIZE)[0].shape == (2, *SIZE, 3)
-    one, again = (ClipSampler(training_sets(root, ["INSTANCES"], [2]), SIZE, 3, 1, [4], 0, 0) for _ in range(2))
+    one, again = (
+        ClipSampler(training_sets(root, ["INSTANCES"], [2]), SIZE, 3, 1, [4], 0, 0) for _ in range(2)
+    )
     assert len(one) == 6 and all(torch.equal(one[i].frames, again[i].frames) for i in range(6))
     with pytest.raises(InputError, match="INSTANCES/images: expected pictures"):
         registry.training_videos(root / "elsewhere", "INSTANCES")
@@ -200,7 +216,7 @@ def test_photographs_without_objects_end_in_one_line(root: Path) -> None:
         clip(root, 0)
 
 
-# ---- pasting ----------------------------------------------------------------------------------------------------------
+# ---- pasting ---------------------------------------------------------------------------------
 
 
 def frames() -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -257,7 +273,9 @@ def test_things_pass_in_front_of_an_object_of_the_clip(root: Path) -> None:
     for seed in range(150):
         before, (_, labels) = frames()[1], pasted(root, seed)
         if 6 in object_ids(labels[0]):
-            hidden += any((after == 6).sum() < 0.6 * (old == 6).sum() for old, after in zip(before[1:], labels[1:]))
+            hidden += any(
+                (after == 6).sum() < 0.6 * (old == 6).sum() for old, after in zip(before[1:], labels[1:])
+            )
     assert hidden > 25  # 16 where they only wander
 
 
@@ -271,12 +289,17 @@ def test_a_share_of_the_clips_is_pasted_over(root: Path) -> None:
 def test_recorded_clips_with_pasted_objects(root: Path, crop: Crop | None) -> None:
     trees.davis16(root)
     sets = training_sets(root, ["DAVIS16"], [30])
-    clips = [ClipSampler(sets, (64, 64), 3, 1, [2], 0, 0, crop=crop, paste=open_paster(root, 1.0)) for _ in range(2)]
+    clips = [
+        ClipSampler(sets, (64, 64), 3, 1, [2], 0, 0, crop=crop, paste=open_paster(root, 1.0))
+        for _ in range(2)
+    ]
     plain, counts = ClipSampler(sets, (64, 64), 3, 1, [2], 0, 0, crop=crop), Counter()
     for position in range(len(clips[0])):
         clip, again = (own[position] for own in clips)
         assert torch.equal(clip.frames, again.frames) and torch.equal(clip.labels, again.labels)
-        assert clip.frames.shape == (3, 3, 64, 64) and clip.labels[0].unique().tolist()[1:] == list(range(1, clip.num_objects + 1))
+        assert clip.frames.shape == (3, 3, 64, 64) and clip.labels[0].unique().tolist()[1:] == list(
+            range(1, clip.num_objects + 1)
+        )
         counts[clip.num_objects] += 1
         counts["same"] += torch.equal(clip.frames, plain[position].frames)
     assert counts[1] and counts[2] and counts["same"] < 6
@@ -294,4 +317,6 @@ def test_dali_refuses_to_paste(root: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("dataset.dali.require_dali", lambda: None)
     sets = training_sets(root, ["DAVIS17"], [1])
     with pytest.raises(InputError, match="'paste': DALI.*PIL"):
-        build_loader("DALI", torch.device("cpu"), sets, SIZE, 3, 1, [3], 1, 0, 0, paste=open_paster(root, 0.5))
+        build_loader(
+            "DALI", torch.device("cpu"), sets, SIZE, 3, 1, [3], 1, 0, 0, paste=open_paster(root, 0.5)
+        )
