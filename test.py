@@ -6,7 +6,7 @@ from yacs.config import CfgNode
 
 from dataset.loader import readable_videos
 from dataset.submission import TOP_LEVEL, Expected, check, make_zip
-from libs.build import build_device, build_model, for_inference, inference_settings
+from libs.build import build_device, build_model, for_inference, inference_settings, result_folder
 from libs.evaluator import Report, evaluate
 from libs.files import only_run
 from libs.named_weights import weights_file
@@ -24,7 +24,7 @@ def main(cfg: CfgNode, sign: StopSign) -> None:
     if not cfg.initial:
         raise InputError("key 'initial': expected trained weights; give a file as `initial PATH_TO_MODEL`, or try `initial shipped`")
     videos, failed = readable_videos(Path(cfg.root), cfg.valset, cfg.val_split)
-    count, output = len(videos) + len(failed), Path(cfg.root) / cfg.output_dir / cfg.valset
+    count, output = len(videos) + len(failed), result_folder(cfg)
     with only_run(output, output.with_suffix(".zip")):
         failed += test(cfg, videos, output, complete=not failed)
     if failed:

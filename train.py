@@ -3,8 +3,9 @@
 On several GPUs: torchrun --nproc_per_node 4 train.py --cfg config.yaml [KEY VALUE ...]
 """
 
+import warnings
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 from yacs.config import CfgNode
@@ -13,14 +14,15 @@ from dataset.clips import TrainingSet
 from dataset.framing import Crop
 from dataset.loader import build_loader, test_videos, training_sets
 from dataset.paste import open_paster
-from libs.build import build_device, build_model, inference_settings, train_settings
+from libs.build import build_device, build_model, inference_settings, result_folder, train_settings
 from libs.distributed import Processes, join_processes
 from libs.evaluator import Report, evaluate
-from libs.files import only_run
+from libs.files import FolderBusyError, only_run
 from libs.log import RunLog, SilentLog
 from libs.optim import build_optimizer, build_scheduler
+from libs.results import Writer, validation_folder
 from libs.script import StopSign, run_script
-from libs.structures import InputError
+from libs.structures import InputError, Video
 from libs.trainer import Trainer
 from models.compiled import compile_network
 from models.stm import STM
@@ -34,6 +36,7 @@ def main(cfg: CfgNode, sign: StopSign) -> None:
     processes = join_processes(cfg.backend if cfg.gpu_id >= 0 else "gloo", cfg.init_method)
     with only_run(Path(cfg.checkpoint)) if processes.writes else nullcontext():
         _keep_what_is_there(cfg)
+        _check_folders(cfg)
         train(cfg, sign, sets, processes)
     processes.leave()
 
@@ -44,7 +47,8 @@ def train(cfg: CfgNode, sign: StopSign, sets: list[TrainingSet], processes: Proc
     loader = build_loader(
         cfg.data_backend, device, sets, cfg.input_size, cfg.sampled_frames, cfg.samples_per_video, cfg.max_skip,
         cfg.train_batch, cfg.workers, cfg.seed, processes.rank, processes.world, cfg.scales, cfg.coarse_epochs,
-        Crop(cfg.crop_test_size, cfg.crop_zoom) if cfg.framing == "crop" else None, open_paster(Path(cfg.root), cfg.paste),
+        cfg.clip_objects, Crop(cfg.crop_test_size, cfg.crop_zoom) if cfg.framing == "crop" else None,
+        open_paster(Path(cfg.root), cfg.paste),
     )
     model, state = build_model(cfg, device, resume=True)
     optimizer = build_optimizer(model.parameters(), cfg.solver, cfg.learning_rate, cfg.momentum, cfg.weight_decay)
@@ -57,9 +61,11 @@ def train(cfg: CfgNode, sign: StopSign, sets: list[TrainingSet], processes: Proc
         compile_network(model, fixed=False)
     if state:
         trainer.restore(state)
+        if "optimizer" not in state:
+            log.say("the checkpoint is one of the original: it brings weights, epoch and max_skip, the optimizer is new")
         log.say(f"going on after epoch {trainer.epoch}, step {trainer.step}")
     trainer.check_together()
-    log.say(_opening(cfg, sum(len(data.videos) for data in sets), len(loader), f"{device} x {processes.world}"))
+    log.say(_opening(cfg, model, sum(len(data.videos) for data in sets), len(loader), f"{device} x {processes.world}"))
     sign.hold()
     trainer.run()
     sign.release()
@@ -75,23 +81,50 @@ def _keep_what_is_there(cfg: CfgNode) -> None:
         raise InputError(f"key 'checkpoint': {there} is there from an earlier run; `resume auto` goes on from it, else give another folder")
 
 
+def _check_folders(cfg: CfgNode) -> None:
+    """Find out now, and not after an epoch, that the masks of validation cannot be written.
+
+    Raises: InputError naming the keys.
+    """
+    folder = Path(cfg.checkpoint).resolve()
+    if folder.parent == DEFAULT_CFG.parent and (folder / "__init__.py").exists():  # as in the original's config.yaml
+        warnings.warn(f"key 'checkpoint': {cfg.checkpoint} holds source code; checkpoints are written there", stacklevel=2)
+    if cfg.epoch_per_test and cfg.save_validation:
+        try:
+            with suppress(FolderBusyError), only_run(result_folder(cfg)):
+                pass
+        except InputError as fault:
+            raise InputError(f"keys 'output_dir' and 'save_validation': {fault}") from fault
+
+
 def _validation(cfg: CfgNode, sign: StopSign, processes: Processes) -> Callable[[STM], Report]:
-    """Segments this process's share of the validation videos, and reports on all of them."""
+    """Segments this process's share of the validation videos, writes their masks, and reports on all of them."""
     videos = test_videos(Path(cfg.root), cfg.valset, cfg.val_split) if cfg.epoch_per_test else []
     settings = inference_settings(cfg, correct=False)
+    share = videos[processes.rank :: processes.world]
 
     def validate(model: STM) -> Report:
         """In evaluation mode; a signal ends it at once, as the epoch is saved by then."""
-        with sign.let_through():
-            own = evaluate(model, videos[processes.rank :: processes.world], settings, label="validate")
+        with sign.let_through(), _masks_of_validation(cfg, videos, processes) as write:
+            own = evaluate(model, share, settings, write, label="validate")
         return sum(processes.gather(own), start=Report())
 
     return validate
 
 
-def _opening(cfg: CfgNode, num_videos: int, steps: int, device: str) -> str:
+def _masks_of_validation(
+    cfg: CfgNode, videos: list[Video], processes: Processes
+) -> AbstractContextManager[Writer | None]:
+    """What writes the masks of a validation, as the original did; nothing where `save_validation` is off."""
+    if not cfg.save_validation:
+        return nullcontext()
+    return validation_folder(result_folder(cfg), videos, processes)
+
+
+def _opening(cfg: CfgNode, model: STM, num_videos: int, steps: int, device: str) -> str:
+    size = sum(parameter.numel() for parameter in model.parameters())
     return (
-        f"training {cfg.arch} on {', '.join(cfg.trainset)}: {num_videos} videos, {steps} steps of {cfg.train_batch} clips "
+        f"training {cfg.arch}, {size:,} parameters, on {', '.join(cfg.trainset)}: {num_videos} videos, {steps} steps of {cfg.train_batch} clips "
         f"an epoch, {cfg.epochs} epochs, mode {cfg.mode}, on {device}"
     )
 

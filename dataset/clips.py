@@ -2,22 +2,23 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from torch.utils.data import Dataset
 
-from dataset.annotations import check_size, find_style, read_labels
+from dataset.annotations import MaskStyle, check_size, find_style, read_labels
 from dataset.framing import Crop, cut, scale
 from dataset.paste import Paster
 from dataset.transforms import augment, to_input, upright
 from dataset.picture import image_size, read_image
 from libs.masks import Letterbox, object_ids, select_objects
-from libs.structures import Clip, VideoIndex
+from libs.structures import Clip, InputError, VideoIndex
 
 MAX_OBJECTS = 5  # per clip
 MAX_SKIP = 100
+MAX_DRAWS = 100  # of one clip, until its first frame shows an object
 ENLARGED = 1.35  # most by which augmentation enlarges: crop of 10 % on both sides, then scale 1.05
 
 
@@ -62,13 +63,25 @@ def grow(max_skip: int, step: int) -> int:
 
 @dataclass(frozen=True)
 class Draw:
-    """One training clip before anything of it is read."""
+    """Which frames one training clip holds, and what was read to decide that.
+
+    attempt: how many draws before this one were rejected, because their first frame showed no object.
+    style, first: how the masks of a recorded video are read, and the labels (Hs, Ws) uint8 of the clip's first frame.
+    """
 
     name: str
     video: VideoIndex | MadeVideo
     positions: list[int]  # of its frames in the video
     size: tuple[int, int]  # (H, W) that it is brought to
     rng: np.random.Generator  # for its making or augmentation and its objects, in this order
+    attempt: int = 0
+    style: MaskStyle = MaskStyle()
+    first: np.ndarray | None = None
+
+    def read_labels(self, frame: int) -> np.ndarray:
+        """Labels (Hs, Ws) uint8 of one frame of the clip; those of the first are read already."""
+        known = self.first if frame == 0 else None
+        return read_labels(self.video.masks[self.positions[frame]], self.style) if known is None else known
 
 
 class ClipSampler(Dataset):
@@ -77,17 +90,18 @@ class ClipSampler(Dataset):
     Args:
         sets: at least one; size: (H, W) of the network's input; count: frames of a clip; max_skip: one a set.
         scales: of the size, one of them for each step of `together` clips.
+        clip_objects: which labels of a clip are its objects, see `choose_objects`.
         crop: how recorded clips are cropped; None: they are letterboxed. paste: what is pasted over them.
     """
 
     def __init__(
         self, sets: list[TrainingSet], size: tuple[int, int], count: int, samples_per_video: int,
         max_skip: list[int], seed: int, epoch: int, scales: Sequence[float] = (1.0,), together: int = 1,
-        crop: Crop | None = None, paste: Paster | None = None,
+        clip_objects: str = "first_frame", crop: Crop | None = None, paste: Paster | None = None,
     ):
         self.sets, self.size, self.count, self.max_skip = sets, size, count, list(max_skip)
         self.seed, self.epoch, self.scales, self.together = seed, epoch, scales, together
-        self.crop, self.paste = crop, paste
+        self.clip_objects, self.crop, self.paste = clip_objects, crop, paste
         entries = [(s, v) for s, data in enumerate(sets) for v in range(len(data.videos)) for _ in range(data.freq * samples_per_video)]
         order = np.random.default_rng([seed, epoch]).permutation(len(entries))
         self.entries = [entries[i] for i in order]
@@ -95,18 +109,33 @@ class ClipSampler(Dataset):
     def __len__(self) -> int:
         return len(self.entries)
 
-    def draw(self, position: int) -> Draw:
-        """Which frames of which video the clip at this position of the epoch holds."""
+    def draw(self, position: int, attempt: int = 0) -> Draw:
+        """Draw the frames of the clip at this position of the epoch.
+
+        As in the original, a clip whose first frame shows no object is drawn again: nothing could be learned from it.
+
+        Args:
+            attempt: the first one to try; each attempt has random numbers of its own.
+        Raises: InputError naming the video where no attempt succeeds, or a mask that cannot be read.
+        """
         which, video = self.entries[position]
-        rng = np.random.default_rng([self.seed, self.epoch, position])
         chosen = self.sets[which].videos[video]
-        if isinstance(chosen, MadeVideo):
-            gaps = rng.integers(1, self.max_skip[which] + 1, self.count - 1)
-            positions = [0, *np.cumsum(gaps).tolist()]
-        else:
+        name, size = f"{self.sets[which].name}/{chosen.name}", self._size(position)
+        for number in range(attempt, MAX_DRAWS):
+            rng = np.random.default_rng([self.seed, self.epoch, position] + [2, number] * (number > 0))
+            if isinstance(chosen, MadeVideo):
+                gaps = rng.integers(1, self.max_skip[which] + 1, self.count - 1)
+                return Draw(name, chosen, [0, *np.cumsum(gaps).tolist()], size, rng, number)
             annotated = sorted(chosen.masks)
             positions = [annotated[i] for i in sample_frames(len(annotated), self.count, self.max_skip[which], rng)]
-        return Draw(f"{self.sets[which].name}/{chosen.name}", chosen, positions, self._size(position), rng)
+            style = find_style(chosen, {*chosen.given, *positions})
+            first = read_labels(chosen.masks[positions[0]], style)
+            if self.clip_objects == "all_frames" or object_ids(first):
+                return Draw(name, chosen, positions, size, rng, number, style, first)
+        raise InputError(
+            f"video '{name}': expected an object in the first frame of a training clip, found none in {MAX_DRAWS} draws; "
+            "remove the video, or set clip_objects all_frames"
+        )
 
     def _size(self, position: int) -> tuple[int, int]:
         """One for all clips of a step, in whichever process."""
@@ -118,28 +147,36 @@ class ClipSampler(Dataset):
 
     def __getitem__(self, position: int) -> Clip:
         draw = self.draw(position)
-        if isinstance(draw.video, MadeVideo):
-            images, labels = map(list, draw.video.make(draw.rng, draw.positions, draw.size))
-        else:
-            images, labels = self._recorded(draw)
-        labels, num_objects = choose_objects(labels, draw.rng)
-        return Clip(draw.name, *to_input(images, labels, draw.size), num_objects)
+        while True:
+            if isinstance(draw.video, MadeVideo):
+                images, labels = map(list, draw.video.make(draw.rng, draw.positions, draw.size))
+            else:
+                images, labels = self._recorded(draw)
+            if self.accepts(labels):
+                labels, num_objects = choose_objects(labels, draw.rng, self.clip_objects)
+                return Clip(draw.name, *to_input(images, labels, draw.size), num_objects)
+            draw = self.draw(position, draw.attempt + 1)  # augmentation has moved the object out of the picture
+
+    def accepts(self, labels: list[np.ndarray]) -> bool:
+        """Whether a clip with these label maps can be trained on: its first frame shows an object."""
+        return self.clip_objects == "all_frames" or bool(object_ids(labels[0]))
 
     def _recorded(self, draw: Draw) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Frames and label maps of a clip on disk, augmented; cropped, or perhaps yet to be letterboxed."""
-        target = draw.size
         if self.crop:
             target = self.crop.draw_target(draw.rng, draw.size[0] / self.size[0])
-        images, labels = _read(draw.video, draw.positions, target)
-        if self.crop:
+            images, labels = _read(replace(draw, size=target))
             scale(images, labels, target)
-        augment(images, labels, draw.rng)
-        if self.crop:
+            augment(images, labels, draw.rng)
             cut(images, labels, draw.size, draw.rng)
-        elif self.paste:
-            scale(images, labels, draw.size)  # what is pasted must not lie on the letterbox's borders
+        else:
+            images, labels = _read(draw)
+            augment(images, labels, draw.rng)
         if self.paste:
+            scale(images, labels, draw.size)  # what is pasted must not lie on the letterbox's borders
             self.paste.apply(images, labels, draw.positions, draw.rng)
+        if self.crop or self.paste:
+            labels = number_as_seen(labels)
         return images, labels
 
 
@@ -169,6 +206,7 @@ class ClipLoader:
     world: int = 1
     scales: tuple[float, ...] = (1.0,)
     coarse_epochs: int = 0
+    clip_objects: str = "first_frame"
     crop: Crop | None = None
     paste: Paster | None = None
 
@@ -209,26 +247,53 @@ class ClipLoader:
         scales = (min(self.scales),) if epoch < self.coarse_epochs else self.scales
         return ClipSampler(
             self.sets, self.size, self.sampled_frames, self.samples_per_video, self.max_skip, self.seed, epoch, scales,
-            self.train_batch * self.world, self.crop, self.paste,
+            self.train_batch * self.world, self.clip_objects, self.crop, self.paste,
         )
 
 
-def choose_objects(labels: list[np.ndarray], rng: np.random.Generator) -> tuple[list[np.ndarray], int]:
-    """Keep at most 5 objects of a clip, drawn at random, as 1..O; a clip without any has one that is nowhere."""
-    ids = sorted({i for label in labels for i in object_ids(label)})
+def number_as_seen(labels: list[np.ndarray]) -> list[np.ndarray]:
+    """Renumber the objects of a clip, those that its first frame shows first, without gaps: crops leave some out.
+
+    Args and returns: T of (H, W) uint8.
+    """
+    shown = object_ids(labels[0])
+    later = sorted({i for label in labels for i in object_ids(label)} - set(shown))
+    return [select_objects(label, shown + later) for label in labels]
+
+
+def choose_objects(
+    labels: list[np.ndarray], rng: np.random.Generator, rule: str = "first_frame"
+) -> tuple[list[np.ndarray], int]:
+    """Renumber the objects of a clip to 1..O; all other labels become background.
+
+    Args:
+        labels: T of (H, W) uint8.
+        rule: 'first_frame' takes 1..n, n the highest label of the first frame (the original's rule: labels in between
+            that the frame does not show count as objects with an empty mask); 'all_frames' takes the labels that any
+            frame shows. If there are more than 5 objects, 5 are drawn, and drawn again while the first frame shows none.
+    Returns: T of (H, W) uint8 with 0..O; O, which is 1 for a clip without any object.
+    """
+    shown = object_ids(labels[0])
+    if rule == "first_frame":
+        ids = list(range(1, max(shown, default=0) + 1))
+    else:
+        ids = sorted({i for label in labels for i in object_ids(label)})
     if len(ids) > MAX_OBJECTS:
-        ids = sorted(rng.choice(ids, MAX_OBJECTS, replace=False).tolist())
+        candidates = ids
+        ids = sorted(rng.choice(candidates, MAX_OBJECTS, replace=False).tolist())
+        while rule == "first_frame" and not set(ids) & set(shown):
+            ids = sorted(rng.choice(candidates, MAX_OBJECTS, replace=False).tolist())
     return [select_objects(label, ids) for label in labels], max(len(ids), 1)
 
 
-def _read(index: VideoIndex, positions: list[int], target: tuple[int, int]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Frames and label maps at these positions, upright, at a reduced size where `target` (H, W) needs no more."""
-    style, images, labels = find_style(index, {*index.given, *positions}), [], []
-    for position in positions:
+def _read(draw: Draw) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Frames and label maps of a clip, upright, at a reduced size where the network's input needs no more."""
+    index, images, labels = draw.video, [], []
+    for frame, position in enumerate(draw.positions):
         size = image_size(index.frames[position])
-        label = read_labels(index.masks[position], style)
+        label = draw.read_labels(frame)
         check_size(index.masks[position], label, size)
-        landscape = tuple(math.ceil(ENLARGED * side) for side in Letterbox((min(size), max(size)), target).size)
+        landscape = tuple(math.ceil(ENLARGED * side) for side in Letterbox((min(size), max(size)), draw.size).size)
         image = read_image(index.frames[position], landscape if size[0] <= size[1] else landscape[::-1])
         if image.shape[:2] != size:
             label = cv2.resize(label, image.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)

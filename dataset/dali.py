@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from dataset.annotations import check_size, find_style, read_labels
+from dataset.annotations import check_size
 from dataset.clips import ClipLoader, ClipSampler, Draw, MadeVideo, choose_objects
 from dataset.picture import read_image
 from dataset.warp import Augmentation, code_labels, draw_augmentation, warp_matrix
@@ -43,6 +43,7 @@ class FramePlan:
 class ClipPlan:
     """A clip to be made; what its draw has left of `rng` chooses its objects."""
 
+    position: int  # in the epoch
     draw: Draw
     frames: list[FramePlan]
 
@@ -74,8 +75,8 @@ class DaliLoader(ClipLoader):
         with ThreadPoolExecutor(threads) as readers, ThreadPoolExecutor(1) as runner:
             steps: deque[Future[list[Clip]]] = deque()
             for share in shares:
-                plans = [readers.submit(plan_clip, sampler.draw(position), self.size) for position in share]
-                steps.append(runner.submit(make_clips, pipeline, plans))
+                plans = [readers.submit(plan_clip, sampler, position) for position in share]
+                steps.append(runner.submit(make_clips, pipeline, sampler, plans))
                 if len(steps) > AHEAD:
                     yield steps.popleft().result()
             while steps:
@@ -94,20 +95,21 @@ def require_dali() -> None:
         ) from fault
 
 
-def plan_clip(draw: Draw, size: tuple[int, int]) -> ClipPlan:
-    """Read the files of a clip and draw how it will look.
+def plan_clip(sampler: ClipSampler, position: int, attempt: int = 0) -> ClipPlan:
+    """Read the files of the clip at this position of the epoch and draw how it will look.
 
     Args:
-        size: (H, W) of the network's input.
+        attempt: see ClipSampler.draw.
     Raises: InputError naming a file that cannot be read.
     """
-    augmentation, style, frames = draw_augmentation(draw.rng), find_style(draw.video, {*draw.video.given, *draw.positions}), []
-    for position in draw.positions:
-        path, mask = draw.video.frames[position], draw.video.masks[position]
-        labels = read_labels(mask, style)
+    draw = sampler.draw(position, attempt)
+    augmentation, frames = draw_augmentation(draw.rng), []
+    for frame, source in enumerate(draw.positions):
+        path, labels = draw.video.frames[source], draw.read_labels(frame)
         upright = (min(labels.shape), max(labels.shape))
-        frames.append(FramePlan(path, mask, read_file(path), labels, Letterbox(upright, size), augmentation))
-    return ClipPlan(draw, frames)
+        letterbox = Letterbox(upright, draw.size)
+        frames.append(FramePlan(path, draw.video.masks[source], read_file(path), labels, letterbox, augmentation))
+    return ClipPlan(position, draw, frames)
 
 
 def read_file(path: Path) -> np.ndarray:
@@ -169,29 +171,46 @@ def run_pipeline(pipeline: "Pipeline", frames: list[FramePlan], encoded: list[np
     return torch.from_numpy(np.array(pictures.as_array())), maps
 
 
-def make_clips(pipeline: "Pipeline", plans: list[Future[ClipPlan]]) -> list[Clip]:
+def make_clips(pipeline: "Pipeline", sampler: ClipSampler, plans: list[Future[ClipPlan]]) -> list[Clip]:
     """The clips of one step.
 
     Raises: InputError naming a file that cannot be read.
     """
     clips = [plan.result() for plan in plans]
-    frames = [frame for clip in clips for frame in clip.frames]
-    if not frames:
+    if not clips:
         return []
-    try:
-        pictures, maps = run_pipeline(pipeline, frames, [frame.encoded for frame in frames])
-    except RuntimeError:  # DALI does not say which file: Pillow does, or reads the format that DALI does not know
-        pictures, maps = run_pipeline(pipeline, frames, [uncompressed(read_image(frame.path)) for frame in frames])
+    pictures, maps = decode_frames(pipeline, [frame for clip in clips for frame in clip.frames])
     made, first = [], 0
     for clip in clips:
         own = slice(first, first + len(clip.frames))
-        labels, num_objects = choose_objects(maps[own], clip.draw.rng)
-        placed = torch.zeros(len(labels), *pictures.shape[2:], dtype=torch.uint8)
-        for canvas, frame, label in zip(placed, clip.frames, labels):
-            canvas[frame.letterbox.box] = torch.from_numpy(label)
-        made.append(Clip(clip.draw.name, pictures[own], placed, num_objects))
+        made.append(_finish(pipeline, sampler, clip, pictures[own], maps[own]))
         first = own.stop
     return made
+
+
+def _finish(
+    pipeline: "Pipeline", sampler: ClipSampler, clip: ClipPlan, pictures: torch.Tensor, maps: list[np.ndarray]
+) -> Clip:
+    """Choose the objects of a clip and place its label maps; draw it again where augmentation has moved all objects out."""
+    while not sampler.accepts(maps):
+        clip = plan_clip(sampler, clip.position, clip.draw.attempt + 1)
+        pictures, maps = decode_frames(pipeline, clip.frames)
+    labels, num_objects = choose_objects(maps, clip.draw.rng, sampler.clip_objects)
+    placed = torch.zeros(len(labels), *pictures.shape[2:], dtype=torch.uint8)
+    for canvas, frame, label in zip(placed, clip.frames, labels):
+        canvas[frame.letterbox.box] = torch.from_numpy(label)
+    return Clip(clip.draw.name, pictures, placed, num_objects)
+
+
+def decode_frames(pipeline: "Pipeline", frames: list[FramePlan]) -> tuple[torch.Tensor, list[np.ndarray]]:
+    """Frames (N, 3, H, W) float32 and their label maps, see `run_pipeline`.
+
+    Raises: InputError naming a file that cannot be read.
+    """
+    try:
+        return run_pipeline(pipeline, frames, [frame.encoded for frame in frames])
+    except RuntimeError:  # DALI does not say which file: Pillow does, or reads the format that DALI does not know
+        return run_pipeline(pipeline, frames, [uncompressed(read_image(frame.path)) for frame in frames])
 
 
 def uncompressed(image: np.ndarray) -> np.ndarray:

@@ -24,18 +24,26 @@ def main(cfg: CfgNode, sign: StopSign) -> None:
     for key in ("initial", "video_path", "mask_path"):
         if not cfg[key]:
             raise InputError(f"key '{key}': expected a path; give one as `{key} PATH`")
-    index = single_video(Path(cfg.video_path), Path(cfg.mask_path))
-    sample = [key for key in ("video_path", "mask_path") if Path(cfg[key]).resolve().is_relative_to(HERE / "sample")]
+    video_path, mask_path = _located(cfg.video_path), _located(cfg.mask_path)
+    index = single_video(video_path, mask_path)
+    paths = {"video_path": video_path, "mask_path": mask_path}
+    sample = [key for key, path in paths.items() if path.resolve().is_relative_to(HERE / "sample")]
     if len(sample) == 1:
         raise InputError(f"key '{sample[0]}': expected your own as well, as the other one is not of the bundled clip")
     video = open_video(index)
     folder = Path(cfg.output_dir) / video.name
     film, picture = folder.parent / f"{video.name}.{cfg.demo_format}", folder.parent / f"{video.name}_round_trip.png"
-    if folder.resolve() in (Path(cfg.video_path).resolve(), Path(cfg.mask_path).resolve(), Path(cfg.mask_path).resolve().parent):
+    if folder.resolve() in (video_path.resolve(), mask_path.resolve(), mask_path.resolve().parent):
         raise InputError(f"key 'output_dir': {folder} holds the demo's input; give another folder")
     with only_run(folder, film, picture):
         picture.unlink(missing_ok=True)  # not every run makes one
         show(cfg, video, folder, film, picture)
+
+
+def _located(path: str) -> Path:
+    """A path of the config: below the working directory, or, where there is nothing, below the project's folder."""
+    beside = HERE.parent / path
+    return beside if beside.exists() and not Path(path).exists() else Path(path)
 
 
 def show(cfg: CfgNode, video: Video, folder: Path, film: Path, picture: Path) -> None:
@@ -66,4 +74,4 @@ def show(cfg: CfgNode, video: Video, folder: Path, film: Path, picture: Path) ->
 
 
 if __name__ == "__main__":
-    run_script(main, __doc__, HERE / "demo.yaml")
+    run_script(main, __doc__, HERE / "demo.yaml", demo=True)

@@ -24,7 +24,7 @@ def build_device(gpu_id: int, multi_gpu_ids: Sequence[int] = (), processes: Proc
     """The GPU of that number; the CPU for -1, and with a warning where there is no CUDA.
 
     Of several processes, the one of local rank i takes multi_gpu_ids[i].
-    Raises: InputError where there is CUDA but not that GPU.
+    Raises: InputError where there are several GPUs, but not that one.
     """
     if gpu_id < 0:
         return torch.device("cpu")
@@ -35,8 +35,11 @@ def build_device(gpu_id: int, multi_gpu_ids: Sequence[int] = (), processes: Proc
     if not torch.cuda.is_available():
         warnings.warn("no CUDA here, running on the CPU; gpu_id -1 says so without this warning", stacklevel=2)
         return torch.device("cpu")
+    key = "multi_gpu_ids" if processes.world > 1 else "gpu_id"
+    if gpu_id > 0 and torch.cuda.device_count() == 1 and processes.world == 1:
+        warnings.warn(f"key '{key}': there is no GPU {gpu_id}, using GPU 0, the only one", stacklevel=2)
+        gpu_id = 0
     if gpu_id >= torch.cuda.device_count():
-        key = "multi_gpu_ids" if processes.world > 1 else "gpu_id"
         raise InputError(f"key '{key}': there is no GPU {gpu_id}, only 0 to {torch.cuda.device_count() - 1}")
     torch.cuda.set_device(gpu_id)
     return torch.device("cuda", gpu_id)
@@ -89,12 +92,17 @@ def _layout(model: STM) -> torch.memory_format:
     return torch.contiguous_format if any(isinstance(m, nn.GroupNorm) for m in model.modules()) else torch.channels_last
 
 
+def result_folder(cfg: CfgNode) -> Path:
+    """Where the masks of the validation set go."""
+    return Path(cfg.root) / cfg.output_dir / cfg.valset
+
+
 def inference_settings(cfg: CfgNode, correct: bool = True, object_probs: bool = False) -> InferenceSettings:
     """Settings of test and demo; `correct` False for validation, which the paper does without correction."""
     return InferenceSettings(
         input_size=cfg.input_size, max_size=cfg.max_size, tta_scales=tuple(cfg.tta_scales), tta_flip=cfg.tta_flip,
         save_freq=cfg.save_freq, memory_frames=cfg.memory_frames, loop=cfg.loop if correct else 0,
-        correction_rate=cfg.correction_rate, correction_momentum=cfg.correction_momentum,
+        correction_rate=cfg.correction_rate, correction_beta=cfg.correction_beta,
         correction_tolerance=cfg.correction_tolerance, sharpness=cfg.sharpness, save_corrected=cfg.save_corrected, object_probs=object_probs,
     )
 

@@ -22,6 +22,9 @@ TRAINING_STATE = {  # what a checkpoint must hold to go on from it
 }
 
 
+ORIGINAL_STATE = {"epoch": int, "state_dict": dict, "max_skip": list}  # all that a checkpoint of the original holds
+
+
 def save_checkpoint(path: Path, content: dict, keep: int = 1) -> None:
     """Write to a temporary name beside `path`, then move: a reader finds the old file or the new one, never half.
 
@@ -124,12 +127,17 @@ def fill_model(model: STM, weights: Weights, path: Path) -> None:
 
 
 def read_training_state(path: Path) -> dict:
-    """A checkpoint to go on from.
+    """A checkpoint to resume: all of TRAINING_STATE, or, from the original, only what ORIGINAL_STATE names.
 
     Raises: InputError where the file holds weights only.
     """
     state = read_file(path)
     own = state if isinstance(state, dict) else {}
+    if isinstance(own.get("max_skip"), (int, tuple)):  # the original's may hold one number for one set
+        skips = own["max_skip"]
+        own["max_skip"] = [skips] if isinstance(skips, int) else list(skips)
+    if all(isinstance(own.get(name), kind) for name, kind in ORIGINAL_STATE.items()) and "optimizer" not in own:
+        return {name: own[name] for name in ORIGINAL_STATE}
     missing = sorted(name for name, kind in TRAINING_STATE.items() if not isinstance(own.get(name, ...), kind))
     if missing:
         raise InputError(f"{path}: cannot go on from it, it lacks {', '.join(missing)}; to start from its weights use initial")

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import os
 import reprlib
 import warnings
 from collections.abc import Sequence
@@ -10,30 +11,41 @@ from pathlib import Path
 
 from yacs.config import CfgNode
 
-from libs.defaults import DEAD_KEYS, KEYS
+from libs.defaults import DEAD_KEYS, KEYS, SET_NAMES
 from libs.files import parse_yaml
 from libs.structures import InputError
 
 
-def parse_arguments(description: str, default_cfg: Path, argv: Sequence[str] | None = None) -> CfgNode:
-    """Read the command line of a script, `--cfg FILE KEY VALUE ...`, and return the frozen config."""
-    keys = "\n".join(f"  {name} = {key.default!r}\n      {key.meaning}" for name, key in KEYS.items())
+def parse_arguments(
+    description: str, default_cfg: Path, argv: Sequence[str] | None = None, demo: bool = False
+) -> CfgNode:
+    """Read the command line of a script, `--cfg FILE KEY VALUE ...`, and return the frozen config.
+
+    Args:
+        demo: whether keys that are not given take the demo's defaults.
+    """
+    keys = "\n".join(f"  {name} = {key.default_of(demo)!r}\n      {key.meaning}" for name, key in KEYS.items())
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=f"keys, and what they are where the config does not name them:\n{keys}",
     )
     parser.add_argument("--cfg", default=str(default_cfg), metavar="FILE", help="YAML config (default: %(default)s)")
+    parser.add_argument("--local_rank", "--local-rank", type=int, metavar="N", help="set by torch.distributed.launch")
     parser.add_argument("options", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="override keys of the config")
     args = parser.parse_args(argv)
-    return load_config(Path(args.cfg), args.options)
+    if args.local_rank is not None:  # launchers of before torchrun give it here and not in the environment
+        os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    return load_config(Path(args.cfg), args.options, demo)
 
 
-def load_config(path: Path, options: Sequence[str] = ()) -> CfgNode:
+def load_config(path: Path, options: Sequence[str] = (), demo: bool = False) -> CfgNode:
     """Defaults, overridden by the YAML file, overridden by `options` (key, value, key, value, ...).
 
+    Args:
+        demo: whether keys that are not given take the demo's defaults.
     Raises: InputError naming the file or key.
     """
-    cfg = CfgNode({name: copy(key.default) for name, key in KEYS.items()})
+    cfg = CfgNode({name: copy(key.default_of(demo)) for name, key in KEYS.items()})
     in_file = _read_yaml(path)
     for key, value in in_file.items():
         _set(cfg, key, value, str(path))
@@ -51,6 +63,8 @@ def load_config(path: Path, options: Sequence[str] = ()) -> CfgNode:
         if used != cfg[key] and key in {*in_file, *options[::2]}:  # the original ignored the rest, too
             warnings.warn(f"key '{key}': the first {len(used)} of {cfg[key]} count, one per training set", stacklevel=2)
         cfg[key] = used
+    cfg.trainset = [_own_name(name, cfg.data_backend) for name in cfg.trainset]
+    cfg.valset = _own_name(cfg.valset, "")
     _check(cfg)
     cfg.freeze()
     return cfg
@@ -73,13 +87,21 @@ def _set(cfg: CfgNode, key: str, value: object, source: str) -> None:
         near = difflib.get_close_matches(str(key), KEYS, n=1, cutoff=0)
         raise InputError(f"{source}: there is no key '{key}'; the nearest one is '{near[0]}'")
     if key in DEAD_KEYS:
-        warnings.warn(f"{source}: key '{key}' does nothing; it is accepted for old config files", stacklevel=2)
+        warnings.warn(f"{source}: key '{key}' does nothing, as in the original; {DEAD_KEYS[key]}", stacklevel=2)
     default = KEYS[key].default
     is_text = isinstance(value, str) and not isinstance(default, str)
     try:
         cfg[key] = _coerce(default, parse_yaml(value) if is_text else value, key, source)
     except ValueError as fault:
         raise InputError(f"{source}: key '{key}': '{value}' cannot be read as a value") from fault
+
+
+def _own_name(name: str, backend: str) -> str:
+    """Name of a data set, where `name` may be that of one of the original's DALI data sets."""
+    own = SET_NAMES.get(name, name)
+    if own != name and backend == "PIL":
+        warnings.warn(f"data set '{name}' is read as {own}; set data_backend DALI to load it with DALI", stacklevel=3)
+    return own
 
 
 def _coerce(default: object, value: object, key: str, source: str) -> object:
@@ -122,4 +144,4 @@ def _check(cfg: CfgNode) -> None:
     if cfg.submission and cfg.save_indexed_format != "index":
         raise InputError(f"key 'submission': servers take save_indexed_format index, not {cfg.save_indexed_format}")
     if cfg.initial and cfg.resume not in ("", "auto"):
-        raise InputError("keys 'initial' and 'resume': give one of them; resume brings its own weights")
+        warnings.warn("key 'initial' is ignored, because 'resume' brings its own weights", stacklevel=3)

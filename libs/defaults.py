@@ -19,11 +19,16 @@ class Check(NamedTuple):
 
 
 class Key(NamedTuple):
-    """One key; its type is that of its default."""
+    """One key; its type is that of its default. `demo` is the default of demo/demo.py where it differs."""
 
-    default: object
+    default: Any
     meaning: str
     check: Check | None = None
+    demo: Any = None
+
+    def default_of(self, demo: bool) -> Any:
+        """The default of the demo, or of the other scripts."""
+        return self.demo if demo and self.demo is not None else self.default
 
 
 def one_of(*names: str) -> Check:
@@ -83,6 +88,10 @@ KEYS: dict[str, Key] = {
         each_between(1),
     ),
     "samples_per_video": Key(1, "clips drawn per video and epoch", between(1)),
+    "clip_objects": Key(
+        "first_frame", "objects of a training clip: 'first_frame', those up to its first frame's highest label, as the "
+        "original; 'all_frames', every label of the clip", one_of("first_frame", "all_frames"),
+    ),
     "distractors": Key(
         True, "PROCEDURAL, STATIC and INSTANCES: look-alikes, and things that nobody annotated beside those that pass in "
         "front; False leaves them out",
@@ -152,6 +161,7 @@ KEYS: dict[str, Key] = {
         between(0, 1),
     ),
     "epoch_per_test": Key(1, "validate every so many epochs; 0: never", between(0)),
+    "save_validation": Key(True, "validation writes its masks to <root>/<output_dir>/<valset>, as test.py does"),
     "epoch_per_sheet": Key(5, "draw a contact sheet of one clip every so many epochs; 0: never", between(0)),
     "save_steps": Key(0, "a checkpoint every so many steps within an epoch as well; 0: at its end only", between(0)),
     "keep": Key(2, "checkpoints that stay: the newest, the one before it (.1), ...", between(1)),
@@ -164,8 +174,8 @@ KEYS: dict[str, Key] = {
     ),
     "loop": Key(10, "gradient correction: steps, 0 turns it off", between(0)),
     "correction_rate": Key(150.0, "... their size (the paper's recipe: 180)", between(0)),
-    "correction_momentum": Key(
-        0.0, "... share of the last step added to the next (the original had a key that nothing read)",
+    "correction_beta": Key(
+        0.0, "... momentum: fraction of the last step that is added to the next; 0: none, as in the paper",
         Check(lambda share: 0 <= share < 1, "a number from 0 to below 1"),
     ),
     "correction_tolerance": Key(
@@ -175,7 +185,10 @@ KEYS: dict[str, Key] = {
         1.0, "testing: predicted masks are remembered as softmax(sharpness * logits), which above 1 keeps leaks out; 1: as in the paper",
         between(0.01, 1000),
     ),
-    "save_corrected": Key(False, "save corrected masks (the original's demo) or those before correction (its test)"),
+    "save_corrected": Key(
+        False, "save corrected masks (default of the demo, as the original's) or those before their correction (its test)",
+        demo=True,
+    ),
     # --- how test videos are looked at ---
     "max_size": Key(0, "longer side of the network's input, aspect ratio kept; 0: input_size with its letterbox", between(0)),
     "tta_scales": Key(
@@ -190,7 +203,7 @@ KEYS: dict[str, Key] = {
     "output_dir": Key("output", "test: below root; demo: as it is"),
     "save_indexed_format": Key(
         "index", "'index' palette PNG, 'segmentation' overlay, 'heatmap', 'mask' first object's overlay",
-        one_of("index", "segmentation", "heatmap", "mask"),
+        one_of("index", "segmentation", "heatmap", "mask"), demo="segmentation",
     ),
     "skip_done": Key(False, "test.py leaves out videos that an earlier run into the same folder has finished"),
     "submission": Key(False, "test.py also makes the zip for the data set's server, and checks it"),
@@ -209,10 +222,17 @@ KEYS: dict[str, Key] = {
     "multi_gpu_ids": Key([0, 1, 2, 3], "torchrun: the GPU of each process of a machine", each_between(0)),
     "backend": Key("nccl", "torchrun: 'nccl', or 'gloo', which is taken where there is no CUDA", one_of("nccl", "gloo")),
     "init_method": Key("env://", "torchrun: how the processes meet"),
-    # --- leftovers of the original, which nothing reads ---
+    # --- keys of the original that nothing reads ---
+    "correction_momentum": Key(0.9, "does nothing, accepted for old config files; the working key is correction_beta"),
     "split_k": Key(3, "does nothing, accepted for old config files"),
     "alpha": Key(1.25, "does nothing, accepted for old config files"),
     "lambdas": Key([1.0, 0.4], "does nothing, accepted for old config files"),
 }
 
-DEAD_KEYS = ("split_k", "alpha", "lambdas")
+DEAD_KEYS = {  # key that does nothing, as in the original -> what to do
+    "split_k": "remove it",
+    "alpha": "remove it",
+    "lambdas": "remove it",
+    "correction_momentum": "remove it, or set correction_beta for a correction with momentum",
+}
+SET_NAMES = {"DALIDAVIS17": "DAVIS17", "DALIVOS": "VOS"}  # names of the original's DALI data sets -> ours

@@ -15,6 +15,10 @@ from filelock import FileLock, Timeout
 
 from libs.structures import InputError
 
+class FolderBusyError(InputError):
+    """Another run holds the lock of a folder."""
+
+
 LEFT_BEHIND = re.compile(r"\..+\.\d+\.tmp")  # by a run that was killed while it wrote; see temporary_name
 
 
@@ -46,7 +50,7 @@ def only_run(folder: Path, *beside: Path) -> Iterator[None]:
     """Keep other runs out of `folder`; a lock of the operating system, which ends with the process, however it ends.
 
     What an earlier run that was killed has left half-written there is removed, also of the files `beside` that it makes elsewhere.
-    Raises: InputError where another run is at work there, or the folder cannot be written.
+    Raises: FolderBusyError where another run is at work there; InputError where the folder cannot be written.
     """
     lock = FileLock(folder / ".lock")
     try:
@@ -55,7 +59,7 @@ def only_run(folder: Path, *beside: Path) -> Iterator[None]:
         for path in _left_behind(folder, beside):
             path.unlink(missing_ok=True)
     except Timeout as fault:
-        raise InputError(f"{folder}: another run is writing there; wait for its end, or give another folder") from fault
+        raise FolderBusyError(f"{folder}: another run is writing there; wait for its end, or give another folder") from fault
     except OSError as fault:
         raise InputError(f"{folder} cannot be written: {fault.strerror or fault}; give another folder") from fault
     try:

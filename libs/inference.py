@@ -28,7 +28,7 @@ class InferenceSettings:
     memory_frames: int = 0
     loop: int = 0
     correction_rate: float = 150.0
-    correction_momentum: float = 0.0
+    correction_beta: float = 0.0
     correction_tolerance: float = 0.0
     sharpness: float = 1.0
     save_corrected: bool = False
@@ -43,7 +43,7 @@ class InferenceSettings:
     def correction(self, model: STM) -> GradientCorrection:
         """Gradient correction with these settings."""
         return GradientCorrection(
-            model, self.save_freq, self.loop, self.correction_rate, self.correction_momentum, self.correction_tolerance,
+            model, self.save_freq, self.loop, self.correction_rate, self.correction_beta, self.correction_tolerance,
             self.sharpness,
         )
 

@@ -53,10 +53,11 @@ class Letterbox:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) of the scaled source inside the target."""
+        """(height, width) of the scaled source inside the target; the side that does not fill it is rounded down."""
         (hs, ws), (h, w) = self.source, self.target
-        scale = min(h / hs, w / ws)
-        return min(h, max(1, round(hs * scale))), min(w, max(1, round(ws * scale)))
+        if h * ws <= w * hs:  # the height limits; whole numbers, because 720 * (240 / 720) may be 239.99
+            return h, max(1, h * ws // hs)
+        return max(1, w * hs // ws), w
 
     @property
     def box(self) -> tuple[slice, slice]:

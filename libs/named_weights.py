@@ -1,6 +1,7 @@
 """Weights by name: `initial shipped`, or the released ones, kept in torch's cache folder and downloaded where there is a network."""
 
 import difflib
+import warnings
 from pathlib import Path
 
 import torch
@@ -9,9 +10,10 @@ from libs.files import replacing
 from libs.structures import InputError
 
 SHIPPED = Path(__file__).resolve().parent.parent / "weights" / "stm-resnet18-from-scratch.pth"
-RELEASED = {  # name -> file on Google Drive, as the original repository links it
-    "stm-cycle-resnet18": "1R4RkDPfrNz8JzJNNqFhYIPhbruunNnp5",
-    "stm-cycle-resnet50": "1tSTNBeqa9hyKBPX6NzL1N7EgkWAg_2cv",
+RELEASED = {  # name -> files on Google Drive, as the original repository links them; the newest comes first
+    # Its authors replaced the file on 2022-08-31; the second one is what the link named before.
+    "stm-cycle-resnet18": ("1Lp9X2b0_som0WagT2MAovJ0NokjCfGUJ", "1R4RkDPfrNz8JzJNNqFhYIPhbruunNnp5"),
+    "stm-cycle-resnet50": ("1tSTNBeqa9hyKBPX6NzL1N7EgkWAg_2cv",),
 }
 TIMEOUT = 60  # seconds without an answer
 NAMES = ("shipped", *RELEASED)
@@ -38,18 +40,28 @@ def weights_file(initial: str) -> Path:
 
 
 def _download(name: str, path: Path) -> None:
-    """Whole or not at all."""
+    """Download the newest file that can be had, whole or not at all.
+
+    Raises: InputError where none can be downloaded.
+    """
     import gdown  # which few runs need
 
-    address = f"https://drive.google.com/uc?id={RELEASED[name]}"
+    addresses = [f"https://drive.google.com/uc?id={number}" for number in RELEASED[name]]
+    reasons: list[str] = []
     with replacing(path) as temporary:
-        try:
-            gdown.download(address, str(temporary), quiet=True, timeout=TIMEOUT)
-        except (gdown.exceptions.DownloadError, OSError) as fault:
+        for address in addresses:
+            try:
+                gdown.download(address, str(temporary), quiet=True, timeout=TIMEOUT)
+                break
+            except (gdown.exceptions.DownloadError, OSError) as fault:
+                reasons.append(type(fault).__name__)
+            finally:
+                for part in path.parent.glob(f"{temporary.name}*.part"):  # what gdown leaves behind where it fails
+                    part.unlink()
+        else:
             raise InputError(
-                f"key 'initial': the weights {name} could not be downloaded ({type(fault).__name__}); "
-                f"get {address} by a browser and put the file at {path}"
-            ) from fault
-        finally:
-            for part in path.parent.glob(f"{temporary.name}*.part"):  # what gdown leaves behind where it fails
-                part.unlink()
+                f"key 'initial': the weights {name} could not be downloaded ({', '.join(reasons)}); "
+                f"get {' or '.join(addresses)} by a browser and put the file at {path}"
+            )
+    if reasons:
+        warnings.warn(f"the newest file of {name} could not be downloaded, an older one was taken", stacklevel=2)

@@ -1,7 +1,9 @@
 """What comes of test.py beside masks: tables, and notes on what is finished, so that a later run with the same settings can leave it out."""
 
 import json
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from statistics import mean
@@ -10,14 +12,17 @@ from typing import TypeVar
 
 import numpy as np
 
+from libs.distributed import Processes
 from libs.evaluator import CorrectionRow, Report, RoundTripRow
-from libs.files import replacing
+from libs.files import FolderBusyError, only_run, replacing
 from libs.scores import VideoScores, format_table, write_csv, write_rows
-from libs.structures import InputError
+from libs.structures import InputError, Prediction, Video
+from libs.visualize import save
 
 ANYWAY = ("skip_done", "debug", "gpu_id", "compile")  # keys that change nothing in a mask, nor which masks there are
 DRIFT = 0.5  # IoU below which a video is named
 R = TypeVar("R", CorrectionRow, RoundTripRow)
+Writer = Callable[[Video, Prediction], None]
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,37 @@ def _row(kind: type[R], told: dict) -> R:
         if not isinstance(value, str if entry.name in ("video", "frame") else (int, float, NoneType)):
             raise TypeError(f"{entry.name} is {value!r}")
     return row
+
+
+@contextmanager
+def validation_folder(folder: Path, videos: list[Video], processes: Processes) -> Iterator[Writer | None]:
+    """Lock the folder of test.py's results and yield what writes a mask into it; None where another run holds the lock.
+
+    Completion records of these videos and score tables are removed first, because they no longer hold. A training
+    run must not end because test.py is at work, so a busy folder is only warned of.
+
+    Args:
+        processes: those that validate together; the main one holds the lock for all.
+    """
+    with ExitStack() as held:
+        free = True
+        if processes.writes:
+            try:
+                held.enter_context(only_run(folder))
+                forget(folder)
+                for video in videos:
+                    Notes(folder, "").forget(video.name)
+            except FolderBusyError as fault:
+                warnings.warn(f"{fault}; the masks of this validation are not written", stacklevel=2)
+                free = False
+        free = processes.gather(free)[0]
+
+        def write(video: Video, prediction: Prediction) -> None:
+            """Write one mask as palette PNG, with the data set's own labels."""
+            save(folder / video.name / f"{prediction.frame.name}.png", prediction.with_ids(video.ids), "index")
+
+        yield write if free else None
+        processes.gather(None)  # the lock is held until the slowest has written its last mask
 
 
 TABLES = ("scores.csv", "drift.csv", "corrections.csv")

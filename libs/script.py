@@ -83,9 +83,13 @@ class StopSign:
             raise Stopped(number)
 
 
-def run_script(main: Callable[[CfgNode, StopSign], None], description: str, default_cfg: Path) -> None:
+def run_script(
+    main: Callable[[CfgNode, StopSign], None], description: str, default_cfg: Path, demo: bool = False
+) -> None:
     """Read the config from the command line and run a script's main with it.
 
+    Args:
+        demo: whether keys that are not given take the demo's defaults.
     Exit codes: 0; 2 for what is wrong with an input, in one line (a traceback only with `debug True`); 130 and 143 after
     SIGINT and SIGTERM.
     """
@@ -95,7 +99,7 @@ def run_script(main: Callable[[CfgNode, StopSign], None], description: str, defa
         """With what the config says about tracebacks."""
         nonlocal debug
         with StopSign() as sign:
-            cfg = parse_arguments(description, default_cfg)
+            cfg = parse_arguments(description, default_cfg, demo=demo)
             debug = cfg.debug
             main(cfg, sign)
 

@@ -76,11 +76,33 @@ class TrainingState:
 
     def _restore(self, state: dict) -> None:
         """Take over what `state` holds."""
+        self._restore_curriculum(state)
+        if "optimizer" in state:
+            self._restore_progress(state)
+
+    def _restore_curriculum(self, state: dict) -> None:
+        """Take over the number of epochs done and the gaps between frames, all that the original saved beside weights.
+
+        Optimizer and random state stay as new; the learning rate is that of the epoch to come.
+        """
         if len(state["max_skip"]) != len(self.loader.max_skip):
             raise InputError(
                 f"key 'trainset': the checkpoint was trained on {len(state['max_skip'])} sets, not on {len(self.loader.max_skip)}; "
                 "to start from its weights use initial"
             )
+        self.epoch, self.validated = state["epoch"], state["epoch"]
+        self.loader.max_skip = [int(skip) for skip in state["max_skip"]]
+        self._move_schedule(self.epoch * -(-len(self.loader) // self.iter_size))
+
+    def _move_schedule(self, updates: int) -> None:
+        """Continue the schedule of the learning rate after so many updates."""
+        self.scheduler.last_epoch = updates
+        for group, base, factor in zip(self.optimizer.param_groups, self.scheduler.base_lrs, self.scheduler.lr_lambdas):
+            group["lr"] = base * factor(updates)
+        self.scheduler._last_lr = [group["lr"] for group in self.optimizer.param_groups]
+
+    def _restore_progress(self, state: dict) -> None:
+        """Take over the optimizer, the place within the epoch, scores and random state."""
         if state["solver"] != type(self.optimizer).__name__:
             raise InputError(f"key 'solver': the checkpoint was trained with {state['solver']}; to start from its weights use initial")
         if state["step"] and state["plan"] != self._plan():
@@ -88,11 +110,10 @@ class TrainingState:
                 f"the checkpoint lies within an epoch of {state['plan'][0]} steps of {state['plan'][1]} clips, iter_size {state['plan'][2]}, "
                 f"not {self._plan()}; give the same train_batch, iter_size, data and number of processes, or a checkpoint of a whole epoch"
             )
-        self.epoch, self.step, self.rate, self.validated = state["epoch"], state["step"], state["rate"], state["validated"]
+        self.step, self.rate, self.validated = state["step"], state["rate"], state["validated"]
         self.best, self.history = state["best"], list(state["history"])
         self.saved_at = self.step
         self.totals = EpochTotals(**state["totals"]) if self.processes.writes else EpochTotals()
-        self.loader.max_skip = [int(skip) for skip in state["max_skip"]]
         self._restore_optimizer(state)
         if state["scaler"]:
             self.precision.scaler.load_state_dict(state["scaler"])
@@ -108,9 +129,8 @@ class TrainingState:
         wanted = [{name: value for name, value in group.items() if name != "params"} for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
-        if state["plan"] != self._plan():
-            self.scheduler.last_epoch = self.epoch * -(-len(self.loader) // self.iter_size)
         self.scheduler.base_lrs = [group["initial_lr"] for group in wanted]
-        for group, own, factor in zip(self.optimizer.param_groups, wanted, self.scheduler.lr_lambdas):
-            group.update({**own, "lr": own["initial_lr"] * factor(self.scheduler.last_epoch)})
-        self.scheduler._last_lr = [group["lr"] for group in self.optimizer.param_groups]
+        for group, own in zip(self.optimizer.param_groups, wanted):
+            group.update(own)
+        same = state["plan"] == self._plan()
+        self._move_schedule(self.scheduler.last_epoch if same else self.epoch * -(-len(self.loader) // self.iter_size))

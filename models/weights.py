@@ -1,5 +1,7 @@
 """Released weight files and ImageNet's, brought to the names and shapes of our network."""
 
+import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.error import URLError
@@ -12,6 +14,9 @@ from models.encoders import CONTEXTS
 from models.stm import STM
 
 LISTED = 5  # names shown of a long list
+# Entries that files may lack: nothing reads the counters (none before PyTorch 0.4.1) and the mean and std of images.
+UNREAD = ("num_batches_tracked", "Encoder_M.mean", "Encoder_M.std", "Encoder_Q.mean", "Encoder_Q.std")
+ENCODER_LAYER = re.compile(r"Encoder_[MQ]\.res\d\.")
 WIDTHS = {"keydim": "KV_Q_r4.Key.bias", "valdim": "KV_Q_r4.Value.bias", "decoder_dim": "Decoder.convFM.bias"}  # key -> whose length it is
 
 
@@ -49,21 +54,28 @@ def convert_state_dict(content: object) -> Weights:
 
 
 def load_weights(model: STM, weights: Weights) -> None:
-    """Fill `model`; every entry must be there with its shape, and nothing else.
+    """Fill `model`; every parameter must be there with its shape. Other entries are named in a warning.
 
-    Raises: WeightsError listing what is missing, unknown or of another shape.
+    Raises: WeightsError listing what is missing or of another shape, or naming the ResNet whose encoder layers the
+        model lacks: all entries of ResNet-18 are in ResNet-34 too, so such a file is another network.
     """
     own, given = model.state_dict(), weights.state_dict
-    # Files of before PyTorch 0.4.1 lack the counters, which nothing reads.
-    needed = {k for k in own if not k.endswith("num_batches_tracked")}
+    needed = {k for k in own if not k.endswith(UNREAD)}
     shapes = [
         f"{k} {tuple(given[k].shape)} instead of {tuple(v.shape)}"
         for k, v in own.items() if k in given and given[k].shape != v.shape
     ]
-    faults = {"missing": sorted(needed - given.keys()), "unknown": sorted(given.keys() - own.keys()), "shape": shapes}
-    if any(faults.values()):
+    unknown = sorted(given.keys() - own.keys())
+    layers = [name for name in unknown if ENCODER_LAYER.match(name)]
+    faults = {"missing": sorted(needed - given.keys()), "unknown": layers or unknown, "shape": shapes}
+    if layers or faults["missing"] or shapes:
         found = "; ".join(f"{kind}: {_listed(names)}" for kind, names in faults.items() if names)
-        raise WeightsError(f"weights {guess_arch(given)}do not fit the network: {_advice(given, own)}; {found}")
+        arch = guess_arch(given)
+        kind = f"(of {arch}) " if arch else ""
+        raise WeightsError(f"weights {kind}do not fit the network: {_advice(given, own)}; {found}")
+    if unknown:
+        warnings.warn(f"the weights hold {len(unknown)} entries that this network does not have, which are "
+                      f"ignored: {_listed(unknown)}", stacklevel=2)
     model.load_state_dict(given, strict=False)
 
 
@@ -86,16 +98,18 @@ def load_imagenet(model: STM, arch: str) -> None:
 
 
 def guess_arch(state: Mapping[str, Tensor]) -> str:
-    """'(of resnet50) ' where the names tell, else ''."""
+    """Name of the ResNet whose layers a state dict holds, '' where the names do not tell."""
     blocks = {name.split(".")[2] for name in state if name.startswith("Encoder_Q.res4.")}
     bottleneck = "Encoder_Q.res4.0.conv3.weight" in state
     table = {(2, False): "resnet18", (6, False): "resnet34", (6, True): "resnet50", (23, True): "resnet101"}
-    arch = table.get((len(blocks), bottleneck))
-    return f"(of {arch}) " if arch else ""
+    return table.get((len(blocks), bottleneck), "")
 
 
 def _advice(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
     """'set decoder_dim 96', as far as sizes tell."""
+    arch = guess_arch(given)
+    if arch and arch != guess_arch(own):
+        return f"set arch {arch}"
     differing = [f"{key} {len(given[name])}" for key, name in WIDTHS.items() if name in given and given[name].shape != own[name].shape]
     return f"check arch and set {' '.join(differing)}" if differing else "check arch, keydim, valdim and decoder_dim"
 

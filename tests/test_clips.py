@@ -9,7 +9,10 @@ import pytest
 import torch
 
 from dataset import clips as clips_module
-from dataset.clips import MAX_OBJECTS, MAX_SKIP, ClipSampler, TrainingSet, choose_objects, grow, sample_frames
+from dataset.annotations import find_style, read_labels
+from dataset.clips import (
+    MAX_OBJECTS, MAX_SKIP, ClipSampler, Draw, TrainingSet, choose_objects, grow, sample_frames,
+)
 from dataset.folder import folder
 from dataset.loader import PilLoader, training_sets
 from dataset.transforms import augment, to_input, upright
@@ -19,6 +22,12 @@ from libs.structures import Clip, InputError, VideoIndex
 from tests import trees
 
 INPUT = (32, 48)
+
+
+def draw_of(video: VideoIndex, target: tuple[int, int]) -> Draw:
+    """A clip of the first two frames."""
+    style = find_style(video, [0, 1])
+    return Draw("x", video, [0, 1], target, np.random.default_rng(0), 0, style, read_labels(video.masks[0], style))
 
 
 def sampler(sets: list[TrainingSet], epoch: int = 0, seed: int = 0, size: tuple[int, int] = INPUT, count: int = 3,
@@ -141,10 +150,62 @@ def test_at_most_five_objects_drawn_at_random() -> None:
     assert all(85 < count < 165 for count in seen.values())  # 125 on average, deviation 7
 
 
-def test_objects_are_those_of_all_frames_together() -> None:
-    """One that comes later, or is absent in between, keeps one number."""
-    labels = [np.array([[0, 9]], np.uint8), np.array([[4, 255]], np.uint8), np.array([[9, 4]], np.uint8)]
+def test_objects_are_those_up_to_the_first_frames_highest_label() -> None:
+    """The original's rule: 1..n, with an empty mask for 2; what appears later under a higher label is background."""
+    labels = [np.array([[0, 1, 3]], np.uint8), np.array([[2, 255, 4]], np.uint8), np.array([[9, 3, 1]], np.uint8)]
     chosen, num_objects = choose_objects(labels, np.random.default_rng(0))
+    assert num_objects == 3 and [label.tolist() for label in chosen] == [[[0, 1, 3]], [[2, 0, 0]], [[0, 3, 1]]]
+
+
+def test_five_of_all_labels_up_to_the_highest_are_drawn_one_of_them_in_sight() -> None:
+    """Absent ones too, as in the original; but never five that the first frame does not show."""
+    labels = [np.array([[0, 9]], np.uint8), np.array([[3, 9]], np.uint8)]
+    seen = Counter()
+    for seed in range(100):
+        chosen, num_objects = choose_objects(labels, np.random.default_rng(seed))
+        assert num_objects == 5 and chosen[0].tolist() == [[0, 5]] and chosen[1][0, 1] == 5
+        seen[chosen[1][0, 0] > 0] += 1
+    assert 30 < seen[True] < 70  # 3 is among the other four of 1..8
+
+
+def test_a_clip_whose_first_frame_shows_no_object_is_drawn_again(tmp_path: Path) -> None:
+    """Of 8 frames the object is in the last 4: whatever the first draw was, each clip starts in one of them."""
+    trees.write_video(tmp_path / "JPEGImages/late", tmp_path / "Annotations/late", {2: 4}, frames=8)
+    late = [TrainingSet("x", folder(tmp_path, "train"), 1, 5)]
+    clips = ClipSampler(late, INPUT, 3, 20, [2], 0, 0)
+    draws = [clips.draw(i) for i in range(len(clips))]
+    assert {draw.positions[0] for draw in draws} == {4, 5} and {draw.attempt for draw in draws} > {0}
+    assert all(clip.num_objects == 2 and (clip.labels[0] == 2).any() for clip in (clips[i] for i in range(len(clips))))
+    kept = ClipSampler(late, INPUT, 3, 20, [2], 0, 0, clip_objects="all_frames")
+    assert min(kept.draw(i).positions[0] for i in range(len(kept))) < 4
+
+
+def test_a_video_whose_clips_never_start_with_an_object_is_named(tmp_path: Path) -> None:
+    trees.write_video(tmp_path / "JPEGImages/end", tmp_path / "Annotations/end", {1: 3}, frames=4)
+    clips = ClipSampler([TrainingSet("x", folder(tmp_path, "train"), 1, 5)], INPUT, 3, 1, [2], 0, 0)
+    with pytest.raises(InputError, match="'x/end'.*100 draws.*clip_objects all_frames"):
+        clips[0]
+
+
+def test_a_clip_is_drawn_again_where_augmentation_moves_its_objects_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trees.folder(tmp_path)
+    calls = []
+
+    def lose(images: list[np.ndarray], labels: list[np.ndarray], rng: np.random.Generator) -> None:
+        calls.append(rng)
+        labels[0] = labels[0] * (len(calls) > 2)
+
+    monkeypatch.setattr(clips_module, "augment", lose)
+    clip = ClipSampler([TrainingSet("x", folder(tmp_path, "train"), 1, 5)], INPUT, 3, 1, [2], 0, 0)[0]
+    assert len(calls) == 3 and (clip.labels[0] > 0).any()
+
+
+def test_objects_are_those_of_all_frames_together() -> None:
+    """With clip_objects all_frames, one that comes later, or is absent in between, keeps one number."""
+    labels = [np.array([[0, 9]], np.uint8), np.array([[4, 255]], np.uint8), np.array([[9, 4]], np.uint8)]
+    chosen, num_objects = choose_objects(labels, np.random.default_rng(0), "all_frames")
     assert num_objects == 2 and [label.tolist() for label in chosen] == [[[0, 2]], [[1, 0]], [[2, 1]]]
 
 
@@ -206,7 +267,7 @@ def test_processes_and_starts_share_out_the_same_clips(sets: list[TrainingSet]) 
 def test_jpeg_is_decoded_no_larger_than_needed(tmp_path: Path, size: tuple[int, int], target: tuple[int, int], reduced: tuple[int, int]) -> None:
     trees.write_video(tmp_path / "JPEGImages/x", tmp_path / "Annotations/x", {1: 0, 4: 0}, frames=2, size=size)
     video, = folder(tmp_path, "train")
-    images, labels = clips_module._read(video, [0, 1], target)
+    images, labels = clips_module._read(draw_of(video, target))
     upright_size = tuple(sorted(reduced))
     assert all(picture.shape[:2] == upright_size for picture in [*images, *labels])
     for image, label in zip(images, labels):
@@ -218,7 +279,7 @@ def test_a_mask_of_the_reduced_size_is_refused_all_the_same(tmp_path: Path) -> N
     trees.write_video(tmp_path / "JPEGImages/x", tmp_path / "Annotations/x", {1: 0}, frames=2, size=(400, 640))
     trees.save_mask(tmp_path / "Annotations/x/00000.png", trees.scene([1], 0, (200, 320))[1])
     with pytest.raises(InputError, match="00000.png.*640x400.*320x200"):
-        clips_module._read(folder(tmp_path, "train")[0], [0, 1], (200, 320))
+        clips_module._read(draw_of(folder(tmp_path, "train")[0], (200, 320)))
 
 
 def test_two_clips_of_one_video_differ(sets: list[TrainingSet]) -> None:

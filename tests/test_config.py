@@ -17,7 +17,7 @@ ORIGINAL = {  # the keys of the original, and its defaults
     "save_freq": 5, "epochs_per_increment": 5, "epochs": 240, "train_batch": 1, "learning_rate": 1e-5, "gamma": 0.1,
     "milestone": [], "momentum": (0.9, 0.999), "solver": "adam", "weight_decay": 5e-4, "iter_size": 4, "loss": "both",
     "mode": "recurrent", "iou_threshold": 0.65, "epoch_per_test": 1, "correction_rate": 150,
-    "correction_momentum": 0,  # the original's 0.9 was read by nobody
+    "correction_momentum": 0.9,
     "loop": 10, "checkpoint": "ckpt", "initial": "", "resume": "", "video_path": "", "mask_path": "", "gpu_id": 0,
     "workers": 1, "save_indexed_format": "index", "output_dir": "output", "multi_gpu_ids": [0, 1, 2, 3],
     "backend": "nccl", "init_method": "env://", "split_k": 3, "alpha": 1.25, "lambdas": [1.0, 0.4],
@@ -251,7 +251,7 @@ def test_a_wrong_type_in_the_file_names_the_key(tmp_path: Path, line: str) -> No
     ("save_indexed_format", "rgb"), ("demo_format", "avi"), ("memory_context", "none"), ("val_split", "test"),
     ("input_size", "(240, 8)"), ("input_size", "(1, 2, 3)"), ("momentum", "(0.9, 1.0)"), ("momentum", "(-0.1, 0.9)"),
     ("sampled_frames", "1"), ("save_freq", "0"), ("epochs", "0"), ("iter_size", "0"), ("train_batch", "-1"), ("workers", "-1"),
-    ("learning_rate", "-1e-5"), ("learning_rate", "nan"), ("iou_threshold", "1.5"), ("correction_momentum", "1.0"), ("loop", "-1"),
+    ("learning_rate", "-1e-5"), ("learning_rate", "nan"), ("iou_threshold", "1.5"), ("correction_beta", "1.0"), ("loop", "-1"),
     ("gpu_id", "-2"), ("fps", "0"), ("trainset", "[]"), ("datafreq", "[0, 1]"), ("max_skip", "[0, 3]"), ("seed", "-1"),
 ])
 def test_a_value_out_of_range_names_the_key_and_what_it_expects(empty: Path, key: str, text: str) -> None:
@@ -263,11 +263,6 @@ def test_lists_shorter_than_the_training_sets_are_refused(empty: Path) -> None:
     for options in (["datafreq", "[5]"], ["max_skip", "7"], ["trainset", "[DAVIS16, DAVIS17, VOS]"]):
         message = refused(empty, *options)
         assert all(key in message for key in ("trainset", "datafreq", "max_skip"))
-
-
-def test_initial_and_resume_exclude_each_other(empty: Path) -> None:
-    message = refused(empty, "initial", "a.pth", "resume", "b.pth")
-    assert "'initial'" in message and "'resume'" in message
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dataset import clips as clips_module
-from dataset.clips import ClipSampler
+from dataset.clips import ClipSampler, number_as_seen
 from dataset.framing import ENOUGH, Crop, cut, scale
 from dataset.loader import PilLoader, build_loader, training_sets
 from libs.config import load_config
@@ -169,3 +169,8 @@ def test_wrong_keys_are_named(tmp_path: Path, key: str, value: str) -> None:
     (tmp_path / "c.yaml").write_text("")
     with pytest.raises(InputError, match=key):
         load_config(tmp_path / "c.yaml", [key, value])
+
+
+def test_objects_that_a_crop_leaves_out_leave_no_gap() -> None:
+    labels = [np.array([[0, 4, 7, 255]], np.uint8), np.array([[2, 7, 4, 4]], np.uint8)]
+    assert [label.tolist() for label in number_as_seen(labels)] == [[[0, 1, 2, 0]], [[3, 2, 1, 1]]]

@@ -1,5 +1,7 @@
 """The ground floor: one-hot masks, renumbered labels, the letterbox and its undoing, the palette."""
 
+import math
+
 import cv2
 import numpy as np
 import pytest
@@ -11,9 +13,9 @@ from tests.trees import iou
 SIZES = [  # source, target: height and width
     ((480, 854), (240, 427)), ((480, 910), (240, 427)), ((720, 1280), (240, 427)), ((854, 480), (240, 427)),
     ((101, 67), (240, 427)), ((240, 320), (240, 427)), ((37, 91), (48, 64)), ((91, 37), (48, 64)), ((48, 64), (96, 128)),
-    ((47, 63), (33, 49)), ((100, 100), (64, 65)), ((65, 64), (100, 101)), ((240, 427), (240, 428)), ((99, 200), (16, 16)),
+    ((47, 63), (33, 49)), ((100, 100), (64, 65)), ((65, 64), (100, 101)), ((240, 427), (240, 428)), ((99, 198), (16, 16)),
 ]
-LONG = [((1, 1000), (48, 64)), ((1000, 1), (48, 64)), ((3, 5000), (16, 16)), ((2, 2), (17, 31))]
+LONG = [((99, 200), (16, 16)), ((1, 1000), (48, 64)), ((1000, 1), (48, 64)), ((3, 5000), (16, 16)), ((2, 2), (17, 31))]
 
 
 def blobs(size: tuple[int, int]) -> np.ndarray:
@@ -67,10 +69,18 @@ def test_the_box_is_inside_fills_one_side_and_is_centred(source: tuple[int, int]
     assert size[0] == target[0] or size[1] == target[1]
     scale = min(target[0] / source[0], target[1] / source[1])
     for side in (0, 1):
-        assert abs(size[side] - scale * source[side]) <= 0.5 or size[side] == 1  # the aspect is kept
+        assert size[side] == max(1, math.floor(scale * source[side] + 1e-9))  # the aspect is kept, rounded down
         before, after = box[side].start, target[side] - box[side].stop
         assert box[side].stop - box[side].start == size[side]
         assert 0 <= before <= after <= before + 1
+
+
+def test_scaled_sides_are_rounded_down_as_in_the_original() -> None:
+    """720p frames of YouTube-VOS at the paper's size: 426.67 columns become 426, in the middle of 427."""
+    letterbox = Letterbox((720, 1280), (240, 427))
+    assert letterbox.size == (240, 426) and letterbox.box == (slice(0, 240), slice(0, 426))
+    assert Letterbox((1280, 720), (427, 240)).size == (426, 240)
+    assert Letterbox((480, 854), (240, 427)).size == (240, 427)
 
 
 @pytest.mark.parametrize("source, target", SIZES + LONG)

@@ -39,7 +39,7 @@ def test_released_weights_are_downloaded_once(name: str, cache: Path, monkeypatc
     monkeypatch.setattr(gdown, "download", download)
     for _ in range(2):
         assert weights_file(name).read_bytes() == b"weights"
-    assert len(asked) == 1 and RELEASED[name] in asked[0]
+    assert len(asked) == 1 and RELEASED[name][0] in asked[0]
     assert [path.name for path in cache.iterdir()] == [f"{name}.pth.tar"]
 
 
@@ -53,8 +53,25 @@ def test_without_network_one_line_says_what_to_put_where(fault: Exception, cache
     with pytest.raises(InputError) as told:
         weights_file("stm-cycle-resnet50")
     line = str(told.value)
-    assert "\n" not in line and RELEASED["stm-cycle-resnet50"] in line and str(cache / "stm-cycle-resnet50.pth.tar") in line
+    assert "\n" not in line and RELEASED["stm-cycle-resnet50"][0] in line and str(cache / "stm-cycle-resnet50.pth.tar") in line
     assert not any(cache.iterdir())  # nothing half is left
+
+
+def test_the_newer_file_comes_first_and_the_older_one_where_it_cannot_be_had(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def download(address: str, output: str, quiet: bool, timeout: float) -> None:
+        asked.append(address.split("=")[1])
+        if len(asked) == 1:
+            raise gdown.exceptions.FileURLRetrievalError("gone")
+        Path(output).write_bytes(b"weights")
+
+    monkeypatch.setattr(gdown, "download", download)
+    with pytest.warns(UserWarning, match="newest file of stm-cycle-resnet18"):
+        assert weights_file("stm-cycle-resnet18").read_bytes() == b"weights"
+    assert asked == ["1Lp9X2b0_som0WagT2MAovJ0NokjCfGUJ", "1R4RkDPfrNz8JzJNNqFhYIPhbruunNnp5"]
 
 
 def test_an_unknown_name_is_told_the_nearest() -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from models.stm import STM
 from tests import trees
-from tests.forked import ROOT, End, bound_by_permissions, run
+from tests.forked import End, bound_by_permissions, run
 
 NETWORK = ["arch", "resnet18", "keydim", "8", "valdim", "8", "decoder_dim", "8", "pretrained", "False", "gpu_id", "-1"]
 SMALL = [*NETWORK, "input_size", "(32, 48)", "workers", "0", "sampled_frames", "2", "iter_size", "1", "epochs", "1", "loop", "0", "epoch_per_test", "0"]
@@ -87,7 +87,6 @@ CONFIG = {  # content of the file (None: no file), options, words
     "unknown loader": ("data_backend: NUMPY", [], ["'data_backend'", "DALI"]),
     "unknown solver": ("solver: lion", [], ["'solver'", "adamw"]),
     "unequal lists": ("trainset: [DAVIS17, VOS]\ndatafreq: [5]", [], ["trainset", "datafreq", "max_skip"]),
-    "initial and resume": ("initial: a.pth\nresume: b.pth", [], ["initial", "resume"]),
     "empty list": ("trainset: []", [], ["'trainset'"]),
     "null": ("root: null", [], ["'root'", "text"]),
     "odd tag": ("epochs: !!bool maybe", [], ["c.yaml", "not plain YAML"]),
@@ -590,10 +589,3 @@ def test_training_sets(tmp_path: Path, name: str, workers: str) -> None:
 def test_a_traceback_where_it_is_asked_for(tmp_path: Path) -> None:
     end = run("test.py", "debug", "True", "initial", "nowhere.pth", "root", tmp_path, "valset", "FOLDER")
     assert end.code == 2 and "Traceback" in end.err and end.err.splitlines()[-1].startswith("error: ")
-
-
-def test_the_readme_counts_the_rows() -> None:
-    """One-row tests are those that are not driven by a table."""
-    tables = len(CONFIG) + len(WEIGHTS) + 2 * len(FITTING) + len(BROKEN_FRAMES) + len(GOOD_FRAMES) + len(FILMS)
-    tables += len(BAD_MASKS) + len(GOOD_MASKS) + len(LATER) + len(SETS) + 2 * len(TRAINING)
-    assert f"{tables} rows" in (ROOT / "README.md").read_text(encoding="utf-8"), tables
