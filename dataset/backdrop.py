@@ -31,18 +31,13 @@ def lay_out(rng: np.random.Generator, photo: Photo, size: Size) -> tuple[np.ndar
     pixel = 2 * BACKDROP_REACH / side
     view = np.array(size[::-1]) / (unit * pixel)
     onto = _place(rng, photo.labels, view, side)
-    backdrop = cv2.warpAffine(
-        photo.image, onto, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
-    )
-    labels = cv2.warpAffine(
-        photo.labels, onto, (side, side), flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT
-    )
+    backdrop = cv2.warpAffine(photo.image, onto, (side, side), borderMode=cv2.BORDER_REFLECT_101)
+    labels = cv2.warpAffine(photo.labels, onto, (side, side), flags=cv2.INTER_NEAREST)
     low, high = (np.maximum(np.rint(side / 2 + sign * view / 2).astype(int), 0) for sign in (-1, 1))
     areas = np.bincount(labels[low[1] : high[1], low[0] : high[0]].ravel(), minlength=1)
     areas[0] = 0
-    found = [
-        int(label) for label in np.argsort(-areas)[:NATIVES] if areas[label] >= MIN_AREA * math.prod(view)
-    ]
+    least = MIN_AREA * math.prod(view)
+    found = [int(label) for label in np.argsort(-areas)[:NATIVES] if areas[label] >= least]
     middle = np.array(size[::-1]) / unit / 2
     return backdrop, [_native(photo.labels == label, onto, backdrop, middle, pixel) for label in found]
 
@@ -84,12 +79,8 @@ def _native(
         pieces = cv2.connectedComponents(mirrored.view(np.uint8))[1]
         marked = np.isin(pieces, np.setdiff1d(pieces[marked], 0))
     x, y, width, height = cv2.boundingRect(marked.view(np.uint8))
-    left, top, right, bottom = (
-        max(0, x - 2),
-        max(0, y - 2),
-        min(side, x + width + 2),
-        min(side, y + height + 2),
-    )
+    left, top = max(0, x - 2), max(0, y - 2)
+    right, bottom = min(side, x + width + 2), min(side, y + height + 2)
     box = slice(top, bottom), slice(left, right)
     home = middle + pixel * (np.array([left + right, top + bottom]) - side) / 2
     return Native(figure_of(np.dstack([backdrop[box], soft(marked[box])]), pixel), box, home)

@@ -66,11 +66,9 @@ def cut(
     """
     corner = _choose_corner(labels[0], size, rng)
     for t, (image, label) in enumerate(zip(images, labels)):
-        shift, zoom = (
-            (rng.uniform(-SHAKE, SHAKE, 2) * size, math.exp(rng.uniform(-SHAKE, SHAKE))) if t else (0, 1.0)
-        )
-        middle = zoom * (corner + np.array(size) / 2)
-        start = _clamp(middle - np.array(size) / 2 + shift, zoom * np.array(label.shape), size)
+        shake = SHAKE * rng.uniform(-1, 1, 3) if t else np.zeros(3)
+        zoom, middle = math.exp(shake[2]), (0.5 + shake[:2]) * size  # of the window
+        start = _clamp(zoom * (corner + middle) - np.array(size) / 2, zoom * np.array(label.shape), size)
         # maps pixels of the frame to the window; where nothing is zoomed, it only moves whole pixels
         onto = np.float64([[zoom, 0, -start[1]], [0, zoom, -start[0]]])
         images[t] = cv2.warpAffine(image, onto, size[::-1], flags=cv2.INTER_LINEAR)
@@ -86,10 +84,8 @@ def _choose_corner(labels: np.ndarray, size: tuple[int, int], rng: np.random.Gen
     points = np.argwhere(mask)
     best, most = None, -1
     for _ in range(TRIES):
-        place = (
-            points[rng.integers(len(points))] - rng.uniform(0.25, 0.75, 2) * size
-        )  # the point is near the middle
-        corner = _clamp(place, labels.shape, size)
+        point, within = points[rng.integers(len(points))], rng.uniform(0.25, 0.75, 2)  # near the middle
+        corner = _clamp(point - within * size, labels.shape, size)
         top, left = np.maximum(corner, 0)
         shown = int(mask[top : corner[0] + size[0], left : corner[1] + size[1]].sum())
         if shown > most:

@@ -1,7 +1,7 @@
 """INSTANCES: clips of photographs with several marked objects, of which any may be what is to be followed.
 
-Objects of the backdrop's photograph stay with it or leave their place; others are pasted; copies and passers-by
-compete with them. The targets are drawn from all these for each clip, so that only the mask tells.
+Objects of the backdrop's photograph stay with it or leave their place; others are pasted; copies and
+passers-by compete with them. The targets are drawn from all these for each clip, so that only the mask tells.
 """
 
 import math
@@ -17,6 +17,7 @@ from dataset.procedural.film import LOOK_ALIKES, Scene, Size, check_clip, equip,
 from libs.structures import InputError, VideoIndex
 
 SAME_PHOTO = 0.35  # of the clips, paste objects of the photograph that is their backdrop
+PASTED = (0.2, 0.35, 0.3, 0.15)  # probabilities of 0, 1, ... pasted objects
 LEAVES = 0.45  # of the clips, one or two objects leave their place in the backdrop
 LARGEST_HOLE = 0.2  # of the view, that an object may leave behind
 TARGETS = (0.42, 0.31, 0.19, 0.05, 0.03)  # probabilities of 1, 2, ... targets
@@ -67,9 +68,7 @@ def draw_instances(
         scene = stage(rng, size, backdrop, other, distractors)
         if scene:
             return shoot(scene, seed, index, times, size, JOLT * rng.choice([0.2, 0.6, 1.0]))
-    raise InputError(
-        f"{pictures[first].masks[0]}: expected objects that a clip can show, found none, nor in others; remove it"
-    )
+    raise InputError(f"{pictures[first].masks[0]}: expected objects of a useful size, found none; remove it")
 
 
 def stage(
@@ -77,9 +76,8 @@ def stage(
 ) -> Scene | None:
     """Cast a scene and choose its targets; None where nothing is in sight in frame 0 that could be one."""
     cast = _cast(rng, size, photo, other, distractors)
-    shown = in_sight(
-        [replace(actor, label=i) for i, actor in enumerate(cast.actors, start=1)], len(cast.actors), size
-    )
+    numbered = [replace(actor, label=i) for i, actor in enumerate(cast.actors, start=1)]
+    shown = in_sight(numbered, len(numbered), size)
     chosen = _choose(rng, cast, np.flatnonzero(shown), distractors)
     if not chosen:
         return None
@@ -100,10 +98,8 @@ def _cast(rng: np.random.Generator, size: Size, photo: Photo, other: Photo, dist
     """The backdrop, those of its objects that are in view, and what is pasted, each on its path."""
     unit, view = math.sqrt(math.prod(size)), np.array(size[::-1]) / math.sqrt(math.prod(size))
     backdrop, natives = lay_out(rng, photo, size)
-    pasted = [
-        cut_object(rng, other, unit) for _ in range(int(rng.choice([0, 1, 2, 3], p=[0.2, 0.35, 0.3, 0.15])))
-    ]
-    pasted = [figure for figure in pasted if figure]
+    count = int(rng.choice(len(PASTED), p=PASTED))
+    pasted = [figure for figure in (cut_object(rng, other, unit) for _ in range(count)) if figure]
     if distractors and natives + pasted and rng.random() < LOOK_ALIKES:
         models = [*(native.figure for native in natives), *pasted]
         pasted.append(look_alike(rng, models[int(rng.integers(len(models)))]))
@@ -116,9 +112,8 @@ def _cast(rng: np.random.Generator, size: Size, photo: Photo, other: Photo, dist
         if i in leavers:
             members.append((_leave(rng, native, view, brisk, shadow), False, native.figure.diameter))
         else:
-            members.append(
-                (Actor(0, native.figure.parts, Motion(start=native.home)), True, native.figure.diameter)
-            )
+            still = Actor(0, native.figure.parts, Motion(start=native.home))
+            members.append((still, True, native.figure.diameter))
     for figure in pasted:
         motion = wander(rng, view, figure.diameter, brisk)
         members.append((Actor(0, figure.parts, motion, shadow), False, figure.diameter))
@@ -133,9 +128,8 @@ def _leave(rng: np.random.Generator, native: Native, view: np.ndarray, brisk: fl
     """An object of the backdrop on a path from where it lies, its outline taken back against fringes."""
     part, motion = native.figure.parts[0], wander(rng, view, native.figure.diameter, brisk, native.home)
     paint = np.dstack([part.paint[..., :3], soft(part.paint[..., 3] >= 128, shrink=1)])
-    return Actor(
-        0, (replace(part, paint=paint, ripple=random_ripple(rng)),), replace(motion, facing=0.0), shadow
-    )
+    part = replace(part, paint=paint, ripple=random_ripple(rng))
+    return Actor(0, (part,), replace(motion, facing=0.0), shadow)
 
 
 def _choose(rng: np.random.Generator, cast: Cast, shown: np.ndarray, distractors: bool) -> list[int]:
@@ -164,9 +158,8 @@ def _with_occluder(
 
 def _choose_leavers(rng: np.random.Generator, natives: list[Native], view: float) -> list[int]:
     """Which one or two objects of the backdrop leave their place; `view`: its area."""
-    fit = [
-        i for i, native in enumerate(natives) if math.pi / 4 * native.figure.diameter**2 < LARGEST_HOLE * view
-    ]
+    areas = [math.pi / 4 * native.figure.diameter**2 for native in natives]
+    fit = [i for i, area in enumerate(areas) if area < LARGEST_HOLE * view]
     if not fit or rng.random() > LEAVES:
         return []
     return rng.permutation(fit)[: int(rng.integers(1, 3))].tolist()

@@ -74,11 +74,8 @@ class Paster:
         """One or two, some of them look-alikes; none where no object is large enough."""
         unit = math.sqrt(labels.size)
         photo = read_photo(self.pictures[int(rng.integers(len(self.pictures)))], int(1.5 * max(labels.shape)))
-        own = (
-            cut_object(rng, Photo(image, np.where(labels == VOID, 0, labels)), unit)
-            if rng.random() < OWN
-            else None
-        )
+        clip = Photo(image, np.where(labels == VOID, 0, labels))
+        own = cut_object(rng, clip, unit) if rng.random() < OWN else None
         figures = [look_alike(rng, own) if own else cut_object(rng, photo, unit)]
         if rng.random() < TWO:
             alike = figures[0] and not own and rng.random() < LOOK_ALIKES
