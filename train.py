@@ -6,6 +6,7 @@ On several GPUs: torchrun --nproc_per_node 4 train.py --cfg config.yaml [KEY VAL
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import reduce
 from pathlib import Path
 
 from yacs.config import CfgNode
@@ -16,14 +17,14 @@ from dataset.loader import build_loader, test_videos, training_sets
 from dataset.paste import open_paster
 from libs.build import build_device, build_model, inference_settings, result_folder, train_settings
 from libs.distributed import Processes, join_processes
-from libs.evaluator import Report, evaluate
+from libs.evaluator import Report, Writer, evaluate
 from libs.files import FolderBusyError, only_run
 from libs.log import RunLog, SilentLog
 from libs.optim import build_optimizer, build_scheduler
-from libs.results import Writer, validation_folder
 from libs.script import StopSign, run_script
 from libs.structures import InputError, Video
 from libs.trainer import Trainer
+from libs.validation import validation_writer
 from models.compiled import compile_network
 from models.stm import STM
 
@@ -47,8 +48,8 @@ def train(cfg: CfgNode, sign: StopSign, sets: list[TrainingSet], processes: Proc
     loader = build_loader(
         cfg.data_backend, device, sets, cfg.input_size, cfg.sampled_frames, cfg.samples_per_video, cfg.max_skip,
         cfg.train_batch, cfg.workers, cfg.seed, processes.rank, processes.world, cfg.scales, cfg.coarse_epochs,
-        cfg.clip_objects, Crop(cfg.crop_test_size, cfg.crop_zoom) if cfg.framing == "crop" else None,
-        open_paster(Path(cfg.root), cfg.paste),
+        cfg.clip_objects, cfg.augmentation,
+        Crop(cfg.crop_test_size, cfg.crop_zoom) if cfg.framing == "crop" else None, open_paster(Path(cfg.root), cfg.paste),
     )
     model, state = build_model(cfg, device, resume=True)
     optimizer = build_optimizer(model.parameters(), cfg.solver, cfg.learning_rate, cfg.momentum, cfg.weight_decay)
@@ -107,7 +108,7 @@ def _validation(cfg: CfgNode, sign: StopSign, processes: Processes) -> Callable[
         """In evaluation mode; a signal ends it at once, as the epoch is saved by then."""
         with sign.let_through(), _masks_of_validation(cfg, videos, processes) as write:
             own = evaluate(model, share, settings, write, label="validate")
-        return sum(processes.gather(own), start=Report())
+        return reduce(Report.beside, processes.gather(own))
 
     return validate
 
@@ -118,7 +119,7 @@ def _masks_of_validation(
     """What writes the masks of a validation, as the original did; nothing where `save_validation` is off."""
     if not cfg.save_validation:
         return nullcontext()
-    return validation_folder(result_folder(cfg), videos, processes)
+    return validation_writer(result_folder(cfg), videos, processes)
 
 
 def _opening(cfg: CfgNode, model: STM, num_videos: int, steps: int, device: str) -> str:

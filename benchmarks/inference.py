@@ -24,7 +24,7 @@ from dataset.procedural.film import draw_clip
 from dataset.procedural.tree import write_tree
 from libs.build import for_inference
 from libs.cycle import GradientCorrection
-from libs.inference import InferenceSettings, segment_video
+from libs.inference import InferenceSettings, VideoSegmenter, segment_video
 from libs.masks import normalise, one_hot
 from libs.memory_bank import MemoryBank
 from libs.propagate import FrameInput, Reference, Step, propagate
@@ -147,8 +147,8 @@ def ours(model: STM, frames: Tensor, masks: Tensor, objects: Objects) -> Contest
 
     def correct(logits: Tensor, steps: int) -> Tensor:
         """As test.py does it."""
-        step = Step(1, frames[MEMORY:], objects, logits, reference=reference)
-        return GradientCorrection(model, 1, steps, 150.0)(step)
+        step = Step(model, 1, frames[MEMORY:], objects, logits, logits.softmax(1), reference)
+        return GradientCorrection(1, steps, 150.0)(step).masks
 
     return Contestant(frame, correct)
 
@@ -179,12 +179,12 @@ def shares(arch: str, amp: str, device: torch.device) -> None:
         (video,) = test_videos(Path(folder), "DAVIS17", "val")
         frames, settings = list(video.read()), InferenceSettings(SIZE)
         model = for_inference(STM(arch).to(device), amp)
-        predictions, view, scorer = list(segment_video(model, video, settings)), View(SIZE), VideoScorer("", list(video.ids))
+        predictions, view, scorer = list(segment_video(VideoSegmenter(model, settings), video)), View(SIZE), VideoScorer("", list(video.ids))
         masks = one_hot(torch.from_numpy(predictions[-1].labels), len(video.ids) + 1)[None].to(device)
         small = torch.nn.functional.interpolate(masks, SIZE)
         corrected = InferenceSettings(SIZE, save_freq=EVERY, loop=LOOP)
-        correction = timed(lambda: list(segment_video(model, video, corrected, corrected.correction(model))), device, 1)
-        plain = timed(lambda: list(segment_video(model, video, settings)), device, 1)
+        correction = timed(lambda: list(segment_video(VideoSegmenter(model, corrected), video)), device, 1)
+        plain = timed(lambda: list(segment_video(VideoSegmenter(model, settings), video)), device, 1)
         parts = {
             "reading and decoding": timed(lambda: list(video.read()), device) / len(frames),
             "letterbox and normalise": timed(lambda: view.image(frames[0]), device),

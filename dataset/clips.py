@@ -13,6 +13,7 @@ from dataset.framing import Crop, cut, scale
 from dataset.paste import Paster
 from dataset.transforms import augment, to_input, upright
 from dataset.picture import image_size, read_image
+from dataset.released import distort, to_tensors
 from libs.masks import Letterbox, object_ids, select_objects
 from libs.structures import Clip, InputError, VideoIndex
 
@@ -84,27 +85,39 @@ class Draw:
         return read_labels(self.video.masks[self.positions[frame]], self.style) if known is None else known
 
 
+def shuffle_entries(
+    entries: list[tuple[int, int]], rng: np.random.Generator, by_set: bool,
+) -> list[tuple[int, int]]:
+    """(set, video) pairs in random order; `by_set`: one set after the other, the sets in random order too."""
+    shuffled = [entries[i] for i in rng.permutation(len(entries))]
+    if by_set:
+        place = rng.permutation(1 + max(which for which, _ in entries))
+        shuffled.sort(key=lambda entry: place[entry[0]])  # stable, so each set stays shuffled
+    return shuffled
+
+
 class ClipSampler(Dataset):
-    """The clips of one epoch, shuffled: sum of freq * videos * samples_per_video over the sets.
+    """The clips of one epoch in their order: sum of freq * videos * samples_per_video over the sets.
 
     Args:
         sets: at least one; size: (H, W) of the network's input; count: frames of a clip; max_skip: one a set.
         scales: of the size, one of them for each step of `together` clips.
         clip_objects: which labels of a clip are its objects, see `choose_objects`.
+        augmentation: 'paper' or 'dali' (see the config's key); 'dali' also takes one set after the other.
         crop: how recorded clips are cropped; None: they are letterboxed. paste: what is pasted over them.
     """
 
     def __init__(
         self, sets: list[TrainingSet], size: tuple[int, int], count: int, samples_per_video: int,
         max_skip: list[int], seed: int, epoch: int, scales: Sequence[float] = (1.0,), together: int = 1,
-        clip_objects: str = "first_frame", crop: Crop | None = None, paste: Paster | None = None,
+        clip_objects: str = "first_frame", augmentation: str = "paper", crop: Crop | None = None,
+        paste: Paster | None = None,
     ):
         self.sets, self.size, self.count, self.max_skip = sets, size, count, list(max_skip)
         self.seed, self.epoch, self.scales, self.together = seed, epoch, scales, together
-        self.clip_objects, self.crop, self.paste = clip_objects, crop, paste
+        self.clip_objects, self.augmentation, self.crop, self.paste = clip_objects, augmentation, crop, paste
         entries = [(s, v) for s, data in enumerate(sets) for v in range(len(data.videos)) for _ in range(data.freq * samples_per_video)]
-        order = np.random.default_rng([seed, epoch]).permutation(len(entries))
-        self.entries = [entries[i] for i in order]
+        self.entries = shuffle_entries(entries, np.random.default_rng([seed, epoch]), augmentation == "dali")
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -148,14 +161,24 @@ class ClipSampler(Dataset):
     def __getitem__(self, position: int) -> Clip:
         draw = self.draw(position)
         while True:
-            if isinstance(draw.video, MadeVideo):
-                images, labels = map(list, draw.video.make(draw.rng, draw.positions, draw.size))
-            else:
-                images, labels = self._recorded(draw)
+            images, labels = self._make(draw)
             if self.accepts(labels):
-                labels, num_objects = choose_objects(labels, draw.rng, self.clip_objects)
-                return Clip(draw.name, *to_input(images, labels, draw.size), num_objects)
-            draw = self.draw(position, draw.attempt + 1)  # augmentation has moved the object out of the picture
+                break
+            draw = self.draw(position, draw.attempt + 1)  # augmentation has moved the object out of the image
+        labels, num_objects = choose_objects(labels, draw.rng, self.clip_objects)
+        if self.augmentation == "dali":
+            return Clip(draw.name, *to_tensors(images, labels), num_objects)
+        return Clip(draw.name, *to_input(images, labels, draw.size), num_objects)
+
+    def _make(self, draw: Draw) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Images and label maps of a clip, augmented."""
+        if isinstance(draw.video, MadeVideo):
+            images, labels = map(list, draw.video.make(draw.rng, draw.positions, draw.size))
+        elif self.augmentation == "dali":
+            images, labels = distort(draw.name, *_read_whole(draw), draw.size, draw.rng)
+        else:
+            images, labels = self._recorded(draw)
+        return images, labels
 
     def accepts(self, labels: list[np.ndarray]) -> bool:
         """Whether a clip with these label maps can be trained on: its first frame shows an object."""
@@ -207,6 +230,7 @@ class ClipLoader:
     scales: tuple[float, ...] = (1.0,)
     coarse_epochs: int = 0
     clip_objects: str = "first_frame"
+    augmentation: str = "paper"
     crop: Crop | None = None
     paste: Paster | None = None
 
@@ -247,7 +271,7 @@ class ClipLoader:
         scales = (min(self.scales),) if epoch < self.coarse_epochs else self.scales
         return ClipSampler(
             self.sets, self.size, self.sampled_frames, self.samples_per_video, self.max_skip, self.seed, epoch, scales,
-            self.train_batch * self.world, self.clip_objects, self.crop, self.paste,
+            self.train_batch * self.world, self.clip_objects, self.augmentation, self.crop, self.paste,
         )
 
 
@@ -299,4 +323,13 @@ def _read(draw: Draw) -> tuple[list[np.ndarray], list[np.ndarray]]:
             label = cv2.resize(label, image.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
         images.append(upright(image))
         labels.append(upright(label))
+    return images, labels
+
+
+def _read_whole(draw: Draw) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Frames and label maps of a clip, neither reduced nor transposed."""
+    images = [read_image(draw.video.frames[position]) for position in draw.positions]
+    labels = [draw.read_labels(frame) for frame in range(len(images))]
+    for position, image, label in zip(draw.positions, images, labels):
+        check_size(draw.video.masks[position], label, image.shape[:2])
     return images, labels

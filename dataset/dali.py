@@ -1,14 +1,15 @@
 """The DALI back end: the clips of the PIL loader, decoded, warped and coloured by NVIDIA DALI, on the GPU where there is one.
 
-Crop, affine, mirror, transposition and letterbox are one matrix and one interpolation (PIL: three of them in a row).
+Augmentation 'paper': crop, affine, mirror, transposition and letterbox are one matrix and one interpolation
+(PIL: three of them in a row). Augmentation 'dali' takes the same steps as PIL (dataset/released.py).
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -16,15 +17,16 @@ import torch
 from dataset.annotations import check_size
 from dataset.clips import ClipLoader, ClipSampler, Draw, MadeVideo, choose_objects
 from dataset.picture import read_image
-from dataset.warp import Augmentation, code_labels, draw_augmentation, warp_matrix
+from dataset.released import distort_with_dali, plan_distortion
+from dataset.warp import code_labels, draw_augmentation, warp_matrix
 from libs.masks import IMAGENET_MEAN, IMAGENET_STD, Letterbox
 from libs.structures import Clip, InputError
 
 if TYPE_CHECKING:
     from nvidia.dali import Pipeline  # an extra package, which most users do without
+    from nvidia.dali.data_node import DataNode
 
 AHEAD = 2  # steps in the making while one is trained on
-GREY = 127  # what contrast leaves as it is: imgaug's centre of 0..255
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,7 @@ class FramePlan:
     mask: Path
     encoded: np.ndarray  # (bytes,) uint8, the file
     labels: np.ndarray  # (Hs, Ws) uint8
-    letterbox: Letterbox  # of the upright frame
-    augmentation: Augmentation
+    inputs: dict[str, np.ndarray]  # what else the pipeline is fed with, by name
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ class DaliLoader(ClipLoader):
 
     def _load(self, sampler: ClipSampler, shares: list[list[int]]) -> Iterator[list[Clip]]:
         threads = max(1, self.workers)
-        pipeline = build_pipeline(self.size, self.train_batch * self.sampled_frames, threads, self.device)
+        recipe, frames = RECIPES[self.augmentation], self.train_batch * self.sampled_frames
+        pipeline = build_pipeline(self.size, frames, threads, self.device, recipe)
         with ThreadPoolExecutor(threads) as readers, ThreadPoolExecutor(1) as runner:
             steps: deque[Future[list[Clip]]] = deque()
             for share in shares:
@@ -95,6 +97,17 @@ def require_dali() -> None:
         ) from fault
 
 
+class Recipe(NamedTuple):
+    """An augmentation as DALI does it.
+
+    plan: (name of the video, T label maps, (H, W) of the network's input, generator) -> inputs of the T frames.
+    steps: (decoded frames, (H, W)) -> normalised frames (3, H, W), label maps (H, W, 1), as nodes of a pipeline.
+    """
+
+    plan: Callable[[str, list[np.ndarray], tuple[int, int], np.random.Generator], list[dict[str, np.ndarray]]]
+    steps: Callable[["DataNode", tuple[int, int]], tuple["DataNode", "DataNode"]]
+
+
 def plan_clip(sampler: ClipSampler, position: int, attempt: int = 0) -> ClipPlan:
     """Read the files of the clip at this position of the epoch and draw how it will look.
 
@@ -103,13 +116,12 @@ def plan_clip(sampler: ClipSampler, position: int, attempt: int = 0) -> ClipPlan
     Raises: InputError naming a file that cannot be read.
     """
     draw = sampler.draw(position, attempt)
-    augmentation, frames = draw_augmentation(draw.rng), []
-    for frame, source in enumerate(draw.positions):
-        path, labels = draw.video.frames[source], draw.read_labels(frame)
-        upright = (min(labels.shape), max(labels.shape))
-        letterbox = Letterbox(upright, draw.size)
-        frames.append(FramePlan(path, draw.video.masks[source], read_file(path), labels, letterbox, augmentation))
-    return ClipPlan(position, draw, frames)
+    paths = [draw.video.frames[source] for source in draw.positions]
+    masks = [draw.video.masks[source] for source in draw.positions]
+    labels = [draw.read_labels(frame) for frame in range(len(paths))]
+    files = [read_file(path) for path in paths]
+    inputs = RECIPES[sampler.augmentation].plan(draw.name, labels, draw.size, draw.rng)
+    return ClipPlan(position, draw, list(map(FramePlan, paths, masks, files, labels, inputs)))
 
 
 def read_file(path: Path) -> np.ndarray:
@@ -120,7 +132,9 @@ def read_file(path: Path) -> np.ndarray:
         raise InputError(f"{path}: expected a readable picture: {fault}; restore the file") from fault
 
 
-def build_pipeline(size: tuple[int, int], frames: int, threads: int, device: torch.device) -> "Pipeline":
+def build_pipeline(
+    size: tuple[int, int], frames: int, threads: int, device: torch.device, recipe: Recipe,
+) -> "Pipeline":
     """From files and label maps to the network's input, one sample a frame (see `run_pipeline`).
 
     Args:
@@ -132,43 +146,71 @@ def build_pipeline(size: tuple[int, int], frames: int, threads: int, device: tor
     index = (torch.cuda.current_device() if device.index is None else device.index) if cuda else None
     pipeline = Pipeline(batch_size=frames, num_threads=threads, device_id=index, prefetch_queue_depth=1, exec_dynamic=True)
     with pipeline:
-        inputs = {name: fn.external_source(name=name) for name in ("encoded", "matrix", "box", "contrast", "brightness")}
-        warp = {"matrix": inputs["matrix"], "size": inputs["box"]}
         # upright as EXIF tells, as dataset/video.py reads them
-        source = fn.decoders.image(inputs["encoded"], device="mixed" if cuda else "cpu", output_type=types.RGB,
-                                   adjust_orientation=True, jpeg_fancy_upsampling=True)
-        coded = fn.warp_affine(fn.external_source(name="coded", layout="HWC"), interp_type=types.INTERP_NN, fill_value=0, **warp)
-        inside = coded > 0
-        # without a fill value the border is repeated, as cv2.resize does it; what lies outside is made black after that
-        picture = fn.warp_affine(source, **warp) * (inside.gpu() if cuda else inside)
-        picture = fn.brightness_contrast(picture, contrast=inputs["contrast"], contrast_center=GREY, brightness_shift=inputs["brightness"])
-        mean, std = 255 * np.array(IMAGENET_MEAN), 255 * np.array(IMAGENET_STD)
-        # the letterbox: half of what is missing above and to the left, rounded down, black before normalisation
-        frame = fn.crop_mirror_normalize(picture, crop=size, out_of_bounds_policy="pad", rounding="truncate",
-                                         mean=mean.tolist(), std=std.tolist(), fill_values=(-mean / std).tolist())
+        source = fn.decoders.image(
+            fn.external_source(name="encoded"), device="mixed" if cuda else "cpu", output_type=types.RGB,
+            adjust_orientation=True, jpeg_fancy_upsampling=True,
+        )
+        frame, labels = recipe.steps(source, size)
         # .cpu(): a clip lies in main memory whatever the back end
-        pipeline.set_outputs(frame.cpu(), coded, source.shape())
+        pipeline.set_outputs(frame.cpu(), labels, source.shape())
     return pipeline
 
 
-def run_pipeline(pipeline: "Pipeline", frames: list[FramePlan], encoded: list[np.ndarray]) -> tuple[torch.Tensor, list[np.ndarray]]:
+def plan_paper(
+    name: str, labels: list[np.ndarray], size: tuple[int, int], rng: np.random.Generator,
+) -> list[dict[str, np.ndarray]]:
+    """What `augment_with_dali` is fed with for each frame of a clip (see `Recipe`)."""
+    augmentation, inputs = draw_augmentation(rng), []
+    for label in labels:
+        letterbox = Letterbox((min(label.shape), max(label.shape)), size)  # of the upright frame
+        inputs.append({
+            "coded": code_labels(label, augmentation), "box": np.float32(letterbox.size),
+            "matrix": warp_matrix(augmentation, letterbox, label.shape[0] > label.shape[1]),
+            "contrast": np.float32(augmentation.contrast),
+            "brightness": np.float32(augmentation.brightness / 255),
+        })
+    return inputs
+
+
+def augment_with_dali(source: "DataNode", size: tuple[int, int]) -> tuple["DataNode", "DataNode"]:
+    """Warp, colour and letterbox (see `Recipe`)."""
+    from nvidia.dali import fn, math, types
+
+    inputs = {name: fn.external_source(name=name) for name in ("matrix", "box", "contrast", "brightness")}
+    warp = {"matrix": inputs["matrix"], "size": inputs["box"]}
+    coded = fn.external_source(name="coded", layout="HWC")
+    coded = fn.warp_affine(coded, interp_type=types.INTERP_NN, fill_value=0, **warp)
+    inside = coded > 0
+    # without a fill value the border is repeated, as cv2.resize does it; what lies outside is made black then
+    picture = fn.warp_affine(source, **warp) * (inside.gpu() if source.device == "gpu" else inside)
+    colour = {"contrast": inputs["contrast"], "brightness_shift": inputs["brightness"]}
+    picture = fn.brightness_contrast(picture, contrast_center=0, **colour)  # multiplies, as the original does
+    mean, std = 255 * np.array(IMAGENET_MEAN), 255 * np.array(IMAGENET_STD)
+    # the letterbox: half of what is missing above and to the left, rounded down, black before normalisation
+    letterbox = {"crop": size, "out_of_bounds_policy": "pad", "rounding": "truncate"}
+    normal = {"mean": mean.tolist(), "std": std.tolist(), "fill_values": (-mean / std).tolist()}
+    frame = fn.crop_mirror_normalize(picture, **normal, **letterbox)
+    labels = fn.cast(math.max(coded, 1) - 1, dtype=types.UINT8)  # outside is background too
+    return frame, fn.crop(labels, fill_values=0, **letterbox)
+
+
+RECIPES = {"paper": Recipe(plan_paper, augment_with_dali), "dali": Recipe(plan_distortion, distort_with_dali)}
+
+
+def run_pipeline(
+    pipeline: "Pipeline", frames: list[FramePlan], encoded: list[np.ndarray],
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Make frames from files in `encoded`.
 
-    Returns: frames (N, 3, H, W) float32, normalised, on the CPU; label maps, N of the letterboxed picture's size, uint8.
-    Raises: RuntimeError where DALI cannot decode a file; InputError where a mask has another size than its frame.
+    Returns: N frames (3, H, W) float32, normalised; N label maps (H, W) uint8.
+    Raises: RuntimeError where DALI cannot decode a file; InputError if a mask has another size than its frame.
     """
-    pictures, coded, shapes = pipeline.run(
-        encoded=encoded,
-        coded=[code_labels(frame.labels, frame.augmentation) for frame in frames],
-        matrix=[warp_matrix(f.augmentation, f.letterbox, f.labels.shape[0] > f.labels.shape[1]) for f in frames],
-        box=[np.float32(frame.letterbox.size) for frame in frames],
-        contrast=[np.float32(frame.augmentation.contrast) for frame in frames],
-        brightness=[np.float32(frame.augmentation.brightness / 255) for frame in frames],
-    )
+    inputs = {name: [frame.inputs[name] for frame in frames] for name in frames[0].inputs}
+    pictures, labels, shapes = pipeline.run(encoded=encoded, **inputs)
     for frame, shape in zip(frames, shapes):
         check_size(frame.mask, frame.labels, tuple(np.array(shape)[:2]))
-    maps = [np.maximum(np.array(one)[..., 0], 1) - 1 for one in coded]  # outside is background too
-    return torch.from_numpy(np.array(pictures.as_array())), maps
+    return [np.array(one) for one in pictures], [np.array(one)[..., 0] for one in labels]
 
 
 def make_clips(pipeline: "Pipeline", sampler: ClipSampler, plans: list[Future[ClipPlan]]) -> list[Clip]:
@@ -189,21 +231,19 @@ def make_clips(pipeline: "Pipeline", sampler: ClipSampler, plans: list[Future[Cl
 
 
 def _finish(
-    pipeline: "Pipeline", sampler: ClipSampler, clip: ClipPlan, pictures: torch.Tensor, maps: list[np.ndarray]
+    pipeline: "Pipeline", sampler: ClipSampler, clip: ClipPlan, pictures: list[np.ndarray], maps: list[np.ndarray]
 ) -> Clip:
-    """Choose the objects of a clip and place its label maps; draw it again where augmentation has moved all objects out."""
+    """Choose the objects of a clip; draw it again where augmentation has moved all of them out of the image."""
     while not sampler.accepts(maps):
         clip = plan_clip(sampler, clip.position, clip.draw.attempt + 1)
         pictures, maps = decode_frames(pipeline, clip.frames)
     labels, num_objects = choose_objects(maps, clip.draw.rng, sampler.clip_objects)
-    placed = torch.zeros(len(labels), *pictures.shape[2:], dtype=torch.uint8)
-    for canvas, frame, label in zip(placed, clip.frames, labels):
-        canvas[frame.letterbox.box] = torch.from_numpy(label)
-    return Clip(clip.draw.name, pictures, placed, num_objects)
+    tensors = torch.from_numpy(np.stack(pictures)), torch.from_numpy(np.stack(labels))
+    return Clip(clip.draw.name, *tensors, num_objects)
 
 
-def decode_frames(pipeline: "Pipeline", frames: list[FramePlan]) -> tuple[torch.Tensor, list[np.ndarray]]:
-    """Frames (N, 3, H, W) float32 and their label maps, see `run_pipeline`.
+def decode_frames(pipeline: "Pipeline", frames: list[FramePlan]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Frames (3, H, W) float32 and their label maps, see `run_pipeline`.
 
     Raises: InputError naming a file that cannot be read.
     """

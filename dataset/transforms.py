@@ -1,4 +1,4 @@
-"""What happens to the frames of a training clip and to their label maps, with one draw for the whole clip (PIL loader)."""
+"""Augmentation 'paper' of the frames of a training clip and their label maps, one draw per clip (PIL loader)."""
 
 import imgaug.augmenters as iaa
 import numpy as np
@@ -11,7 +11,7 @@ from libs.masks import Letterbox, normalise
 
 CROP = 0.1  # most of each side that is cut off, the size kept
 SCALE, SHEAR, ROTATE = (0.95, 1.05), (-10, 10), (-15, 15)  # factor, degrees, degrees
-CONTRAST, BRIGHTNESS = (0.97, 1.03), (-5, 5)  # factor around 127, offset of 255
+CONTRAST, BRIGHTNESS = (0.97, 1.03), (-5, 5)  # factor on the values, offset of 255
 MIRROR = 0.5  # probability
 
 
@@ -33,7 +33,7 @@ def augmenter(seed: int) -> iaa.Augmenter:
     pipeline = iaa.Sequential([
         iaa.Crop(percent=(0, CROP), keep_size=True),
         iaa.Affine(scale=SCALE, shear=SHEAR, rotate=ROTATE),
-        iaa.LinearContrast(CONTRAST),
+        iaa.Multiply(CONTRAST),  # contrast with centre 0, as in the original
         iaa.Add(BRIGHTNESS),
         iaa.Fliplr(MIRROR),
     ])

@@ -1,4 +1,4 @@
-"""The augmentation of dataset/transforms.py as one matrix, so that a picture is interpolated once (DALI loader)."""
+"""Augmentation 'paper' of dataset/transforms.py as one matrix: a picture is interpolated once (DALI loader)."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ class Augmentation:
     scale: float = 1
     shear: float = 0  # degrees
     rotate: float = 0  # degrees, clockwise
-    contrast: float = 1
+    contrast: float = 1  # factor on the values
     brightness: int = 0  # offset of 255
     mirror: bool = False
 

@@ -11,11 +11,12 @@ sys.path.insert(0, str(HERE.parent))  # the packages lie beside this folder
 from dataset.folder import single_video  # noqa: E402
 from dataset.video import open_video  # noqa: E402
 from libs.build import build_device, build_model, for_inference, inference_settings  # noqa: E402
-from libs.evaluator import evaluate  # noqa: E402
+from libs.evaluator import VideoSink, evaluate_video  # noqa: E402
 from libs.files import only_run  # noqa: E402
+from libs.inference import VideoSegmenter  # noqa: E402
 from libs.scores import format_table  # noqa: E402
 from libs.script import StopSign, run_script  # noqa: E402
-from libs.structures import InputError, Prediction, RoundTrip, Video  # noqa: E402
+from libs.structures import InputError, Prediction, Video  # noqa: E402
 from libs.visualize import GifWriter, Mp4Writer, render, round_trip_picture, save, write_picture  # noqa: E402
 
 
@@ -59,12 +60,11 @@ def show(cfg: CfgNode, video: Video, folder: Path, film: Path, picture: Path) ->
             save(folder / f"{prediction.frame.name}.png", named, style)
             writer.add(render(named, style))
 
-        def come_back(video: Video, returned: RoundTrip) -> None:
-            """Write the latest given mask beside the one predicted back."""
-            write_picture(picture, round_trip_picture(returned.with_ids(video.ids)))
-
         settings = inference_settings(cfg, object_probs=style == "heatmap")
-        report = evaluate(model, [video], settings, write, cfg.score_copy, label="demo", back=come_back)
+        sink = VideoSink(video, write, cfg.score_copy)
+        report = evaluate_video(VideoSegmenter(model, settings), sink, label="demo")
+    if sink.returned:
+        write_picture(picture, round_trip_picture(sink.returned.with_ids(video.ids)))
     print(f"{report.frames} pictures written to {folder}, all of them as {film}")
     for row in report.round_trips:
         print(f"the given mask and the same predicted back from the last frame, side by side: {picture}, IoU of {row.iou:.2f}")

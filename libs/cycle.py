@@ -10,14 +10,19 @@ import torch
 from torch import Tensor
 
 from libs.losses import mask_loss, present_channels
-from libs.propagate import Reference, Step
+from libs.propagate import Remembered, Step
 from libs.structures import CorrectedFrame
-from models.stm import STM, Memory
 
 
-def segment_reference(model: STM, reference: Reference, memory: Memory) -> Tensor:
-    """Segment the reference frame from the memory of one later frame alone: (B, K, H, W) logits."""
-    return model.segment(reference.query, [memory])
+def predict_reference(step: Step, masks: Tensor | None = None) -> Tensor:
+    """Predict the reference frame back from the memory of one later frame alone.
+
+    Args:
+        masks: (B, K, H, W) of the later frame, instead of those that are remembered of it.
+    Returns: (B, K, H, W) logits.
+    """
+    memory = step.memory if masks is None else step.model.memorize(step.image, masks, step.objects)
+    return step.model.segment(step.reference.query, [memory])
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class CycleLoss:
     skipped: int
 
 
-def cycle_loss(model: STM, steps: list[Step], truth: Tensor, num_objects: list[int], kind: str) -> CycleLoss:
+def cycle_loss(steps: list[Step], truth: Tensor, num_objects: list[int], kind: str) -> CycleLoss:
     """Predict frame 0 from each later frame alone and compare with its true mask.
 
     A clip's frame counts only where its true mask holds the clip's highest label; of the objects, those in that mask.
@@ -38,15 +43,15 @@ def cycle_loss(model: STM, steps: list[Step], truth: Tensor, num_objects: list[i
         steps: all T steps of propagation, frame 0 first; truth: (B, T, K, H, W) one-hot; num_objects: of each clip.
         kind: 'ce', 'iou' or 'both'.
     """
-    reference, value, used = steps[0].reference, truth.new_zeros(()), 0
+    value, used = truth.new_zeros(()), 0
     for t in range(len(steps) - 1, 0, -1):
+        # An object that frame t does not show cannot be found from it. The original skips the term of a clip then,
+        # but looks at the clip's last object only.
         present = [present_channels(masks) for masks in truth[:, t]]
         clips = [b for b, count in enumerate(num_objects) if present[b][count]]
         if not clips:
             continue
-        step = steps[t]
-        memory = step.memory or model.memorize(step.image, step.masks, step.objects)  # the loop leaves the last one out
-        logits = segment_reference(model, reference, memory)
+        logits = predict_reference(steps[t])
         value = value + sum(mask_loss(logits[b], truth[b, 0], present[b], kind) for b in clips)
         used += len(clips)
     return CycleLoss(value, used, len(num_objects) * (len(steps) - 1) - used)
@@ -55,7 +60,7 @@ def cycle_loss(model: STM, steps: list[Step], truth: Tensor, num_objects: list[i
 class GradientCorrection:
     """Move a predicted mask down the gradient of the loss with which it predicts the reference frame back.
 
-    For the use as `remember` of `propagate`, with one clip. Gradients of parameters are never computed.
+    It is a memory policy (`remember`) of Propagation, for one clip. Gradients of parameters are never computed.
 
     Args:
         every: correct frames at multiples of this (the paper: save_freq).
@@ -65,20 +70,18 @@ class GradientCorrection:
     """
 
     def __init__(
-        self, model: STM, every: int, loop: int, rate: float, momentum: float = 0.0, tolerance: float = 0.0,
+        self, every: int, loop: int, rate: float, momentum: float = 0.0, tolerance: float = 0.0,
         sharpness: float = 1.0,
     ) -> None:
-        self.model, self.every, self.loop, self.rate = model, every, loop, rate
+        self.every, self.loop, self.rate = every, loop, rate
         self.momentum, self.tolerance, self.sharpness = momentum, tolerance, sharpness
 
-    def __call__(self, step: Step) -> Tensor:
-        """Masks (1, K, H, W) to remember of `step`; corrected ones are neither clamped nor normalised.
-
-        Leaves in step.correction what it did.
-        """
+    def __call__(self, step: Step) -> Remembered:
+        """Masks (1, K, H, W) to remember of `step`; corrected ones are neither clamped nor normalised (original code)."""
         masks = (self.sharpness * step.logits).softmax(1)
-        if step.t % self.every or not self.loop or step.reference is None:
-            return masks
+        # Only frames that stay in the memory are worth the time (STM-Cycle, section 3.3).
+        if step.t % self.every or not self.loop:
+            return Remembered(masks)
         start, velocity, before, losses = time.perf_counter(), torch.zeros_like(masks), masks, []
         for _ in range(self.loop):
             loss, gradient = self._gradient(step, masks)
@@ -90,8 +93,7 @@ class GradientCorrection:
             before, masks = masks, masks - self.rate * velocity
         milliseconds = 1000 * _elapsed(start, masks.device)
         after = self._loss(step, masks).item()
-        step.correction = CorrectedFrame(len(losses), losses[0], after, milliseconds)
-        return masks
+        return Remembered(masks, CorrectedFrame(len(losses), losses[0], after, milliseconds))
 
     def _stalled(self, losses: list[float], loss: float) -> bool:
         return bool(self.tolerance and losses) and losses[-1] - loss < self.tolerance
@@ -105,8 +107,7 @@ class GradientCorrection:
     def _loss(self, step: Step, masks: Tensor) -> Tensor:
         counted = torch.zeros(masks.shape[1], dtype=torch.bool, device=masks.device)
         counted[0] = counted[step.objects.channel] = True  # all objects count, present or not
-        memory = self.model.memorize(step.image, masks, step.objects)
-        logits = segment_reference(self.model, step.reference, memory)
+        logits = predict_reference(step, masks)
         return mask_loss(logits[0], step.reference.masks[0], counted)
 
 

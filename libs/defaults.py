@@ -97,6 +97,14 @@ KEYS: dict[str, Key] = {
         "front; False leaves them out",
     ),
     "data_backend": Key("PIL", "what loads training clips: 'PIL' or 'DALI'", one_of("PIL", "DALI")),
+    "augmentation": Key(
+        "paper",
+        "of training clips, with either data_backend: 'paper' crop, scale, shear, rotation, colour, mirror, padded "
+        "to input_size, all sets shuffled together; 'dali' as the published ResNet-18 was trained: slight shear, a "
+        "rotation for each frame, mirror, nearest neighbour, no padding, mean 0.45 and std 0.226 (testing: "
+        "ImageNet's), one set after the other. PROCEDURAL and STATIC are not augmented, only normalised",
+        one_of("paper", "dali"),
+    ),
     "workers": Key(1, "loader processes (PIL) or threads (DALI); 0 loads in the main process", between(0)),
     # --- network ---
     "arch": Key("resnet50", "backbone: resnet18, resnet34, resnet50, resnet101", one_of(*ARCHS)),

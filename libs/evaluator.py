@@ -1,18 +1,20 @@
 """From videos to scores: validation, test and demo are this file around libs/inference.py."""
 
 import time
-import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 
-from libs.inference import InferenceSettings, segment_video
+from libs.inference import InferenceSettings, VideoSegmenter, segment_video
 from libs.log import Progress
 from libs.scores import Summary, VideoScorer, VideoScores, mean_jaccard, summarise
 from libs.stream import WriteBehind
-from libs.structures import Prediction, RoundTrip, UnreadableError, Video
+from libs.structures import Prediction, RoundTrip, Video
 from models.stm import STM
+
+Writer = Callable[[Video, Prediction], None]
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,17 @@ class Report:
     frames: int = 0
     seconds: float = 0.0
 
-    def __add__(self, other: "Report") -> "Report":
-        """Both, made at the same time."""
-        both = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self) if f.name != "seconds"}
-        return Report(**both, seconds=max(self.seconds, other.seconds))
+    def then(self, later: "Report") -> "Report":
+        """This report and one of videos that were segmented after these: their times add up."""
+        return Report(**self._joined(later), seconds=self.seconds + later.seconds)
+
+    def beside(self, other: "Report") -> "Report":
+        """This report and one of videos that another process segmented at the same time."""
+        return Report(**self._joined(other), seconds=max(self.seconds, other.seconds))
+
+    def _joined(self, other: "Report") -> dict[str, Any]:
+        """All fields of both but the time."""
+        return {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self) if f.name != "seconds"}
 
     @property
     def summary(self) -> Summary:
@@ -75,83 +84,94 @@ class Report:
         return line
 
 
-def evaluate(
-    model: STM, videos: Iterable[Video], settings: InferenceSettings,
-    consume: Callable[[Video, Prediction], None] | None = None, score_copy: bool = False, label: str = "test",
-    back: Callable[[Video, RoundTrip], None] | None = None, done: Callable[[Video, Report], None] | None = None,
-    tolerant: bool = False,
-) -> Report:
-    """Segment videos one after the other and score those that bring their truth.
+class VideoSink:
+    """Where the predictions of one video go: in a thread behind the loop they are scored and written, in order.
+
+    A context manager, which ends when all that was put is dealt with. After that `finish` completes `report`.
 
     Args:
-        model: in evaluation mode; consume: called with each prediction in order, in a thread of its own, to write it.
-        score_copy: score copying the first mask to every frame as well.
-        back: called at each video's end with its reference frame, predicted back; done: after that with the video's own report.
-        tolerant: a video that cannot be read to its end is warned of and listed in the report, and the others go on.
+        write: called with each prediction, to write it. score_copy: score copying the first mask to every frame as well.
     """
-    report, seconds = Report(), 0.0
-    for video in videos:
-        try:
-            own = _evaluate_one(model, video, settings, _Desk(video, consume, score_copy), label, back)
-        except UnreadableError as fault:
-            if not tolerant:
-                raise
-            warnings.warn(f"video '{video.name}' failed: {fault}", stacklevel=2)
-            own = Report(failed=[(video.name, str(fault))])
-        else:
-            if done:
-                done(video, own)
-        seconds += own.seconds
-        report += own
-    report.seconds = seconds
-    return report
 
-
-def _evaluate_one(
-    model: STM, video: Video, settings: InferenceSettings, desk: "_Desk", label: str, back: Callable[[Video, RoundTrip], None] | None,
-) -> Report:
-    start, frames, progress = time.perf_counter(), 0, Progress(f"{label} {video.name}", video.length)
-    with WriteBehind(desk.take) as behind:
-        for prediction in segment_video(model, video, settings, settings.correction(model), desk.returns.append):
-            behind.put(prediction)
-            frames += 1
-            progress.advance()
-    progress.close()
-    for returned in desk.returns if back else ():
-        back(video, returned)
-    return replace(desk.report(), frames=frames, seconds=time.perf_counter() - start)
-
-
-class _Desk:
-    """What happens to the predictions of one video behind the loop: they are scored and handed on."""
-
-    def __init__(self, video: Video, consume: Callable[[Video, Prediction], None] | None, score_copy: bool) -> None:
-        self.video, self.consume = video, consume
+    def __init__(self, video: Video, write: Writer | None = None, score_copy: bool = False) -> None:
+        self.video, self.write = video, write
         self.scorer = VideoScorer(video.name, list(video.ids)) if video.scored else None
         self.copy = VideoScorer(video.name, list(video.ids)) if video.scored and score_copy else None
-        self.corrections: list[CorrectionRow] = []
-        self.returns: list[RoundTrip] = []
+        self.frames, self.report = 0, Report()
+        self.returned: RoundTrip | None = None
+        self._corrections: list[CorrectionRow] = []
         self._first: np.ndarray | None = None
+        self._start = time.perf_counter()
+        self._behind = WriteBehind(self._take)
 
-    def report(self) -> Report:
-        """What is known at the video's end; there is no round trip where it ends with a given mask."""
+    def __enter__(self) -> "VideoSink":
+        self._behind.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._behind.__exit__(*error)
+
+    def put(self, prediction: Prediction) -> None:
+        """Hand over one prediction; errors of earlier ones are raised here."""
+        self._behind.put(prediction)
+        self.frames += 1
+
+    def finish(self, returned: RoundTrip | None) -> None:
+        """Sum up the video, of which `returned` is the reference mask predicted back from the last frame."""
+        self.returned = returned
         scores = [self.scorer.result()] if self.scorer else []
-        true = float(np.mean(scores[0].jaccard)) if scores else None
-        trips = [RoundTripRow(self.video.name, _iou(returned), true) for returned in self.returns]
-        copies = [self.copy.result()] if self.copy else []
-        return Report(scores, copies, [] if scores else [self.video.name], self.corrections, trips)
+        mean = float(np.mean(scores[0].jaccard)) if scores else None
+        self.report = Report(
+            scores=scores, copies=[self.copy.result()] if self.copy else [], unscored=[] if scores else [self.video.name],
+            corrections=self._corrections,
+            round_trips=[RoundTripRow(self.video.name, _iou(returned), mean)] if returned else [],
+            frames=self.frames, seconds=time.perf_counter() - self._start,
+        )
 
-    def take(self, prediction: Prediction) -> None:
-        """Deal with one prediction."""
+    def _take(self, prediction: Prediction) -> None:
+        """Score and write one prediction, in the thread."""
         self._first = prediction.labels if self._first is None else self._first
         if self.scorer:
             self.scorer.feed(prediction.labels, prediction.frame.truth)
         if self.copy:
             self.copy.feed(self._first, prediction.frame.truth)
         if prediction.correction:
-            self.corrections.append(_row(self.video, prediction))
-        if self.consume:
-            self.consume(self.video, prediction)
+            self._corrections.append(_row(self.video, prediction))
+        if self.write:
+            self.write(self.video, prediction)
+
+
+def evaluate_video(segmenter: VideoSegmenter, sink: VideoSink, label: str = "test") -> Report:
+    """Segment the sink's video from its first frame to its last, and report on it.
+
+    Args:
+        segmenter: one that has seen no frame yet; label: what stands before the progress bar.
+    Raises: UnreadableError where a frame or mask cannot be read.
+    """
+    progress = Progress(f"{label} {sink.video.name}", sink.video.length)
+    with sink:
+        for prediction in segment_video(segmenter, sink.video):
+            sink.put(prediction)
+            progress.advance()
+    progress.close()
+    sink.finish(segmenter.round_trip())
+    return sink.report
+
+
+def evaluate(
+    model: STM, videos: Iterable[Video], settings: InferenceSettings, write: Writer | None = None,
+    score_copy: bool = False, label: str = "test",
+) -> Report:
+    """Segment videos one after the other, and report on all of them.
+
+    Args:
+        model: in evaluation mode; write, score_copy: see VideoSink.
+    Raises: UnreadableError where a frame or mask cannot be read.
+    """
+    report = Report()
+    for video in videos:
+        report = report.then(evaluate_video(VideoSegmenter(model, settings), VideoSink(video, write, score_copy), label))
+    return report
 
 
 def _iou(returned: RoundTrip) -> float:

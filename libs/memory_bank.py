@@ -16,15 +16,16 @@ class MemoryBank:
 
     Args:
         max_frames: 0 holds all (the paper's rule), else at least 3: the first, the latest kept and the newest.
+        differentiable: gradients flow through what is read, so nothing is written over.
     """
 
-    def __init__(self, max_frames: int = 0) -> None:
-        self.max_frames = max_frames
+    def __init__(self, max_frames: int = 0, differentiable: bool = False) -> None:
+        self.max_frames, self.differentiable = max_frames, differentiable
         self._groups: list[_Group] = []
 
     def appear(self, objects: Objects) -> None:
         """Open a history for objects that are first seen now."""
-        self._groups.append(_Group(objects))
+        self._groups.append(_Group(objects, _GrowingSlots() if self.differentiable else _ReservedSlots()))
 
     def add(self, memory: Memory, time: int, keep: bool, given: bool = False) -> None:
         """Take in the memory of the frame at `time`, of all objects so far in the order in which they appeared.
@@ -53,12 +54,11 @@ class MemoryBank:
 class _Group:
     """Objects that share a history. Slot i of `slots` holds the frame of time kept[i]; behind them lies the newest."""
 
-    def __init__(self, objects: Objects) -> None:
-        self.objects = objects
+    def __init__(self, objects: Objects, slots: "_GrowingSlots | _ReservedSlots") -> None:
+        self.objects, self.slots = objects, slots
         self.kept: list[int] = []
         self.given: set[int] = set()
         self.held = 0  # slots in use
-        self.slots = _GrowingSlots() if torch.is_grad_enabled() else _ReservedSlots()
 
     def thin(self) -> None:
         """Drop the kept frame whose neighbours in time are closest together; the newest and the given ones stay."""

@@ -1,6 +1,5 @@
 """What training minimises: forward along the clip, then from each frame back to frame 0."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 from libs.cycle import cycle_loss
 from libs.losses import mask_loss, present_channels, soft_iou_loss
 from libs.masks import one_hot
-from libs.propagate import FrameInput, Step, propagate
+from libs.propagate import FrameInput, Remember, Remembered, Step, propagate
 from libs.structures import Clip
 from models.memory_read import at_least_float32, read
 from models.stm import STM, Memory, Objects, Query
@@ -21,7 +20,7 @@ ATTENTION_MARGIN = 1e-3  # what is carried stays this far from 0 and 1, where it
 
 @dataclass(frozen=True)
 class Batch:
-    """Clips of one length side by side, on the model's device."""
+    """Clips of one shape side by side, on the model's device."""
 
     names: list[str]
     frames: Tensor  # (B, T, 3, H, W)
@@ -86,12 +85,12 @@ def training_losses(
     """
     num_clips, num_frames = batch.frames.shape[:2]
     remember, frames = memory_policy(mode, batch.masks, iou_threshold), training_frames(model, batch)
-    steps = list(propagate(model, frames, save_freq=1, remember=remember))
+    steps = list(propagate(model, frames, save_freq=1, remember=remember, differentiable=True))
     forward = batch.frames.new_zeros(())
     for b in range(num_clips):
         counted = present_channels(batch.masks[b, 0])
         forward = forward + sum(mask_loss(step.logits[b], batch.masks[b, step.t], counted, kind) for step in steps[1:])
-    back = cycle_loss(model, steps if cycle else steps[:1], batch.masks, batch.num_objects, kind)
+    back = cycle_loss(steps if cycle else steps[:1], batch.masks, batch.num_objects, kind)
     carried = forward.new_zeros(())
     if attention and num_frames > 1:
         carried = attention_loss(steps[0].memory, [frame.query for frame in frames], batch.masks)
@@ -132,7 +131,7 @@ def training_frames(model: STM, batch: Batch) -> list[FrameInput]:
     return [first, *(FrameInput(images[t], query=queries[t]) for t in range(1, num_frames))]
 
 
-def memory_policy(mode: str, truth: Tensor, iou_threshold: float) -> Callable[[Step], Tensor]:
+def memory_policy(mode: str, truth: Tensor, iou_threshold: float) -> Remember:
     """What is memorised of a predicted frame while training (the config's `mode`).
 
     'mask': the truth; 'recurrent': the soft prediction, through which gradients flow; 'threshold': the prediction of
@@ -142,14 +141,17 @@ def memory_policy(mode: str, truth: Tensor, iou_threshold: float) -> Callable[[S
         truth: (B, T, K, H, W) one-hot.
     """
 
-    def threshold(step: Step) -> Tensor:
+    def threshold(step: Step) -> Remembered:
         """Prediction or truth, clip by clip."""
-        probs = step.logits.softmax(1)
-        chosen = []
+        probs, chosen = step.masks, []
         for b, masks in enumerate(truth[:, step.t]):
             iou = 1 - soft_iou_loss(probs[b].detach(), masks, present_channels(truth[b, 0]))
             chosen.append(probs[b] if iou >= iou_threshold else masks)
-        return torch.stack(chosen)
+        return Remembered(torch.stack(chosen))
 
-    policies = {"mask": lambda step: truth[:, step.t], "recurrent": lambda step: step.logits.softmax(1), "threshold": threshold}
+    policies: dict[str, Remember] = {
+        "mask": lambda step: Remembered(truth[:, step.t]),
+        "recurrent": lambda step: Remembered(step.masks),
+        "threshold": threshold,
+    }
     return policies[mode]

@@ -1,87 +1,145 @@
-"""What comes of test.py beside masks: tables, and notes on what is finished, so that a later run with the same settings can leave it out."""
+"""Outputs of test.py other than single masks: completion records for `skip_done`, score tables, the drift table."""
 
 import json
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, fields
 from pathlib import Path
 from statistics import mean
 from types import NoneType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
-from libs.distributed import Processes
 from libs.evaluator import CorrectionRow, Report, RoundTripRow
-from libs.files import FolderBusyError, only_run, replacing
+from libs.files import only_run, replacing
 from libs.scores import VideoScores, format_table, write_csv, write_rows
 from libs.structures import InputError, Prediction, Video
 from libs.visualize import save
 
-ANYWAY = ("skip_done", "debug", "gpu_id", "compile")  # keys that change nothing in a mask, nor which masks there are
+# Keys that change neither a mask nor which masks there are.
+WITHOUT_EFFECT = ("skip_done", "debug", "gpu_id", "compile")
 DRIFT = 0.5  # IoU below which a video is named
+TABLES = ("scores.csv", "drift.csv", "corrections.csv")
+Masks = dict[str, set[int]]  # frame name -> objects that may be in its mask
 R = TypeVar("R", CorrectionRow, RoundTripRow)
-Writer = Callable[[Video, Prediction], None]
 
 
-@dataclass(frozen=True)
-class Notes:
-    """Notes on finished videos in `folder`/.done; `recipe`: what the masks depend on but the video."""
+class ResultFolder:
+    """The folder into which one run at a time writes masks, completion records and score tables.
 
-    folder: Path
-    recipe: str
+    A completion record says that all masks of a video are there, and with which settings they were made, so that a
+    later run with `skip_done` can leave the video out.
 
-    def write(self, video: str, frames: dict[str, set[int]], report: Report) -> None:
-        """The video is complete: `frames` are its masks, with the objects that may be in each."""
-        note = {"recipe": self.recipe, "frames": {name: sorted(ids) for name, ids in frames.items()}, "report": asdict(report)}
-        with replacing(self._path(video)) as temporary:
-            temporary.write_text(json.dumps(note, default=_plain), encoding="utf-8")
+    Args:
+        fingerprint: of the settings and weights of this run, see settings_fingerprint.
+        style: how masks are drawn, see libs/visualize.py. only_submitted: write only the masks that belong into a
+            submission.
+    """
 
-    def read(self, video: str) -> tuple[dict[str, set[int]], Report] | None:
-        """What was noted, if it was noted with the same recipe and all masks are still there."""
+    def __init__(self, path: Path, fingerprint: str, style: str = "index", only_submitted: bool = False) -> None:
+        self.path, self.fingerprint, self.style, self.only_submitted = path, fingerprint, style, only_submitted
+        self.masks: dict[str, Masks] = {}  # video -> masks of this run, and of earlier ones that were resumed
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other runs out.
+
+        Raises: FolderBusyError where another run is at work there; InputError where the folder cannot be written.
+        """
+        with only_run(self.path, self.path.with_suffix(".zip")):
+            yield
+
+    def resume(self, videos: list[Video]) -> tuple[Report, list[Video]]:
+        """Report on the videos that earlier runs with the same settings have finished; and those that are left."""
+        report, pending = Report(), []
+        for video in videos:
+            record = self._read_record(video.name)
+            if record is None:
+                pending.append(video)
+            else:
+                self.masks[video.name], own = record
+                report = report.then(own)
+        return report, pending
+
+    def start(self, videos: list[Video]) -> None:
+        """Remove the records of videos that are about to be segmented anew, and all tables, which tell of them."""
+        if videos:
+            for name in TABLES:
+                (self.path / name).unlink(missing_ok=True)
+        for video in videos:
+            self._record(video.name).unlink(missing_ok=True)
+            self.masks[video.name] = {}
+
+    def write(self, video: Video, prediction: Prediction) -> None:
+        """Write one mask, with the data set's own labels."""
+        frame = prediction.frame
+        if frame.submitted or not self.only_submitted:
+            self.masks[video.name][frame.name] = set(video.ids)
+            save(self.path / video.name / f"{frame.name}.png", prediction.with_ids(video.ids), self.style)
+
+    def finish(self, video: Video, report: Report) -> None:
+        """Record that the masks of a video are complete."""
+        masks = {name: sorted(ids) for name, ids in self.masks[video.name].items()}
+        record = {"recipe": self.fingerprint, "frames": masks, "report": asdict(report)}
+        with replacing(self._record(video.name)) as temporary:
+            temporary.write_text(json.dumps(record, default=_plain), encoding="utf-8")
+
+    def _read_record(self, video: str) -> tuple[Masks, Report] | None:
+        """The record of a video, if it was made with the same settings and all its masks are still there.
+
+        Raises: InputError where the file is not such a record.
+        """
+        path = self._record(video)
         try:
-            note = json.loads(self._path(video).read_text(encoding="utf-8"))
-            frames = {name: set(ids) for name, ids in note["frames"].items()}
-            masks = {path.stem for path in (self.folder / video).glob("*.png")}
-            return (frames, _report(note["report"])) if note["recipe"] == self.recipe and frames.keys() <= masks else None
+            record = json.loads(path.read_text(encoding="utf-8"))
+            masks = {name: set(ids) for name, ids in record["frames"].items()}
+            there = {path.stem for path in (self.path / video).glob("*.png")}
+            holds = record["recipe"] == self.fingerprint and masks.keys() <= there
+            return (masks, _report(record["report"])) if holds else None
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
-            raise InputError(f"{self._path(video)}: not a note of test.py ({fault}); remove it to segment the video anew") from fault
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{path}: not a completion record of test.py ({error}); remove it to segment the video again"
+            ) from error
 
-    def forget(self, video: str) -> None:
-        """The video is about to be segmented anew."""
-        self._path(video).unlink(missing_ok=True)
-
-    def _path(self, video: str) -> Path:
-        return self.folder / ".done" / f"{video}.json"
+    def _record(self, video: str) -> Path:
+        return self.path / ".done" / f"{video}.json"
 
 
-def recipe(cfg: Mapping[str, object], weights: Path) -> str:
-    """All keys that can change a mask, and which file of weights it was."""
-    told = weights.stat() if weights.is_file() else None
-    keys = {key: value for key, value in cfg.items() if key not in ANYWAY}
-    return json.dumps([keys, told and (told.st_size, told.st_mtime_ns)], sort_keys=True)
+def settings_fingerprint(cfg: Mapping[str, object], weights: Path) -> str:
+    """All keys that can change a mask, and size and time of change of the weights."""
+    stat = weights.stat() if weights.is_file() else None
+    keys = {key: value for key, value in cfg.items() if key not in WITHOUT_EFFECT}
+    return json.dumps([keys, stat and (stat.st_size, stat.st_mtime_ns)], sort_keys=True)
 
 
 def _plain(value: object) -> object:
+    """What JSON can hold of an array."""
     if isinstance(value, np.ndarray):
         return value.tolist()
     raise TypeError(f"{type(value).__name__} in a report")
 
 
-def _report(told: dict) -> Report:
+def _report(told: dict[str, Any]) -> Report:
+    """A report as a completion record holds it."""
     scores, copies = (
-        [VideoScores(s["name"], tuple(s["ids"]), np.array(s["jaccard"], np.float64), np.array(s["boundary"], np.float64)) for s in told[key]]
+        [
+            VideoScores(s["name"], tuple(s["ids"]), np.array(s["jaccard"], float), np.array(s["boundary"], float))
+            for s in told[key]
+        ]
         for key in ("scores", "copies")
     )
-    corrections = [_row(CorrectionRow, row) for row in told["corrections"]]
-    trips = [_row(RoundTripRow, row) for row in told["round_trips"]]
-    return Report(scores, copies, [str(name) for name in told["unscored"]], corrections, trips, [], int(told["frames"]), float(told["seconds"]))
+    return Report(
+        scores=scores, copies=copies, unscored=[str(name) for name in told["unscored"]],
+        corrections=[_row(CorrectionRow, row) for row in told["corrections"]],
+        round_trips=[_row(RoundTripRow, row) for row in told["round_trips"]],
+        frames=int(told["frames"]), seconds=float(told["seconds"]),
+    )
 
 
-def _row(kind: type[R], told: dict) -> R:
+def _row(kind: type[R], told: dict[str, Any]) -> R:
     """Names are texts, all else numbers, or None where nothing could be measured."""
     row = kind(**told)
     for entry in fields(row):
@@ -91,57 +149,17 @@ def _row(kind: type[R], told: dict) -> R:
     return row
 
 
-@contextmanager
-def validation_folder(folder: Path, videos: list[Video], processes: Processes) -> Iterator[Writer | None]:
-    """Lock the folder of test.py's results and yield what writes a mask into it; None where another run holds the lock.
-
-    Completion records of these videos and score tables are removed first, because they no longer hold. A training
-    run must not end because test.py is at work, so a busy folder is only warned of.
-
-    Args:
-        processes: those that validate together; the main one holds the lock for all.
-    """
-    with ExitStack() as held:
-        free = True
-        if processes.writes:
-            try:
-                held.enter_context(only_run(folder))
-                forget(folder)
-                for video in videos:
-                    Notes(folder, "").forget(video.name)
-            except FolderBusyError as fault:
-                warnings.warn(f"{fault}; the masks of this validation are not written", stacklevel=2)
-                free = False
-        free = processes.gather(free)[0]
-
-        def write(video: Video, prediction: Prediction) -> None:
-            """Write one mask as palette PNG, with the data set's own labels."""
-            save(folder / video.name / f"{prediction.frame.name}.png", prediction.with_ids(video.ids), "index")
-
-        yield write if free else None
-        processes.gather(None)  # the lock is held until the slowest has written its last mask
-
-
-TABLES = ("scores.csv", "drift.csv", "corrections.csv")
-
-
-def forget(folder: Path) -> None:
-    """Remove the tables of an earlier run, before masks change that they tell of."""
-    for name in TABLES:
-        (folder / name).unlink(missing_ok=True)
-
-
-def tell(report: Report, folder: Path) -> None:
-    """Print what came out and write it to TABLES in `folder`, each where there is something in it."""
+def report_results(report: Report, folder: Path) -> None:
+    """Print the results and write them to TABLES in `folder`, each where there is something in it."""
     scores, drift, corrections = (folder / name for name in TABLES)
-    _tell_scores(report, scores)
-    _tell_drift(report, drift)
+    _report_scores(report, scores)
+    _report_drift(report, drift)
     if report.corrections:
         write_rows(corrections, report.corrections)
         print(f"what gradient correction did to each frame is in {corrections}")
 
 
-def _tell_scores(report: Report, csv: Path) -> None:
+def _report_scores(report: Report, csv: Path) -> None:
     """Table of J, F and J&F, and the same as CSV; a plain statement where there is no ground truth."""
     if report.scores:
         print(format_table(report.summary, report.references))
@@ -151,12 +169,13 @@ def _tell_scores(report: Report, csv: Path) -> None:
         print(f"no ground truth to score {', '.join(report.unscored)}: only the given masks are there")
 
 
-def _tell_drift(report: Report, csv: Path) -> None:
+def _report_drift(report: Report, csv: Path) -> None:
     """How much of each video's latest given mask is found again from its last frame, and which videos to look at."""
     if not report.round_trips:
         return
     write_rows(csv, report.round_trips)
+    average = mean(row.iou for row in report.round_trips)
     lost = [f"{row.video} ({row.iou:.2f})" for row in report.round_trips if row.iou < DRIFT]
-    print(f"IoU of the given mask with itself, predicted back from the last frame: mean {mean(r.iou for r in report.round_trips):.2f}, in {csv}")
+    print(f"IoU of the given mask with itself, predicted back from the last frame: mean {average:.2f}, in {csv}")
     if lost:
-        print(f"below {DRIFT}, which means that the objects are gone or the masks have drifted: {', '.join(lost)}")
+        print(f"below {DRIFT}: the objects are gone or the masks have drifted in {', '.join(lost)}")

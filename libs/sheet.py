@@ -7,7 +7,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from libs.cycle import segment_reference
+from libs.cycle import predict_reference
 from libs.files import replacing
 from libs.masks import IMAGENET_MEAN, IMAGENET_STD
 from libs.objective import Batch, training_frames
@@ -36,8 +36,7 @@ def contact_sheet(model: STM, clip: Clip) -> np.ndarray:
     forward, back = [truth[0]], [truth[0]]
     for step in steps[1:]:
         forward.append(overlay(pictures[step.t], _labels(step.logits)))
-        memory = model.memorize(step.image, step.masks, step.objects)
-        back.append(overlay(pictures[0], _labels(segment_reference(model, steps[0].reference, memory))))
+        back.append(overlay(pictures[0], _labels(predict_reference(step))))
     return np.concatenate([np.concatenate(row, axis=1) for row in (list(pictures), truth, forward, back)])
 
 

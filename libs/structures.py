@@ -53,7 +53,7 @@ class VideoIndex:
 
 @dataclass(frozen=True)
 class Clip:
-    """A few frames of one video, augmented and letterboxed, to train on."""
+    """A few frames of one video, augmented and brought to the network's input size, to train on."""
 
     name: str
     frames: Tensor  # (T, 3, H, W) float32, normalised

@@ -112,10 +112,10 @@ class Trainer(TrainingState):
         return any(self.processes.gather(over or self.asked_to_stop()))
 
     def _accumulate(self, clips: list[Clip], together: int) -> None:
-        """Add the gradients of one step, the mean over `together` clips; those of unequal length take separate passes."""
+        """Add the gradients of one step, the mean over `together` clips; each shape takes its own pass."""
         settings = self.settings
-        for length in sorted({len(clip.frames) for clip in clips}):
-            same = [clip for clip in clips if len(clip.frames) == length]
+        for shape in sorted({clip.frames.shape for clip in clips}):
+            same = [clip for clip in clips if clip.frames.shape == shape]
             self._shown = same[0]
             batch = Batch.of(same, self.device)
             with self.precision():

@@ -50,7 +50,7 @@ class Objects:
 
     def __add__(self, more: "Objects") -> "Objects":
         owner, channel = torch.cat([self.owner, more.owner]), torch.cat([self.channel, more.channel])
-        return Objects(owner, channel, self.num_channels)
+        return Objects(owner, channel, max(self.num_channels, more.num_channels))
 
 
 @dataclass(frozen=True)
@@ -154,14 +154,15 @@ class STM(nn.Module):
 
     def _run(self, part: nn.Module, *inputs: Any) -> Any:
         """Call a part of the network as `grad_checkpoint` says."""
-        if self.grad_checkpoint and self.training and torch.is_grad_enabled():
+        if self.grad_checkpoint and self.training:
             return checkpoint(part, *inputs, use_reentrant=False)
         return part(*inputs)
 
     def _passes(self, num_objects: int, maps: Tensor, stride: int = 1) -> list[slice]:
         """Slices of the objects that run side by side: all of them, or where they would take too much memory, some."""
         pixels = maps.shape[-2] * maps.shape[-1] * stride**2
-        some = max(1, self.max_pixels // pixels) if not torch.is_grad_enabled() else max(1, num_objects)
+        # While training, autograd keeps the maps of all objects anyway, so chunks would save nothing.
+        some = max(1, num_objects) if self.training else max(1, self.max_pixels // pixels)
         return [slice(first, first + some) for first in range(0, num_objects, some)]
 
     def start_as_twins(self) -> None:

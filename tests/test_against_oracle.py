@@ -266,7 +266,7 @@ def run_loop(model, frames, given, save_freq, loop=0, rate=0.0, momentum=0.0):
         channel = torch.tensor(seen, dtype=torch.int64)
         appearing = Objects(torch.zeros_like(channel), channel, num_channels) if seen else None
         inputs.append(FrameInput(image[None], None if masks is None else masks[None], appearing))
-    correction = GradientCorrection(model, save_freq, loop, rate, momentum)
+    correction = GradientCorrection(save_freq, loop, rate, momentum)
     with torch.no_grad():
         return list(propagate(model, inputs, save_freq, correction if loop else None))
 
@@ -308,8 +308,8 @@ def test_frames_before_the_first_object():
     model, naive = pair()
     frames, masks = video(32, 5, 2)
     steps = run_loop(model, frames, {2: (masks[2], [1, 2])}, 1)
-    assert all(step.logits is None and step.masks is None and step.memory is None for step in steps[:2])
-    same_steps(steps[2:], *naive.test_video(frames[2:], {0: (masks[2], [1, 2])}, 1))
+    assert [step.t for step in steps] == [2, 3, 4]
+    same_steps(steps, *naive.test_video(frames[2:], {0: (masks[2], [1, 2])}, 1))
 
 
 def test_batch_norm_keeps_its_statistics():

@@ -130,6 +130,19 @@ def test_the_recipes_of_the_backbones_are_the_papers_too(arch: str, backend: str
     assert {**cfg, "checkpoint": ""} == {**paper, "arch": arch, "data_backend": backend, "checkpoint": ""}
 
 
+def test_the_recipe_of_the_released_resnet18_is_the_papers_with_the_augmentation_of_dali() -> None:
+    path = ROOT / "configs/release_resnet18.yaml"
+    cfg, paper = load_config(path), load_config(ROOT / "config.yaml")
+    changed = {"arch": "resnet18", "data_backend": "DALI", "augmentation": "dali", "checkpoint": ""}
+    assert {**cfg, "checkpoint": ""} == {**paper, **changed}
+    assert set(RECIPE) <= set(yaml.safe_load(path.read_text()))
+
+
+def test_an_unknown_augmentation_is_refused(empty: Path) -> None:
+    with pytest.raises(InputError, match="key 'augmentation': expected one of paper, dali"):
+        load_config(empty, ["augmentation", "dalli"])
+
+
 @pytest.mark.parametrize("name", sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob("**/*.yaml")
                                         if not {".venv", "runs", "data"} & set(p.relative_to(ROOT).parts)))
 def test_every_config_file_of_the_project_loads_without_a_warning(name: str, recwarn: pytest.WarningsRecorder) -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dataset import clips as clips_module, dali as dali_module, transforms
+from dataset import clips as clips_module, dali as dali_module, transforms, warp
 from dataset.clips import ClipLoader, TrainingSet
 from dataset.dali import AHEAD, DaliLoader
 from dataset.folder import folder
@@ -191,7 +191,7 @@ def by_imgaug(draw: Augmentation) -> iaa.Augmenter:
     return iaa.Sequential([
         iaa.Crop(percent=draw.crop, keep_size=True),
         iaa.Affine(scale=draw.scale, shear={"x": draw.shear, "y": draw.shear}, rotate=draw.rotate),
-        iaa.LinearContrast(draw.contrast),
+        iaa.Multiply(draw.contrast),
         iaa.Add(draw.brightness),
         iaa.Fliplr(float(draw.mirror)),
     ])
@@ -220,6 +220,23 @@ def test_each_change_is_that_of_imgaug(tmp_path: Path, monkeypatch: pytest.Monke
     assert (away.max((0, 1)) > 12).mean() < 0.015  # black in the same places
     for label in (1, 2, 3):
         assert trees.iou(ours.labels.numpy() == label, theirs.labels.numpy() == label) > 0.93
+
+
+@pytest.mark.parametrize("factor, values", [(0.97, (40, 137, 234)), (1.03, (40, 143, 246))])
+def test_contrast_multiplies_the_values_before_brightness_is_added(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factor: float, values: tuple[int, int, int],
+) -> None:
+    """Centre 0, as in the original: black stays black up to the brightness, in both loaders."""
+    still = {"CROP": 0, "SCALE": (1, 1), "SHEAR": (0, 0), "ROTATE": (0, 0), "MIRROR": 0}
+    still |= {"CONTRAST": (factor, factor), "BRIGHTNESS": (40, 40)}
+    for module in (transforms, warp):
+        for name, value in still.items():
+            monkeypatch.setattr(module, name, value)
+    image = np.repeat(np.array([0, 100, 200], np.uint8), 16)[None, :, None].repeat(32, 0).repeat(3, 2)
+    for loader in loaders(write_still(tmp_path, image, np.ones((32, 48), np.uint8))):
+        found = unnormalised(epoch_of(loader)[0])
+        for i, value in enumerate(values):
+            assert np.abs(found[..., 16 * i + 2 : 16 * i + 14] - value).max() < 0.01
 
 
 def test_draws_fill_their_ranges_evenly() -> None:

@@ -4,14 +4,17 @@ import importlib
 import importlib.util
 import re
 import shlex
+import textwrap
 from pathlib import Path
 
 import pytest
 import torch
 
+from dataset.folder import index_all, index_video
 from dataset.loader import PilLoader, training_sets
 from dataset.registry import REGISTRY, DataSet, recorded_videos
 from libs.config import load_config
+from libs.structures import InputError, VideoIndex
 from tests import trees
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -138,3 +141,19 @@ def test_the_data_set_of_the_bridge_works_when_pasted(tmp_path: Path, monkeypatc
     (clip,) = next(loader.batches(0))
     assert clip.frames.shape == (3, 3, 32, 48) and clip.num_objects == 2
     assert torch.equal(clip.labels.unique(), torch.tensor([0, 1, 2], dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "DATASET.md"])
+def test_the_index_function_of_a_page_works_when_pasted(page: str, tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+    (code,) = [block for block in blocks if "def mine" in block]
+    pasted: dict = {"Path": Path, "VideoIndex": VideoIndex, "index_video": index_video, "index_all": index_all}
+    exec(textwrap.dedent(code), pasted)  # noqa: S102
+    where = tmp_path / "Mine" / "val"
+    trees.write_video(where / "frames" / "a", where / "masks" / "a", {1: 0, 2: 0}, frames=3)
+    (video,) = pasted["mine"](tmp_path, "val")
+    assert {frame.parent for frame in video.frames} == {where / "frames/a"}
+    assert {mask.parent for mask in video.masks.values()} == {where / "masks/a"}
+    (where / "frames" / "b").mkdir()
+    with pytest.raises(InputError, match="frames/b"):
+        pasted["mine"](tmp_path, "val")

@@ -79,8 +79,9 @@ def corrected(model: STM) -> Tensor:
     torch.manual_seed(2)
     frames, masks, objects = torch.randn(2, 3, 48, 64), torch.rand(1, 3, 48, 64).softmax(1), Objects.of([2])
     logits = model.segment(model.encode(frames[1:]), [model.memorize(frames[:1], masks, objects)])
-    step = Step(5, frames[1:], objects, logits, reference=Reference(model.encode(frames[:1]), harden(masks)))
-    return GradientCorrection(model, 5, 2, 20.0)(step)
+    reference = Reference(model.encode(frames[:1]), harden(masks))
+    step = Step(model, 5, frames[1:], objects, logits, logits.softmax(1), reference)
+    return GradientCorrection(5, 2, 20.0)(step).masks
 
 
 def test_where_compiling_fails_it_goes_on_without(monkeypatch: pytest.MonkeyPatch) -> None:

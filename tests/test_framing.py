@@ -174,3 +174,10 @@ def test_wrong_keys_are_named(tmp_path: Path, key: str, value: str) -> None:
 def test_objects_that_a_crop_leaves_out_leave_no_gap() -> None:
     labels = [np.array([[0, 4, 7, 255]], np.uint8), np.array([[2, 7, 4, 4]], np.uint8)]
     assert [label.tolist() for label in number_as_seen(labels)] == [[[0, 1, 2, 0]], [[3, 2, 1, 1]]]
+
+
+def test_the_released_augmentation_refuses_crops(tmp_path: Path) -> None:
+    trees.davis17(tmp_path)
+    sets = training_sets(tmp_path, ["DAVIS17"], [1])
+    with pytest.raises(InputError, match="'framing': augmentation dali.*paper"):
+        build_loader("PIL", torch.device("cpu"), sets, WINDOW, 3, 1, [3], 1, 0, 0, augmentation="dali", crop=Crop())

@@ -85,7 +85,7 @@ def test_loop_without_correction(name):
 def test_loop_with_correction(name):
     case = Case(name)
     model = network(case).double()
-    correction = GradientCorrection(model, case.save_freq, case.meta["loop"], case.meta["correction_rate"])
+    correction = GradientCorrection(case.save_freq, case.meta["loop"], case.meta["correction_rate"])
     steps = run_loop(model, case, correction, torch.float64)
     probs = probabilities(steps)
     case.check_array("corrected_prob", probs)
@@ -98,5 +98,5 @@ def test_loop_with_correction(name):
 def test_labels_with_correction_in_float32(name):
     case = Case(name)
     model = network(case)
-    correction = GradientCorrection(model, case.save_freq, case.meta["loop"], case.meta["correction_rate"])
+    correction = GradientCorrection(case.save_freq, case.meta["loop"], case.meta["correction_rate"])
     case.check_labels("corrected_labels", probabilities(run_loop(model, case, correction)))

@@ -11,15 +11,14 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-import libs.inference
 from dataset.loader import test_videos as videos_of
 from libs.build import inference_settings
 from libs.config import load_config
 from libs.cycle import GradientCorrection
-from libs.evaluator import Report, evaluate
-from libs.inference import InferenceSettings, segment_video
+from libs.evaluator import Report, VideoSink, evaluate, evaluate_video
+from libs.inference import InferenceSettings, VideoSegmenter, segment_video
 from libs.masks import Letterbox, normalise, one_hot
-from libs.propagate import FrameInput, Step, harden, impose, propagate
+from libs.propagate import FrameInput, Remembered, Step, harden, impose, propagate
 from libs.structures import InputError, Prediction, RoundTrip, SourceFrame, Video
 from libs.visualize import save
 from models.decoder import PictureMaps
@@ -117,9 +116,8 @@ def test_nothing_happens_before_the_first_object() -> None:
     model = Diary()
     frames = [frame(0), frame(1, labels()), frame(2, labels(o2=1), [2]), frame(3)]
     steps = list(propagate(model, frames, 5))
-    assert [step.t for step in steps] == [0, 1, 2, 3]
-    assert all(step.logits is None for step in steps[:3]) and steps[3].logits is not None
-    assert steps[0].masks is None and steps[0].memory is None and steps[1].memory is None
+    assert [step.t for step in steps] == [2, 3]  # there is no step before
+    assert steps[0].logits is None and steps[1].logits is not None
     assert model.reads == [(3, {2: [2]})]
 
 
@@ -141,9 +139,9 @@ def test_frames_are_asked_for_one_at_a_time() -> None:
 def test_given_masks_and_what_remember_says_are_memorised() -> None:
     model, asked = Diary(), []
 
-    def remember(step: Step) -> Tensor:
+    def remember(step: Step) -> Remembered:
         asked.append(step.t)
-        return torch.full((1, 4, *SIZE), step.t / 10)
+        return Remembered(torch.full((1, 4, *SIZE), step.t / 10))
 
     steps = list(propagate(model, [*video_of(4, o2=2), frame(4)], 5, remember))
     assert asked == [1, 3, 4]  # predicted frames only
@@ -226,10 +224,6 @@ class Tracker(nn.Module):
         return logits
 
 
-def plain(step: Step) -> Tensor:
-    return step.logits.softmax(1)
-
-
 def run(video: Video, input_size: tuple[int, int] = trees.SIZE, model: nn.Module | None = None, **settings) -> tuple[list[Prediction], Report]:
     found = []
     report = evaluate(model or Tracker(), [video], InferenceSettings(input_size, **settings), lambda _, p: found.append(p))
@@ -294,21 +288,21 @@ def test_frames_before_the_first_mask_are_empty(tmp_path: Path) -> None:
     found, _ = run(video, object_probs=True)
     assert len(found) == 5
     assert not found[0].labels.any() and not found[1].labels.any() and found[0].labels.shape == trees.SIZE
-    assert found[0].object_probs.shape == (2, *trees.SIZE) and not found[0].object_probs.any()
+    assert found[0].object_probs.shape == (0, *trees.SIZE)
     for t in (2, 3, 4):
         assert np.array_equal(found[t].labels, trees.scene([1, 2], t)[1])
 
 
-def shifted(step: Step) -> Tensor:
+def shifted(step: Step) -> Remembered:
     """A correction that one can see: the masks, four pixels further down."""
-    return step.logits.softmax(1).roll(4, 2)
+    return Remembered(step.masks.roll(4, 2))
 
 
 @pytest.mark.parametrize("save_corrected", [True, False])
 @torch.no_grad()
 def test_what_is_saved_is_corrected_or_not(save_corrected: bool) -> None:
     video, settings = drawn(trees.SIZE), InferenceSettings(trees.SIZE, save_corrected=save_corrected, object_probs=True)
-    found = list(segment_video(Tracker(), video, settings, shifted))
+    found = list(segment_video(VideoSegmenter(Tracker(), settings, shifted), video))
     assert np.array_equal(found[0].labels, found[0].frame.truth)
     for prediction in found[1:]:
         truth = prediction.frame.truth
@@ -390,12 +384,12 @@ def test_correction_runs_every_save_freq_frames_and_only_on_predictions() -> Non
 
 def test_sharper_masks_are_remembered() -> None:
     logits = torch.tensor([0.3, -0.2, 0.1]).view(1, 3, 1, 1).expand(1, 3, *SIZE)
-    step = Step(3, torch.zeros(1, 3, *SIZE), Objects.of([2]), logits)
+    step = Step(None, 3, torch.zeros(1, 3, *SIZE), Objects.of([2]), logits, logits.softmax(1), None)
     for sharpness in (1.0, 3.0):
-        masks = GradientCorrection(None, 2, 0, 0.0, sharpness=sharpness)(step)
+        masks = GradientCorrection(2, 0, 0.0, sharpness=sharpness)(step).masks
         assert torch.allclose(masks, (sharpness * logits).softmax(1))
     cfg = load_config(Path(__file__).resolve().parents[1] / "config.yaml", ["sharpness", "2.5"])
-    assert inference_settings(cfg).correction(None).sharpness == 2.5
+    assert inference_settings(cfg).correction().sharpness == 2.5
 
 
 @torch.no_grad()
@@ -405,8 +399,7 @@ def test_corrected_masks_feed_the_later_frames_whatever_is_saved() -> None:
 
     def probs(rate: float, save_corrected: bool) -> list[np.ndarray]:
         settings = InferenceSettings((32, 48), save_freq=2, loop=1, correction_rate=rate, save_corrected=save_corrected, object_probs=True)
-        correction = GradientCorrection(model, 2, 1, rate)
-        return [p.object_probs for p in segment_video(model, drawn((32, 48), length=4), settings, correction)]
+        return [p.object_probs for p in segment_video(VideoSegmenter(model, settings), drawn((32, 48), length=4))]
 
     still, before, after = probs(0.0, False), probs(50.0, False), probs(50.0, True)
     assert np.array_equal(still[2], before[2]) and not np.allclose(before[2], after[2], atol=1e-4)  # frame 2 is corrected
@@ -417,41 +410,41 @@ def test_corrected_masks_feed_the_later_frames_whatever_is_saved() -> None:
 
 
 def test_the_first_mask_is_predicted_back_from_the_last_frame() -> None:
-    returned = []
-    report = evaluate(Tracker(), [drawn((48, 64))], InferenceSettings((48, 64)), back=lambda video, trip: returned.append((video.name, trip)))
-    (name, trip), = returned
-    assert name == "drawn" and trip.frame.name == "00000" and np.array_equal(trip.labels, trip.frame.given)
+    sink = VideoSink(drawn((48, 64)))
+    report = evaluate_video(VideoSegmenter(Tracker(), InferenceSettings((48, 64))), sink)
+    trip = sink.returned
+    assert trip.frame.name == "00000" and np.array_equal(trip.labels, trip.frame.given)
     row, = report.round_trips
     assert row.iou == 1 and row.J == pytest.approx(report.summary.J.mean)
 
 
 def test_drift_is_seen_in_what_is_predicted_back() -> None:
     """Object 2's mask is lost on the way; half of what was given is not found again."""
-    def lose(step: Step) -> Tensor:
-        masks = plain(step)
-        return torch.stack([masks[:, 0] + masks[:, 2], masks[:, 1], 0 * masks[:, 2]], 1)
+    def lose(step: Step) -> Remembered:
+        masks = step.masks
+        return Remembered(torch.stack([masks[:, 0] + masks[:, 2], masks[:, 1], 0 * masks[:, 2]], 1))
 
-    found = []
-    list(segment_video(Tracker(), drawn((48, 64)), InferenceSettings((48, 64)), lose, found.append))
-    given, labels = found[0].frame.given, found[0].labels
+    segmenter = VideoSegmenter(Tracker(), InferenceSettings((48, 64)), lose)
+    list(segment_video(segmenter, drawn((48, 64))))
+    trip = segmenter.round_trip()
+    given, labels = trip.frame.given, trip.labels
     assert np.array_equal(labels == 1, given == 1) and not np.array_equal(labels == 2, given == 2)
 
 
 def test_the_iou_predicted_back_is_the_mean_over_the_objects(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two objects one is not found again."""
-    monkeypatch.setattr(libs.inference, "_round_trip", lambda model, steps, views: RoundTrip(
-        steps[0].reference.source, np.where(steps[0].reference.source.given == 2, 0, steps[0].reference.source.given)))
+    monkeypatch.setattr(VideoSegmenter, "round_trip", lambda self: RoundTrip(
+        self.reference, np.where(self.reference.given == 2, 0, self.reference.given)))
     row, = evaluate(Tracker(), [drawn((48, 64))], InferenceSettings((48, 64))).round_trips
     assert row.iou == pytest.approx(0.5)
 
 
 def test_the_way_back_in_several_views() -> None:
-    found = []
-    settings = InferenceSettings((48, 64), tta_flip=True, tta_scales=(1.0, 1.5))
-    list(segment_video(Tracker(), drawn((48, 64)), settings, back=found.append))
-    trip, = found
+    segmenter = VideoSegmenter(Tracker(), InferenceSettings((48, 64), tta_flip=True, tta_scales=(1.0, 1.5)))
+    found = list(segment_video(segmenter, drawn((48, 64))))
+    trip = segmenter.round_trip()
     assert trees.iou(trip.labels == 1, trip.frame.given == 1) > 0.9
-    for prediction in segment_video(Tracker(), drawn((48, 64)), settings):  # and forward: each view sees its own picture
+    for prediction in found:  # and forward: each view sees its own picture
         assert all(trees.iou(prediction.labels == k, prediction.frame.truth == k) > 0.9 for k in (1, 2))
     named = trip.with_ids((3, 9))
     assert set(np.unique(named.labels)) == set(np.unique(named.frame.given)) == {0, 3, 9}

@@ -20,7 +20,7 @@ from libs.config import load_config
 from libs.defaults import KEYS
 from libs.masks import VOID, Letterbox, object_ids, one_hot, select_objects
 from libs.memory_bank import MemoryBank
-from libs.results import Notes
+from libs.results import ResultFolder
 from libs.structures import InputError
 from models.stm import Memory, Objects
 from tests import trees
@@ -156,11 +156,11 @@ def _weights(root: Path) -> Path:
     return root / "w.pth"
 
 
-def _note(root: Path) -> Path:
-    note = {"recipe": "r", "frames": {}, "report": {"scores": [], "copies": [], "unscored": ["v"], "corrections": [], "round_trips": [],
+def _record(root: Path) -> Path:
+    record = {"recipe": "r", "frames": {}, "report": {"scores": [], "copies": [], "unscored": ["v"], "corrections": [], "round_trips": [],
                                                       "frames": 3, "seconds": 1.0}}
     (root / ".done").mkdir()
-    (root / ".done/v.json").write_text(json.dumps(note))
+    (root / ".done/v.json").write_text(json.dumps(record))
     return root / ".done/v.json"
 
 
@@ -171,7 +171,7 @@ READERS: dict[str, tuple[Callable[[Path], Path], Callable[[Path, Path], object]]
     "meta.json": (_meta, lambda root, path: read_meta(path)),
     "db_info.yaml": (_info, lambda root, path: davis17(root, "val")),
     "weights": (_weights, lambda root, path: read_weights(path)),
-    "note": (_note, lambda root, path: Notes(root, "r").read("v")),
+    "record": (_record, lambda root, path: ResultFolder(root, "r").resume([Video("v", (1,), 3, False, iter)])),
 }
 
 

@@ -144,6 +144,22 @@ def test_a_batch_is_the_mean_of_its_clips_whatever_their_lengths(tmp_path: Path,
     assert means["loss"] == 0 and means["cycle_skipped"] == pytest.approx(0.75)
 
 
+def test_a_batch_is_the_mean_of_its_clips_whatever_their_sizes(tmp_path: Path, linear: None) -> None:
+    """Augmentation 'dali' does not pad: clips of unequal height or width take separate passes."""
+    run = trainer(tmp_path, Batches([clip(1, 2, size=(4, 6)), clip(2, 2, size=(6, 4)), clip(6, 2, size=(4, 6))]))
+    run.train_epoch()
+    assert run.model.w.item() == pytest.approx(-3)
+    assert run.totals.clips == 3
+
+
+def test_the_network_trains_on_clips_of_two_sizes_in_one_step(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = STM("resnet18", **SMALL)
+    run = trainer(tmp_path, Batches([clip(0.5, 2, 1, (32, 48)), clip(0.7, 2, 2, (48, 27))]), model, rate=1e-3)
+    run.train_epoch()
+    assert math.isfinite(run.totals.total) and run.totals.clips == 2
+
+
 def test_clips_of_unequal_object_counts_share_a_batch(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = STM("resnet18", **SMALL)

@@ -7,7 +7,7 @@ import torch
 from dataset.procedural.film import draw_clip
 from libs.build import for_inference
 from libs.cycle import GradientCorrection
-from libs.inference import InferenceSettings, segment_video
+from libs.inference import InferenceSettings, VideoSegmenter, segment_video
 from libs.propagate import Reference, Step
 from libs.structures import SourceFrame, Video
 from libs.views import View
@@ -54,13 +54,13 @@ def test_a_mirrored_view_sees_the_mirrored_picture():
 
 
 def test_views_are_averaged(model):
-    one = [p.object_probs for p in segment_video(model, drawn(), InferenceSettings((48, 64), object_probs=True))]
+    one = [p.object_probs for p in segment_video(VideoSegmenter(model, InferenceSettings((48, 64), object_probs=True)), drawn())]
     flipped = InferenceSettings((48, 64), object_probs=True, tta_flip=True, tta_scales=(1.0, 1.25))
-    many = [p.object_probs for p in segment_video(model, drawn(), flipped)]
+    many = [p.object_probs for p in segment_video(VideoSegmenter(model, flipped), drawn())]
     singles = []
     for scale in (1.0, 1.25):
         alone = InferenceSettings((48, 64), object_probs=True, tta_scales=(scale,))
-        singles.append([p.object_probs for p in segment_video(model, drawn(), alone)])
+        singles.append([p.object_probs for p in segment_video(VideoSegmenter(model, alone), drawn())])
     assert len(flipped.views) == 4 and np.array_equal(singles[0][2], one[2])
     assert not np.allclose(many[2], one[2], atol=1e-4) and many[2].shape == one[2].shape
 
@@ -85,7 +85,7 @@ def test_half_precision_keeps_the_labels():
     half.load_state_dict(plain.state_dict())
     half = for_inference(half, "bf16")
     assert half.Decoder.pred2.weight.dtype == torch.bfloat16 and not any(p.requires_grad for p in half.parameters())
-    labels = [[p.labels for p in segment_video(m, drawn(), InferenceSettings((96, 160)))] for m in (plain, half)]
+    labels = [[p.labels for p in segment_video(VideoSegmenter(m, InferenceSettings((96, 160))), drawn())] for m in (plain, half)]
     assert np.mean(np.stack(labels[0]) == np.stack(labels[1])) > 0.995
 
 
@@ -97,14 +97,14 @@ def step_to_correct(model):
     masks[:, 0, 10:30, 10:30] = 0
     with torch.no_grad():
         logits = model.segment(model.encode(frames[1:]), [model.memorize(frames[:1], masks, objects)])
-        return Step(5, frames[1:], objects, logits, reference=Reference(model.encode(frames[:1]), masks))
+        reference = Reference(model.encode(frames[:1]), masks)
+        return Step(model, 5, frames[1:], objects, logits, logits.softmax(1), reference)
 
 
 def test_correction_lowers_the_loss_and_stops_where_it_stalls(model):
     with torch.no_grad():
-        full, early = step_to_correct(model), step_to_correct(model)
-        GradientCorrection(model, 5, 8, 20.0)(full)
-        GradientCorrection(model, 5, 8, 20.0, tolerance=10.0)(early)
-    assert full.correction.steps == 8 and full.correction.loss_after < full.correction.loss_before
-    assert early.correction.steps == 1 and early.correction.loss_after <= early.correction.loss_before + 1e-6
+        full = GradientCorrection(5, 8, 20.0)(step_to_correct(model)).correction
+        early = GradientCorrection(5, 8, 20.0, tolerance=10.0)(step_to_correct(model)).correction
+    assert full.steps == 8 and full.loss_after < full.loss_before
+    assert early.steps == 1 and early.loss_after <= early.loss_before + 1e-6
     assert all(p.grad is None for p in model.parameters())
