@@ -12,7 +12,9 @@ from pathlib import Path
 from yacs.config import CfgNode
 
 from dataset.clips import TrainingSet
+from dataset.framing import Crop
 from dataset.loader import build_loader, test_videos, training_sets
+from dataset.paste import open_paster
 from libs.build import build_device, build_model, inference_settings, result_folder, train_settings
 from libs.distributed import Processes, join_processes
 from libs.evaluator import Report, Writer, evaluate
@@ -47,6 +49,7 @@ def train(cfg: CfgNode, sign: StopSign, sets: list[TrainingSet], processes: Proc
         cfg.data_backend, device, sets, cfg.input_size, cfg.sampled_frames, cfg.samples_per_video, cfg.max_skip,
         cfg.train_batch, cfg.workers, cfg.seed, processes.rank, processes.world, cfg.scales, cfg.coarse_epochs,
         cfg.clip_objects, cfg.augmentation,
+        Crop(cfg.crop_test_size, cfg.crop_zoom) if cfg.framing == "crop" else None, open_paster(Path(cfg.root), cfg.paste),
     )
     model, state = build_model(cfg, device, resume=True)
     optimizer = build_optimizer(model.parameters(), cfg.solver, cfg.learning_rate, cfg.momentum, cfg.weight_decay)

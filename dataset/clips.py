@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from torch.utils.data import Dataset
 
 from dataset.annotations import MaskStyle, check_size, find_style, read_labels
+from dataset.framing import Crop, cut, scale
+from dataset.paste import Paster
 from dataset.transforms import augment, to_input, upright
 from dataset.picture import image_size, read_image
 from dataset.released import distort, to_tensors
@@ -102,16 +104,18 @@ class ClipSampler(Dataset):
         scales: of the size, one of them for each step of `together` clips.
         clip_objects: which labels of a clip are its objects, see `choose_objects`.
         augmentation: 'paper' or 'dali' (see the config's key); 'dali' also takes one set after the other.
+        crop: how recorded clips are cropped; None: they are letterboxed. paste: what is pasted over them.
     """
 
     def __init__(
         self, sets: list[TrainingSet], size: tuple[int, int], count: int, samples_per_video: int,
         max_skip: list[int], seed: int, epoch: int, scales: Sequence[float] = (1.0,), together: int = 1,
-        clip_objects: str = "first_frame", augmentation: str = "paper",
+        clip_objects: str = "first_frame", augmentation: str = "paper", crop: Crop | None = None,
+        paste: Paster | None = None,
     ):
         self.sets, self.size, self.count, self.max_skip = sets, size, count, list(max_skip)
         self.seed, self.epoch, self.scales, self.together = seed, epoch, scales, together
-        self.clip_objects, self.augmentation = clip_objects, augmentation
+        self.clip_objects, self.augmentation, self.crop, self.paste = clip_objects, augmentation, crop, paste
         entries = [(s, v) for s, data in enumerate(sets) for v in range(len(data.videos)) for _ in range(data.freq * samples_per_video)]
         self.entries = shuffle_entries(entries, np.random.default_rng([seed, epoch]), augmentation == "dali")
 
@@ -173,13 +177,30 @@ class ClipSampler(Dataset):
         elif self.augmentation == "dali":
             images, labels = distort(draw.name, *_read_whole(draw), draw.size, draw.rng)
         else:
-            images, labels = _read(draw)
-            augment(images, labels, draw.rng)
+            images, labels = self._recorded(draw)
         return images, labels
 
     def accepts(self, labels: list[np.ndarray]) -> bool:
         """Whether a clip with these label maps can be trained on: its first frame shows an object."""
         return self.clip_objects == "all_frames" or bool(object_ids(labels[0]))
+
+    def _recorded(self, draw: Draw) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Frames and label maps of a clip on disk, augmented; cropped, or perhaps yet to be letterboxed."""
+        if self.crop:
+            target = self.crop.draw_target(draw.rng, draw.size[0] / self.size[0])
+            images, labels = _read(replace(draw, size=target))
+            scale(images, labels, target)
+            augment(images, labels, draw.rng)
+            cut(images, labels, draw.size, draw.rng)
+        else:
+            images, labels = _read(draw)
+            augment(images, labels, draw.rng)
+        if self.paste:
+            scale(images, labels, draw.size)  # what is pasted must not lie on the letterbox's borders
+            self.paste.apply(images, labels, draw.positions, draw.rng)
+        if self.crop or self.paste:
+            labels = number_as_seen(labels)
+        return images, labels
 
 
 @dataclass
@@ -193,6 +214,7 @@ class ClipLoader:
         sets: training sets; size: (H, W) of the network's input; max_skip: starting bound of the gaps, one a set;
         rank, world: which of how many training processes; the others as the config's keys.
         scales: of `size`, one drawn for each step; coarse_epochs: so many epochs come first at the smallest of them.
+        crop: how recorded clips are cropped; None: they are letterboxed. paste: what is pasted over them.
     """
 
     sets: list[TrainingSet]
@@ -209,6 +231,8 @@ class ClipLoader:
     coarse_epochs: int = 0
     clip_objects: str = "first_frame"
     augmentation: str = "paper"
+    crop: Crop | None = None
+    paste: Paster | None = None
 
     def __len__(self) -> int:
         """Steps in an epoch."""
@@ -247,8 +271,18 @@ class ClipLoader:
         scales = (min(self.scales),) if epoch < self.coarse_epochs else self.scales
         return ClipSampler(
             self.sets, self.size, self.sampled_frames, self.samples_per_video, self.max_skip, self.seed, epoch, scales,
-            self.train_batch * self.world, self.clip_objects, self.augmentation,
+            self.train_batch * self.world, self.clip_objects, self.augmentation, self.crop, self.paste,
         )
+
+
+def number_as_seen(labels: list[np.ndarray]) -> list[np.ndarray]:
+    """Renumber the objects of a clip, those that its first frame shows first, without gaps: crops leave some out.
+
+    Args and returns: T of (H, W) uint8.
+    """
+    shown = object_ids(labels[0])
+    later = sorted({i for label in labels for i in object_ids(label)} - set(shown))
+    return [select_objects(label, shown + later) for label in labels]
 
 
 def choose_objects(

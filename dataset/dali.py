@@ -63,6 +63,10 @@ class DaliLoader(ClipLoader):
         made = [data.name for data in self.sets if isinstance(data.videos[0], MadeVideo)]
         if self.scales != (1.0,):
             raise InputError("key 'scales': DALI makes clips of one size; use PIL, or scales 1.0")
+        if self.crop:
+            raise InputError("key 'framing': DALI letterboxes; use data_backend PIL, or framing letterbox")
+        if self.paste:
+            raise InputError("key 'paste': DALI pastes nothing; use data_backend PIL, or paste 0")
         if made:
             raise InputError(f"key 'data_backend': DALI decodes videos, and those of {', '.join(made)} are drawn; use PIL")
 

@@ -12,6 +12,8 @@ from torch.utils.data import DataLoader, get_worker_info
 
 from dataset import registry
 from dataset.clips import ClipLoader, ClipSampler, TrainingSet
+from dataset.framing import Crop
+from dataset.paste import Paster
 from dataset.video import open_video
 from libs.structures import LOADER_DIED, Clip, InputError, UnreadableError, Video
 
@@ -38,15 +40,18 @@ def build_loader(
     backend: str, device: torch.device, sets: list[TrainingSet], size: tuple[int, int], sampled_frames: int,
     samples_per_video: int, max_skip: list[int], train_batch: int, workers: int, seed: int, rank: int = 0, world: int = 1,
     scales: Sequence[float] = (1.0,), coarse_epochs: int = 0, clip_objects: str = "first_frame",
-    augmentation: str = "paper",
+    augmentation: str = "paper", crop: Crop | None = None, paste: Paster | None = None,
 ) -> ClipLoader:
     """The loader of the back end that the config names, with ClipLoader's arguments; DALI decodes on `device`.
 
-    Raises: InputError where DALI is not installed.
+    Raises: InputError where DALI is not installed, or where keys exclude each other.
     """
+    if augmentation == "dali" and (crop or paste):
+        key = "framing" if crop else "paste"
+        raise InputError(f"key '{key}': augmentation dali fits frames in its own way; use augmentation paper")
     arguments = (
         sets, size, sampled_frames, samples_per_video, list(max_skip), train_batch, workers, seed, rank, world,
-        tuple(scales), coarse_epochs, clip_objects, augmentation,
+        tuple(scales), coarse_epochs, clip_objects, augmentation, crop, paste,
     )
     if backend == "DALI":
         from dataset.dali import DaliLoader  # an extra package, which most users do without

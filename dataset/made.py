@@ -1,4 +1,4 @@
-"""PROCEDURAL and STATIC: training clips that are made when they are asked for, each from its generator alone."""
+"""PROCEDURAL, STATIC, INSTANCES: training clips made when they are asked for, each from its generator alone."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from dataset.clips import MadeVideo
+from dataset.cutouts import index_instances
+from dataset.instances import draw_instances
 from dataset.procedural.film import draw_clip
 from dataset.procedural.paint import Drawn, Paints
 from dataset.procedural.tree import VAL_SEEDS
@@ -26,6 +28,13 @@ def static(root: Path, distractors: bool = True) -> list[MadeVideo]:
     """A clip from each picture of `root`/STATIC, with parts of another one."""
     pictures = index_pictures(root)
     return [MadeVideo(index.name, partial(_make, partial(open_album, pictures, i), distractors)) for i, index in enumerate(pictures)]
+
+
+def instances(root: Path, distractors: bool = True) -> list[MadeVideo]:
+    """A clip from each photograph of `root`/INSTANCES, with objects of another one."""
+    pictures = index_instances(root)
+    makers = (partial(draw_instances, pictures, i, distractors) for i in range(len(pictures)))
+    return [MadeVideo(index.name, make) for index, make in zip(pictures, makers)]
 
 
 def _make(

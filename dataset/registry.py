@@ -8,7 +8,7 @@ from pathlib import Path
 from dataset.clips import MadeVideo
 from dataset.davis import davis16, davis17
 from dataset.folder import folder
-from dataset.made import procedural, static
+from dataset.made import instances, procedural, static
 from dataset.video import is_video_file
 from dataset.youtube_vos import youtube_vos
 from libs.structures import InputError, VideoIndex
@@ -35,6 +35,7 @@ REGISTRY = {
     "FOLDER": DataSet(folder, skip_step=5),
     "PROCEDURAL": DataSet(None, skip_step=1, make=procedural),
     "STATIC": DataSet(None, skip_step=1, make=static),
+    "INSTANCES": DataSet(None, skip_step=1, make=instances),
 }
 
 

@@ -24,18 +24,19 @@ NATIVE_DIAMETER = 0.12, 0.4  # of such a thing, as a share of the backdrop's sid
 SMALLEST, LARGEST = 0.01, 0.5  # share of the picture that a thing covers
 
 
-def index_pictures(root: Path) -> list[VideoIndex]:
-    """The pictures of `root`/STATIC/images and their masks of the same name in `root`/STATIC/masks.
+def index_pictures(root: Path, name: str = "STATIC", hint: str = "set root, see DATASET.md") -> list[VideoIndex]:
+    """The pictures of `root`/`name`/images and their masks of the same name in `root`/`name`/masks.
 
     A mask divides its picture into things: every label is one (0 is none; 255 alone, as in saliency sets, one thing).
+    `hint` says what to do where there are none.
 
     Raises: InputError where a picture has no mask.
     """
-    pictures, masks = root / "STATIC" / "images", root / "STATIC" / "masks"
+    pictures, masks = root / name / "images", root / name / "masks"
     by_stem = {path.stem: path for path in list_images(masks)}
     found = list_images(pictures)
     if not found:
-        raise InputError(f"{pictures}: expected pictures, found none; set root, see DATASET.md")
+        raise InputError(f"{pictures}: expected pictures, found none; {hint}")
     missing = [path.name for path in found if path.stem not in by_stem]
     if missing:
         more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
@@ -125,10 +126,14 @@ def _thing(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray | None:
             around = cv2.dilate(thing.view(np.uint8), np.ones((3, 3), np.uint8)).astype(bool) & ~thing & (labels > 0)
             if around.any():
                 thing |= labels == rng.choice(labels[around])
-        cut_off = sum(int(edge.sum()) for edge in (thing[0], thing[-1], thing[:, 0], thing[:, -1])) > 0.3 * math.sqrt(thing.sum())
-        if SMALLEST <= thing.mean() <= LARGEST and (not cut_off or rng.random() < 0.2):
+        if SMALLEST <= thing.mean() <= LARGEST and (not is_cut_off(thing) or rng.random() < 0.2):
             return cv2.GaussianBlur(thing.astype(np.uint8) * 255, (3, 3), 0)
     return None
+
+
+def is_cut_off(thing: np.ndarray) -> bool:
+    """Whether much of the outline of a thing (H, W) bool is the picture's border."""
+    return sum(int(edge.sum()) for edge in (thing[0], thing[-1], thing[:, 0], thing[:, -1])) > 0.3 * math.sqrt(thing.sum())
 
 
 def _square(picture: np.ndarray, side: int, scale: float, centre: np.ndarray) -> np.ndarray:

@@ -50,7 +50,8 @@ KEYS: dict[str, Key] = {
     # --- data ---
     "root": Key("data", "folder of the data sets; test masks go below it too"),
     "trainset": Key(
-        ["DAVIS17", "VOS"], "one name or a list: DAVIS16, DAVIS17, VOS, FOLDER, PROCEDURAL, STATIC (DATASET.md)",
+        ["DAVIS17", "VOS"],
+        "one name or a list: DAVIS16, DAVIS17, VOS, FOLDER, PROCEDURAL, STATIC, INSTANCES (DATASET.md)",
         Check(len, "at least one name"),
     ),
     "valset": Key("DAVIS17", "what test.py and validation segment: one name, as in trainset"),
@@ -63,6 +64,24 @@ KEYS: dict[str, Key] = {
         (240, 427), "height, width of the network's input",
         Check(lambda size: len(size) == 2 and each_between(16, 10000).accepts(size), "(height, width), each from 16 to 10000"),
     ),
+    "framing": Key(
+        "letterbox", "recorded training clips: 'letterbox' into input_size, as the original does, or 'crop' a window of "
+        "input_size around an object, at the scale of the test (PIL)",
+        one_of("letterbox", "crop"),
+    ),
+    "crop_test_size": Key(
+        (240, 427), "framing crop: height, width of the network's input at test time, which sets the scale",
+        Check(lambda size: len(size) == 2 and each_between(16, 10000).accepts(size), "(height, width), each from 16 to 10000"),
+    ),
+    "crop_zoom": Key(
+        (0.8, 1.4), "framing crop: least and greatest factor on the scale of the test, drawn once per clip",
+        Check(lambda zoom: len(zoom) == 2 and 0.1 <= zoom[0] <= zoom[1] <= 10, "two rising numbers from 0.1 to 10"),
+    ),
+    "paste": Key(
+        0.0, "fraction of recorded training clips over which objects of <root>/INSTANCES are pasted, as further objects or as "
+        "background (PIL)",
+        between(0, 1),
+    ),
     "sampled_frames": Key(3, "frames of a training clip", between(2)),
     "max_skip": Key(
         [5, 3], "starting upper bound of the gap between sampled frames, per training set",
@@ -73,7 +92,10 @@ KEYS: dict[str, Key] = {
         "first_frame", "objects of a training clip: 'first_frame', those up to its first frame's highest label, as the "
         "original; 'all_frames', every label of the clip", one_of("first_frame", "all_frames"),
     ),
-    "distractors": Key(True, "PROCEDURAL and STATIC: look-alikes, and things that nobody annotated beside those that pass in front; False leaves them out"),
+    "distractors": Key(
+        True, "PROCEDURAL, STATIC and INSTANCES: look-alikes, and things that nobody annotated beside those that pass in "
+        "front; False leaves them out",
+    ),
     "data_backend": Key("PIL", "what loads training clips: 'PIL' or 'DALI'", one_of("PIL", "DALI")),
     "augmentation": Key(
         "paper",

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from benchmarks import clips, scores, training
+from dataset.clips import ClipSampler
 from dataset.loader import PilLoader, test_videos as videos_of, training_sets
-from dataset.made import procedural
 from dataset.procedural.tree import write_tree
 from tests import trees
 
@@ -40,7 +40,8 @@ def test_flow(tmp_path: Path) -> None:
 
 
 def test_a_contact_sheet_of_clips() -> None:
-    sheet = clips.contact_sheet(procedural(Path()), 3, (64, 64))
+    sampler = ClipSampler(training_sets(Path(), ["PROCEDURAL"], [1]), (64, 64), clips.FRAMES, 1, [5], 3, 0)
+    sheet = clips.contact_sheet(sampler)
     assert sheet.shape == (8 * 64, 10 * 64, 3) and sheet.std() > 20
 
 

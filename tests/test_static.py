@@ -12,7 +12,7 @@ from PIL import Image
 from dataset import registry
 from dataset.clips import ClipSampler, MadeVideo
 from dataset.loader import PilLoader, build_loader, training_sets
-from dataset.procedural.film import MIN_AREA, _without, draw_clip, render, stage
+from dataset.procedural.film import MIN_AREA, draw_clip, render, stage, without
 from dataset.procedural.paint import Drawn
 from dataset.procedural.tree import VAL_SEEDS, write_tree
 from dataset.static import Album, _read, index_pictures, open_album
@@ -59,7 +59,7 @@ def test_a_cutout_is_a_thing_of_the_picture_and_nothing_else() -> None:
         assert set(np.unique(trees.decode(cut[..., :3], [1, 2])[inside])) <= {1, 2}  # the squares' colours, no grey around them
 
 
-def test_a_picture_without_a_mask_is_named(root: Path) -> None:
+def test_a_picturewithout_a_mask_is_named(root: Path) -> None:
     (root / "STATIC/masks/1.png").unlink()
     with pytest.raises(InputError, match="masks.*1.jpg"):
         registry.training_videos(root, "STATIC")
@@ -138,7 +138,7 @@ def test_nothing_stays_behind_where_a_thing_leaves_the_backdrop() -> None:
     backdrop = np.full((120, 160, 4), 90, np.uint8)
     backdrop[..., 3] = 0
     backdrop[40:80, 60:100] = (250, 0, 0, 255)
-    empty = _without(backdrop)
+    empty = without(backdrop)
     assert empty.shape == (120, 160, 3) and np.abs(empty.astype(int) - 90).max() < 12
 
 

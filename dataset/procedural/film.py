@@ -48,13 +48,19 @@ def draw_clip(
         them in sight in frame 0.
     Raises: InputError where an argument is out of range.
     """
-    _check(seed, index, times, size)
+    check_clip(seed, index, times, size)
     rng = np.random.default_rng([seed, index])
     paints, closer = open_paints(rng), math.exp(rng.uniform(*np.log(closeness)))
     scene = next(filter(None, (stage(rng, size, paints, closer, distractors) for _ in range(20))), None)
     if scene is None:
         raise InputError(f"size {size[0]}x{size[1]}: the objects find no room; choose a larger or squarer one")
-    jolt *= rng.choice([0.2, 0.6, 1.0])
+    return shoot(scene, seed, index, times, size, jolt * rng.choice([0.2, 0.6, 1.0]))
+
+
+def shoot(
+    scene: Scene, seed: int, index: int, times: Sequence[int], size: Size, jolt: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Film a scene, with draw_clip's arguments (`jolt`: most of this scene) and returns."""
     images, labels = np.empty((len(times), *size, 3), np.uint8), np.zeros((len(times), *size), np.uint8)
     for t, time in enumerate(times):
         sensor = np.random.default_rng(np.random.SeedSequence([seed, index], spawn_key=(time,)))  # whatever was filmed before
@@ -68,10 +74,10 @@ def stage(rng: np.random.Generator, size: Size, paints: Paints, closeness: float
     unit, picture = math.sqrt(math.prod(size)), np.array(size[::-1]) / math.sqrt(math.prod(size))
     backdrop = paints.backdrop(rng, min(512, int(2 * BACKDROP_REACH * unit)))
     native = _native(backdrop, picture, rng)
-    if native and not _in_sight([replace(native, label=1)], 1, size):
+    if native and not in_sight([replace(native, label=1)], 1, size).all():
         native = None
     if native and native.motion.sway[0].size:
-        backdrop = _without(backdrop)
+        backdrop = without(backdrop)
     num_objects = int(rng.choice([1, 2, 3], p=[0.75, 0.2, 0.05] if native else [0.5, 0.3, 0.2]))
     others = int(rng.integers(0, 2 if native else 3)) * distractors  # that nobody annotated
     cast = _cast(rng, paints, [*range(1, num_objects + (not native)), *[0] * others], closeness, unit, LOOK_ALIKES * distractors)
@@ -81,13 +87,18 @@ def stage(rng: np.random.Generator, size: Size, paints: Paints, closeness: float
         actors = [replace(native, label=num_objects)] if native else []
         actors += [Actor(r.label, r.parts, stroll(rng, picture, r.diameter, brisk), shadow) for r in (cast[i] for i in rng.permutation(len(cast)))]
         actors += [Actor(0, parts, stroll(rng, picture, 0.3, 0.1, inset=-0.3)) for parts in passing]
-        if _in_sight(actors, num_objects, size):
-            light = tuple(random_wave(rng, rng.choice([0.0, 0.05, 0.2]), (0.02, 0.15)) for _ in range(3))
-            return Scene(
-                backdrop[..., :3], actors, camera(rng, rng.choice([0.0, 0.3, 1.0])), light, max(0.0, rng.normal(0.2, 0.5)),
-                rng.uniform(0, 6), int(rng.choice([0, 0, rng.integers(25, 95)])),
-            )
+        if in_sight(actors, num_objects, size).all():
+            return equip(rng, backdrop[..., :3], actors)
     return None
+
+
+def equip(rng: np.random.Generator, backdrop: np.ndarray, actors: list[Actor]) -> Scene:
+    """Draw light and camera for a backdrop (S, S', 3) uint8 and what moves before it."""
+    light = tuple(random_wave(rng, rng.choice([0.0, 0.05, 0.2]), (0.02, 0.15)) for _ in range(3))
+    return Scene(
+        backdrop, actors, camera(rng, rng.choice([0.0, 0.3, 1.0])), light, max(0.0, rng.normal(0.2, 0.5)),
+        rng.uniform(0, 6), int(rng.choice([0, 0, rng.integers(25, 95)])),
+    )
 
 
 @dataclass(frozen=True)
@@ -105,7 +116,7 @@ def _cast(rng: np.random.Generator, paints: Paints, labels: list[int], closeness
     for label in labels:
         if cast and rng.random() < alike:
             twin = cast[int(rng.integers(len(cast)))]
-            cast.append(Role(label, twin.diameter, _tinted(rng, twin.parts)))
+            cast.append(Role(label, twin.diameter, tinted(rng, twin.parts)))
         else:
             diameter = closeness * rng.uniform(0.15, 0.45)
             cast.append(Role(label, diameter, figure(rng, paints, diameter, unit)))
@@ -123,7 +134,7 @@ def _native(backdrop: np.ndarray, picture: np.ndarray, rng: np.random.Generator)
     return Actor(0, (part,), Motion(start=picture / 2, sway=(random_wave(rng, stray), random_wave(rng, stray)), rock=random_wave(rng, stray)))
 
 
-def _without(backdrop: np.ndarray) -> np.ndarray:
+def without(backdrop: np.ndarray) -> np.ndarray:
     """The backdrop with what its alpha marks painted over, at a quarter of its size, so that nothing stays behind."""
     small = cv2.resize(backdrop, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
     hole = cv2.dilate((small[..., 3] > 0).astype(np.uint8), np.ones((3, 3), np.uint8))
@@ -154,10 +165,15 @@ def render(scene: Scene, labels: np.ndarray, time: float, camera_pose: np.ndarra
     picture = cv2.warpAffine(scene.backdrop, laid[:2], (width, height), borderMode=cv2.BORDER_REFLECT_101).astype(np.float32)
     view = view @ affine((-width / unit / 2, -height / unit / 2))
     for actor in scene.actors:
-        body = view @ actor.motion.pose(time)
-        for part in actor.parts:
-            _put(picture, labels, actor, part, body @ part.pose(time), time)
+        lay(picture, labels, actor, view, time)
     return picture
+
+
+def lay(picture: np.ndarray, labels: np.ndarray, actor: Actor, view: np.ndarray, time: float) -> None:
+    """Lay an actor over picture (H, W, 3) float32 and labels (H, W) uint8, in place; `view` (3, 3) from scene to pixels."""
+    body = view @ actor.motion.pose(time)
+    for part in actor.parts:
+        _put(picture, labels, actor, part, body @ part.pose(time), time)
 
 
 def expose(scene: Scene, picture: np.ndarray, time: float, sensor: np.random.Generator) -> np.ndarray:
@@ -216,8 +232,8 @@ def _warp(paint: np.ndarray, part: Part, pose: np.ndarray, box: tuple[slice, sli
     return cv2.remap(paint, (u + du).astype(np.float32), v.astype(np.float32), cv2.INTER_LINEAR)
 
 
-def _in_sight(actors: list[Actor], num_objects: int, size: Size) -> bool:
-    """Whether all objects show enough in frame 0, looked at through a coarse grid."""
+def in_sight(actors: list[Actor], num_objects: int, size: Size) -> np.ndarray:
+    """Which objects show enough in frame 0, looked at through a coarse grid: (O,) bool."""
     shrink = max(0.25, 24 / min(size))
     small = tuple(max(1, round(shrink * side)) for side in size)
     unit = math.sqrt(math.prod(small))
@@ -232,17 +248,17 @@ def _in_sight(actors: list[Actor], num_objects: int, size: Size) -> bool:
             whole[actor.label] += (part.paint[::4, ::4, 3] >= 128).mean() * 4 * math.prod(part.reach) * unit**2
         labels[own] = actor.label
     shown = np.bincount(labels.ravel(), minlength=num_objects + 1)[1:]
-    return bool((shown >= np.maximum(MIN_AREA * labels.size, np.minimum(MIN_SHOWN * whole[1:], 0.25 * labels.size))).all())
+    return shown >= np.maximum(MIN_AREA * labels.size, np.minimum(MIN_SHOWN * whole[1:], 0.25 * labels.size))
 
 
-def _tinted(rng: np.random.Generator, parts: tuple[Part, ...]) -> tuple[Part, ...]:
+def tinted(rng: np.random.Generator, parts: tuple[Part, ...]) -> tuple[Part, ...]:
     """The same figure in slightly other colours."""
     gain = np.exp(rng.normal(0, 0.12, 3)).astype(np.float32)
     colour = [cv2.convertScaleAbs(part.paint[..., :3] * gain) for part in parts]
     return tuple(replace(part, paint=np.dstack([c, part.paint[..., 3]])) for part, c in zip(parts, colour))
 
 
-def _check(seed: int, index: int, times: Sequence[int], size: Size) -> None:
+def check_clip(seed: int, index: int, times: Sequence[int], size: Size) -> None:
     if not (0 <= seed < 1 << 32 and 0 <= index < 1 << 32):
         raise InputError(f"seed {seed}, index {index}: expected whole numbers from 0 to 2**32 - 1")
     if not len(times) or times[0] != 0 or any(b <= a for a, b in zip(times, times[1:])):
