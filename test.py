@@ -22,7 +22,9 @@ DEFAULT_CFG = Path(__file__).with_name("config.yaml")
 def main(cfg: CfgNode, sign: StopSign) -> None:
     """Segment the videos of `valset` under an exclusive lock on the result folder."""
     if not cfg.initial:
-        raise InputError("key 'initial': expected trained weights; give a file as `initial PATH_TO_MODEL`, or try `initial shipped`")
+        raise InputError(
+            "key 'initial': expected trained weights; give a file as `initial PATH_TO_MODEL`, or try `initial shipped`"
+        )
     videos, failed = readable_videos(Path(cfg.root), cfg.valset, cfg.val_split)
     count = len(videos) + len(failed)
     fingerprint = settings_fingerprint(dict(cfg), weights_file(cfg.initial))
@@ -49,7 +51,9 @@ def test(cfg: CfgNode, videos: list[Video], folder: ResultFolder, complete: bool
     settings = inference_settings(cfg, object_probs=cfg.save_indexed_format == "heatmap")
     report, pending = folder.resume(videos) if cfg.skip_done else (Report(), videos)
     if len(pending) < len(videos):
-        print(f"skip_done: {len(videos) - len(pending)} of {len(videos)} videos are there from an earlier run")
+        print(
+            f"skip_done: {len(videos) - len(pending)} of {len(videos)} videos are there from an earlier run"
+        )
     folder.start(pending)
     new = Report()
     for video in pending:

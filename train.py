@@ -46,27 +46,61 @@ def train(cfg: CfgNode, sign: StopSign, sets: list[TrainingSet], processes: Proc
     """Build the parts and run them."""
     device = build_device(cfg.gpu_id, cfg.multi_gpu_ids, processes)
     loader = build_loader(
-        cfg.data_backend, device, sets, cfg.input_size, cfg.sampled_frames, cfg.samples_per_video, cfg.max_skip,
-        cfg.train_batch, cfg.workers, cfg.seed, processes.rank, processes.world, cfg.scales, cfg.coarse_epochs,
-        cfg.clip_objects, cfg.augmentation,
-        Crop(cfg.crop_test_size, cfg.crop_zoom) if cfg.framing == "crop" else None, open_paster(Path(cfg.root), cfg.paste),
+        cfg.data_backend,
+        device,
+        sets,
+        cfg.input_size,
+        cfg.sampled_frames,
+        cfg.samples_per_video,
+        cfg.max_skip,
+        cfg.train_batch,
+        cfg.workers,
+        cfg.seed,
+        processes.rank,
+        processes.world,
+        cfg.scales,
+        cfg.coarse_epochs,
+        cfg.clip_objects,
+        cfg.augmentation,
+        Crop(cfg.crop_test_size, cfg.crop_zoom) if cfg.framing == "crop" else None,
+        open_paster(Path(cfg.root), cfg.paste),
     )
     model, state = build_model(cfg, device, resume=True)
-    optimizer = build_optimizer(model.parameters(), cfg.solver, cfg.learning_rate, cfg.momentum, cfg.weight_decay)
+    optimizer = build_optimizer(
+        model.parameters(), cfg.solver, cfg.learning_rate, cfg.momentum, cfg.weight_decay
+    )
     updates = -(-len(loader) // cfg.iter_size)
-    scheduler = build_scheduler(optimizer, cfg.schedule, cfg.epochs, updates, cfg.milestone, cfg.gamma, cfg.warmup)
+    scheduler = build_scheduler(
+        optimizer, cfg.schedule, cfg.epochs, updates, cfg.milestone, cfg.gamma, cfg.warmup
+    )
     validate = _validation(cfg, sign, processes)
     log = RunLog(Path(cfg.checkpoint)) if processes.writes else SilentLog()
-    trainer = Trainer(model, loader, optimizer, scheduler, train_settings(cfg), log, validate, processes, lambda: sign.wanted is not None)
+    trainer = Trainer(
+        model,
+        loader,
+        optimizer,
+        scheduler,
+        train_settings(cfg),
+        log,
+        validate,
+        processes,
+        lambda: sign.wanted is not None,
+    )
     if cfg.compile:
         compile_network(model, fixed=False)
     if state:
         trainer.restore(state)
         if "optimizer" not in state:
-            log.say("the checkpoint is one of the original: it brings weights, epoch and max_skip, the optimizer is new")
+            log.say(
+                "the checkpoint is one of the original: it brings weights, epoch and max_skip, the optimizer is new"
+            )
         log.say(f"going on after epoch {trainer.epoch}, step {trainer.step}")
     trainer.check_together()
-    log.say(_opening(cfg, model, sum(len(data.videos) for data in sets), len(loader), f"{device} x {processes.world}"))
+    log.say(
+        _opening(
+            cfg, model, sum(len(data.videos) for data in sets), len(loader), f"{device} x {processes.world}"
+        )
+    )
     sign.hold()
     trainer.run()
     sign.release()
@@ -79,7 +113,9 @@ def _keep_what_is_there(cfg: CfgNode) -> None:
     """Raises: InputError where the checkpoints of another run would be written over."""
     there = Path(cfg.checkpoint) / f"{cfg.mode}.pth.tar"
     if there.exists() and not cfg.resume:
-        raise InputError(f"key 'checkpoint': {there} is there from an earlier run; `resume auto` goes on from it, else give another folder")
+        raise InputError(
+            f"key 'checkpoint': {there} is there from an earlier run; `resume auto` goes on from it, else give another folder"
+        )
 
 
 def _check_folders(cfg: CfgNode) -> None:
@@ -88,8 +124,13 @@ def _check_folders(cfg: CfgNode) -> None:
     Raises: InputError naming the keys.
     """
     folder = Path(cfg.checkpoint).resolve()
-    if folder.parent == DEFAULT_CFG.parent and (folder / "__init__.py").exists():  # as in the original's config.yaml
-        warnings.warn(f"key 'checkpoint': {cfg.checkpoint} holds source code; checkpoints are written there", stacklevel=2)
+    if (
+        folder.parent == DEFAULT_CFG.parent and (folder / "__init__.py").exists()
+    ):  # as in the original's config.yaml
+        warnings.warn(
+            f"key 'checkpoint': {cfg.checkpoint} holds source code; checkpoints are written there",
+            stacklevel=2,
+        )
     if cfg.epoch_per_test and cfg.save_validation:
         try:
             with suppress(FolderBusyError), only_run(result_folder(cfg)):

@@ -18,7 +18,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.measure import FORMATS, bands, count_gflop, machine, matrix_peak, peak_memory, resident, take_turns, timed
+from benchmarks.measure import (
+    FORMATS,
+    bands,
+    count_gflop,
+    machine,
+    matrix_peak,
+    peak_memory,
+    resident,
+    take_turns,
+    timed,
+)
 from dataset.loader import test_videos
 from dataset.procedural.film import draw_clip
 from dataset.procedural.tree import write_tree
@@ -40,7 +50,9 @@ LOOP, EVERY = 10, 5  # gradient correction as in the paper: so many steps, every
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--arch", nargs="+", default=["resnet18", "resnet50"])
     parser.add_argument("--objects", nargs="+", type=int, default=[1, 3, 5])
     parser.add_argument("--amp", nargs="+", default=["off", "bf16"], choices=FORMATS)
@@ -65,8 +77,12 @@ def table(archs: list[str], counts: list[int], amps: list[str], device: torch.de
     """A line for each network, number of objects and number format; 'ratio' is the oracle's time divided by ours."""
     peaks = {amp: matrix_peak(amp, device) for amp in amps}
     print("matrix peak: " + ", ".join(f"{amp} {peak:.0f} GFLOP/s" for amp, peak in peaks.items()))
-    print("                     ------ no correction ------  with correction        labels  peak MB        of the")
-    print("arch      objects  amp  frame ms  frames/s  ratio  frames/s  ratio    equal  ours  oracle  GFLOP  peak")
+    print(
+        "                     ------ no correction ------  with correction        labels  peak MB        of the"
+    )
+    print(
+        "arch      objects  amp  frame ms  frames/s  ratio  frames/s  ratio    equal  ours  oracle  GFLOP  peak"
+    )
     for arch in archs:
         for count in counts:
             naive, *ours = race(arch, count, amps, device, compiled)
@@ -75,7 +91,8 @@ def table(archs: list[str], counts: list[int], amps: list[str], device: torch.de
                 print(
                     f"{arch:9} {count:7} {amp:>4} {1000 * found.frame:9.0f} {1 / found.frame:9.2f} {naive.frame / found.frame:6.2f}"
                     f" {1 / found.corrected:9.2f} {naive.corrected / found.corrected:6.2f} {equal:8.2%} {found.peak:5.0f} {naive.peak:7.0f}"
-                    f" {found.gflop:6.0f} {found.gflop / found.frame / peaks[amp]:5.0%}", flush=True,
+                    f" {found.gflop:6.0f} {found.gflop / found.frame / peaks[amp]:5.0%}",
+                    flush=True,
                 )
 
 
@@ -116,10 +133,19 @@ def race(arch: str, count: int, amps: list[str], device: torch.device, compiled:
         contestants.append(ours(for_inference(model.to(device), amp, compiled), *stage))
     logits = [contestant.frame() for contestant in contestants]
     frames = take_turns([contestant.frame for contestant in contestants], device)
-    one, two = (take_turns([partial(c.correct, x, steps) for c, x in zip(contestants, logits)], device) for steps in (1, 2))
+    one, two = (
+        take_turns([partial(c.correct, x, steps) for c, x in zip(contestants, logits)], device)
+        for steps in (1, 2)
+    )
     peaks = [peak_memory(contestant.frame, device) for contestant in contestants]
     return [
-        Measured(frames[i], one[i] + (LOOP - 1) * (two[i] - one[i]), peaks[i], count_gflop(c.frame), logits[i].argmax(1)[0])
+        Measured(
+            frames[i],
+            one[i] + (LOOP - 1) * (two[i] - one[i]),
+            peaks[i],
+            count_gflop(c.frame),
+            logits[i].argmax(1)[0],
+        )
         for i, c in enumerate(contestants)
     ]
 
@@ -140,7 +166,11 @@ def ours(model: STM, frames: Tensor, masks: Tensor, objects: Objects) -> Contest
 
     def frame() -> Tensor:
         """Memorize, encode, segment."""
-        bank.add(model.memorize(frames[MEMORY - 1 : MEMORY], masks[MEMORY - 1 : MEMORY], objects), MEMORY - 1, keep=False)
+        bank.add(
+            model.memorize(frames[MEMORY - 1 : MEMORY], masks[MEMORY - 1 : MEMORY], objects),
+            MEMORY - 1,
+            keep=False,
+        )
         return model.segment(model.encode(frames[MEMORY:]), bank.read())
 
     reference = Reference(model.encode(frames[:1]), masks[:1])
@@ -167,7 +197,9 @@ def naive(weights: dict[str, Tensor], frames: Tensor, masks: Tensor, objects: Ob
     def correct(logits: Tensor, steps: int) -> Tensor:
         """As test.py does it."""
         with torch.enable_grad():
-            return oracle.correct(frames[MEMORY], logits[0].softmax(0), frames[0], masks[0], ids, steps, 150.0)
+            return oracle.correct(
+                frames[MEMORY], logits[0].softmax(0), frames[0], masks[0], ids, steps, 150.0
+            )
 
     return Contestant(frame, correct)
 
@@ -179,7 +211,11 @@ def shares(arch: str, amp: str, device: torch.device) -> None:
         (video,) = test_videos(Path(folder), "DAVIS17", "val")
         frames, settings = list(video.read()), InferenceSettings(SIZE)
         model = for_inference(STM(arch).to(device), amp)
-        predictions, view, scorer = list(segment_video(VideoSegmenter(model, settings), video)), View(SIZE), VideoScorer("", list(video.ids))
+        predictions, view, scorer = (
+            list(segment_video(VideoSegmenter(model, settings), video)),
+            View(SIZE),
+            VideoScorer("", list(video.ids)),
+        )
         masks = one_hot(torch.from_numpy(predictions[-1].labels), len(video.ids) + 1)[None].to(device)
         small = torch.nn.functional.interpolate(masks, SIZE)
         corrected = InferenceSettings(SIZE, save_freq=EVERY, loop=LOOP)
@@ -192,11 +228,16 @@ def shares(arch: str, amp: str, device: torch.device) -> None:
             "correction": (correction - plain) / len(frames),
             "enlarging masks": timed(lambda: view.undo(small, frames[0].image.shape[:2]).argmax(0), device),
             "scoring": timed(lambda: scorer.feed(predictions[-1].labels, frames[-1].truth), device),
-            "writing": timed(lambda: save_index_png(Path(folder) / "mask.png", predictions[-1].labels), device),
+            "writing": timed(
+                lambda: save_index_png(Path(folder) / "mask.png", predictions[-1].labels), device
+            ),
         }
     parts["network"] -= parts["letterbox and normalise"] + parts["enlarging masks"]
     total = sum(parts.values())
-    print(f"{arch}, {len(video.ids)} objects, {amp}: " + ", ".join(f"{k} {1000 * v:.1f} ms ({v / total:.0%})" for k, v in parts.items()))
+    print(
+        f"{arch}, {len(video.ids)} objects, {amp}: "
+        + ", ".join(f"{k} {1000 * v:.1f} ms ({v / total:.0%})" for k, v in parts.items())
+    )
 
 
 @torch.no_grad()
@@ -204,14 +245,23 @@ def growth(count: int, device: torch.device) -> None:
     """Resident memory over a long video with memory_frames 20, small, so that it is the loop that is measured."""
     model = for_inference(STM("resnet18", 32, 64, decoder_dim=32).to(device))
     images, labels = draw_clip(0, 0, range(8), (96, 160))
-    frames, masks = normalise(images).to(device), one_hot(torch.from_numpy(labels), int(labels.max()) + 1).to(device)
+    frames, masks = (
+        normalise(images).to(device),
+        one_hot(torch.from_numpy(labels), int(labels.max()) + 1).to(device),
+    )
     objects = Objects.of([masks.shape[1] - 1]).to(device)
-    inputs = (FrameInput(frames[t % 8 : t % 8 + 1], masks[:1] if t == 0 else None, None if t else objects) for t in range(count))
+    inputs = (
+        FrameInput(frames[t % 8 : t % 8 + 1], masks[:1] if t == 0 else None, None if t else objects)
+        for t in range(count)
+    )
     at_100 = 0.0
     for step in propagate(model, inputs, save_freq=5, memory_frames=20):
         at_100 = resident() if step.t == 100 else at_100
         if step.t in (100, count // 2, count - 1):
-            print(f"frame {step.t}: {resident():.0f} MB resident, {resident() - at_100:+.1f} since frame 100", flush=True)
+            print(
+                f"frame {step.t}: {resident():.0f} MB resident, {resident() - at_100:+.1f} since frame 100",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -35,7 +35,9 @@ def main() -> None:
     parser.add_argument("--root", default="data")
     parser.add_argument("--valset", default="DAVIS16")
     parser.add_argument("--splits", nargs="+", default=["val"])
-    parser.add_argument("--without", nargs="*", default=[], metavar="VIDEO", help="leave these out, such as those trained on")
+    parser.add_argument(
+        "--without", nargs="*", default=[], metavar="VIDEO", help="leave these out, such as those trained on"
+    )
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("options", nargs="*", metavar="KEY VALUE", help="keys of the config")
     args = parser.parse_args()
@@ -44,7 +46,9 @@ def main() -> None:
     videos = [open_video(index) for index in indices if index.name not in args.without]
     videos = [video for video in videos if video.scored]
     if not videos:
-        raise InputError(f"{cfg.valset} below {cfg.root}: no video with a mask for every frame is left to score")
+        raise InputError(
+            f"{cfg.valset} below {cfg.root}: no video with a mask for every frame is left to score"
+        )
     device, rows, trips = build_device(cfg.gpu_id), {}, []
     model = for_inference(build_model(cfg, device)[0], cfg.amp, cfg.compile)
     print(f"{len(videos)} videos; {machine(device)}", flush=True)
@@ -52,7 +56,9 @@ def main() -> None:
         if method == "flow":
             rows[method] = [score(video, carried(video)) for video in videos]
         else:
-            settings = replace(inference_settings(cfg), loop=(cfg.loop or LOOP) if method == "corrected" else 0)
+            settings = replace(
+                inference_settings(cfg), loop=(cfg.loop or LOOP) if method == "corrected" else 0
+            )
             report = evaluate(model, videos, settings, score_copy=True, label=method)
             rows["copy"], rows[method], trips = report.copies, report.scores, report.round_trips
             print(f"{method}: {report.speed()}", flush=True)
@@ -109,7 +115,9 @@ def _cell(scores: list[VideoScores]) -> str:
 
 def spearman(one: list[float], other: list[float]) -> float:
     """Rank correlation; equal numbers share their mean rank."""
-    ranks = [[np.mean(np.flatnonzero(np.sort(values) == value)) for value in values] for values in (one, other)]
+    ranks = [
+        [np.mean(np.flatnonzero(np.sort(values) == value)) for value in values] for values in (one, other)
+    ]
     return float(np.corrcoef(*ranks)[0, 1])
 
 

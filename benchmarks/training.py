@@ -29,10 +29,10 @@ from benchmarks.measure import FORMATS, bands, count_gflop, machine, peak_memory
 from dataset.annotations import read_labels
 from dataset.clips import ClipSampler
 from dataset.loader import PilLoader, build_loader, training_sets
+from dataset.picture import read_image
 from dataset.procedural.film import draw_clip
 from dataset.procedural.tree import write_tree
 from dataset.transforms import augmenter
-from dataset.picture import read_image
 from libs.distributed import join_processes
 from libs.masks import Letterbox, normalise, one_hot
 from libs.objective import Batch, training_losses
@@ -47,7 +47,9 @@ SIZE, FRAMES, OBJECTS = (240, 427), 3, 2
 
 def main() -> None:
     """Print what was asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--arch", nargs="+", default=["resnet18", "resnet50"])
     parser.add_argument("--amp", nargs="+", default=["off", "bf16"], choices=FORMATS)
     parser.add_argument("--device", default="cpu")
@@ -85,7 +87,8 @@ def table(archs: list[str], amps: list[str], device: torch.device, compiled: boo
         for i, amp in enumerate(amps, start=1):
             print(
                 f"{arch:9} {amp:>4} {1000 * seconds[i]:8.0f} {1000 * seconds[0]:10.0f} {seconds[0] / seconds[i]:6.2f} {peaks[i]:8.0f}"
-                f" {peaks[0]:10.0f} {losses[i]:6.3f} {losses[0]:9.3f}", flush=True,
+                f" {peaks[0]:10.0f} {losses[i]:6.3f} {losses[0]:9.3f}",
+                flush=True,
             )
 
 
@@ -97,7 +100,12 @@ def scene(frames: int, objects: int, device: torch.device, size: tuple[int, int]
 
 
 def ours(
-    arch: str, weights: dict[str, Tensor], batch: Batch, amp: str, compiled: bool = False, grad_checkpoint: bool = False
+    arch: str,
+    weights: dict[str, Tensor],
+    batch: Batch,
+    amp: str,
+    compiled: bool = False,
+    grad_checkpoint: bool = False,
 ) -> Callable[[], float]:
     """A training step of this code, which returns its loss."""
     model = STM(arch, grad_checkpoint=grad_checkpoint)
@@ -105,7 +113,10 @@ def ours(
     model.to(batch.frames.device, memory_format=torch.channels_last)
     if compiled:
         compile_network(model, fixed=False)
-    optimizer, precision = build_optimizer(model.parameters(), "adam", 1e-5, (0.9, 0.999), 5e-4), Precision(amp, batch.frames.device)
+    optimizer, precision = (
+        build_optimizer(model.parameters(), "adam", 1e-5, (0.9, 0.999), 5e-4),
+        Precision(amp, batch.frames.device),
+    )
 
     def step() -> float:
         """Forward, backward, update."""
@@ -121,7 +132,9 @@ def ours(
 def naive(weights: dict[str, Tensor], batch: Batch) -> Callable[[], float]:
     """The same of the oracle."""
     statistics = ("running_mean", "running_var", "num_batches_tracked", ".mean", ".std")
-    state = {name: value.clone().requires_grad_(not name.endswith(statistics)) for name, value in weights.items()}
+    state = {
+        name: value.clone().requires_grad_(not name.endswith(statistics)) for name, value in weights.items()
+    }
     trained = [value for value in state.values() if value.requires_grad]
     optimizer, oracle = build_optimizer(trained, "adam", 1e-5, (0.9, 0.999), 5e-4), Oracle(state)
 
@@ -141,10 +154,20 @@ def growth(arch: str, device: torch.device) -> None:
     torch.manual_seed(0)
     weights = STM(arch).state_dict()
     print(f"{arch}, float32\nframes  objects  grad_checkpoint  step ms  peak MB  GFLOP")
-    for frames, objects, again in ((2, 2, False), (3, 1, False), (3, 2, False), (3, 2, True), (3, 4, False), (5, 2, False)):
+    for frames, objects, again in (
+        (2, 2, False),
+        (3, 1, False),
+        (3, 2, False),
+        (3, 2, True),
+        (3, 4, False),
+        (5, 2, False),
+    ):
         step = ours(arch, weights, scene(frames, objects, device), "off", grad_checkpoint=again)
-        seconds, = take_turns([step], device, 3)
-        print(f"{frames:6} {objects:8} {again!s:>16} {1000 * seconds:8.0f} {peak_memory(step, device):8.0f} {count_gflop(step):6.0f}", flush=True)
+        (seconds,) = take_turns([step], device, 3)
+        print(
+            f"{frames:6} {objects:8} {again!s:>16} {1000 * seconds:8.0f} {peak_memory(step, device):8.0f} {count_gflop(step):6.0f}",
+            flush=True,
+        )
 
 
 def loaders(device: torch.device) -> None:
@@ -154,13 +177,18 @@ def loaders(device: torch.device) -> None:
         sets = training_sets(Path(folder), ["DAVIS17"], [1])
         plan = (sets, SIZE, FRAMES, 6, [3], 1)
         torch.set_num_threads(1)
-        found = {"plain loop": rate(plain(PilLoader(*plan, 0, 0)._sampler(0))), "PIL": rate(PilLoader(*plan, 0, 0).batches(0))}
+        found = {
+            "plain loop": rate(plain(PilLoader(*plan, 0, 0)._sampler(0))),
+            "PIL": rate(PilLoader(*plan, 0, 0).batches(0)),
+        }
         try:
             found["DALI"] = rate(build_loader("DALI", device, *plan[:5], 1, 1, 0).batches(0))
         except InputError as fault:
             print(fault)
     for name, clips in found.items():
-        print(f"{name:10} {clips:6.2f} clips per second, {clips / found['plain loop']:.2f} times the plain loop")
+        print(
+            f"{name:10} {clips:6.2f} clips per second, {clips / found['plain loop']:.2f} times the plain loop"
+        )
 
 
 def rate(batches: Iterator, count: int = 16) -> float:
@@ -183,7 +211,9 @@ def plain(sampler: ClipSampler) -> Iterator[Tensor]:
             hot = maps.get_arr()
             box = Letterbox(image.shape[:2], sampler.size)
             frames.append(normalise(box.image(image)))
-            masks.append(torch.from_numpy(np.stack([box.labels(np.ascontiguousarray(hot[..., k])) for k in range(6)])))
+            masks.append(
+                torch.from_numpy(np.stack([box.labels(np.ascontiguousarray(hot[..., k])) for k in range(6)]))
+            )
         yield torch.stack(frames), torch.stack(masks)
 
 
@@ -191,15 +221,33 @@ def processes(arch: str) -> None:
     """Steps of one clip a process: one process, then two that add up their gradients, one thread each."""
     found = {}
     for world in (1, 2):
-        port, code = str(29500 + os.getpid() % 1000), f"from benchmarks.training import member; member({arch!r})"
+        port, code = (
+            str(29500 + os.getpid() % 1000),
+            f"from benchmarks.training import member; member({arch!r})",
+        )
         started = [
-            subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env={
-                **os.environ, "OMP_NUM_THREADS": "1", "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world),
-                "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}) for rank in range(world)
+            subprocess.Popen(
+                [sys.executable, "-c", code],
+                stdout=subprocess.PIPE,
+                text=True,
+                env={
+                    **os.environ,
+                    "OMP_NUM_THREADS": "1",
+                    "RANK": str(rank),
+                    "LOCAL_RANK": str(rank),
+                    "WORLD_SIZE": str(world),
+                    "MASTER_ADDR": "127.0.0.1",
+                    "MASTER_PORT": port,
+                },
+            )
+            for rank in range(world)
         ]
         seconds = max(float(process.communicate()[0]) for process in started)
         found[world] = world / seconds
-        print(f"{world} process: {seconds:.2f} s a step, {found[world]:.2f} clips per second, {found[world] / found[1]:.2f} times one", flush=True)
+        print(
+            f"{world} process: {seconds:.2f} s a step, {found[world]:.2f} clips per second, {found[world] / found[1]:.2f} times one",
+            flush=True,
+        )
 
 
 def member(arch: str) -> None:
@@ -229,11 +277,16 @@ def curves(path: Path, device: torch.device, count: int = 200) -> None:
     found = {name: np.array(train_small(amp, seed, count, device)) for name, (amp, seed) in runs.items()}
     axes = (figure := Figure(figsize=(9, 5), layout="constrained")).subplots()
     for name, losses in found.items():
-        axes.plot(np.convolve(losses, np.ones(10) / 10, "valid"), label=f"{name}: last 50 steps {losses[-50:].mean():.3f}")
+        axes.plot(
+            np.convolve(losses, np.ones(10) / 10, "valid"),
+            label=f"{name}: last 50 steps {losses[-50:].mean():.3f}",
+        )
     axes.set(title="loss, mean of 10 steps", xlabel="step")
     axes.legend()
     figure.savefig(path)
-    gap, noise = (np.abs(found["float32"] - found[other]).mean() for other in ("bf16", "float32, other clips"))
+    gap, noise = (
+        np.abs(found["float32"] - found[other]).mean() for other in ("bf16", "float32, other clips")
+    )
     print("; ".join(f"{name}: last 50 steps {losses[-50:].mean():.3f}" for name, losses in found.items()))
     print(f"mean difference to float32: bf16 {gap:.3f}, other clips {noise:.3f}; drawn in {path}")
 
@@ -241,14 +294,19 @@ def curves(path: Path, device: torch.device, count: int = 200) -> None:
 def train_small(amp: str, seed: int, count: int, device: torch.device) -> list[float]:
     """Losses of a ResNet-18 from scratch on drawn clips of 64x112."""
     torch.manual_seed(0)
-    model, precision = STM("resnet18", 64, 128, freeze_bn=False, decoder_dim=64).to(device), Precision(amp, device)
+    model, precision = (
+        STM("resnet18", 64, 128, freeze_bn=False, decoder_dim=64).to(device),
+        Precision(amp, device),
+    )
     model.start_as_twins()
     optimizer, losses = build_optimizer(model.parameters(), "adam", 1e-3, (0.9, 0.999), 1e-4), []
     for step in range(count):
         clips = []
         for i in range(4):
             images, labels = draw_clip(seed, 4 * step + i, range(2), (64, 112))
-            clips.append(Clip("drawn", normalise(images), torch.from_numpy(labels), max(1, int(labels.max()))))
+            clips.append(
+                Clip("drawn", normalise(images), torch.from_numpy(labels), max(1, int(labels.max())))
+            )
         with precision():
             total = training_losses(model, Batch.of(clips, device), "mask").total
         precision.scaler.scale(total).backward()

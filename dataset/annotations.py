@@ -10,7 +10,9 @@ from dataset.picture import open_picture
 from libs.masks import VOID, palette
 from libs.structures import UnreadableError, VideoIndex
 
-MAX_OBJECTS = 64  # more labels or colours than this in one video are the smoothed edges of a mask, not objects
+MAX_OBJECTS = (
+    64  # more labels or colours than this in one video are the smoothed edges of a mask, not objects
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,9 @@ def read_labels(path: Path, style: MaskStyle = MaskStyle()) -> np.ndarray:
     labels = _read(path)
     if labels.ndim == 3:
         if style.colours is None:
-            raise UnreadableError(f"{path}: expected a mask of label numbers (palette or grey PNG), found colours (mode RGB)")
+            raise UnreadableError(
+                f"{path}: expected a mask of label numbers (palette or grey PNG), found colours (mode RGB)"
+            )
         packed = _pack(labels)
         labels = np.zeros(packed.shape, np.uint8)
         for number, colour in enumerate(style.colours, start=1):
@@ -73,7 +77,9 @@ def check_size(path: Path, labels: np.ndarray, size: tuple[int, int]) -> None:
     Raises: InputError naming the file where not.
     """
     if labels.shape != size:
-        raise UnreadableError(f"{path}: expected a mask of its frame's size {size[1]}x{size[0]}, found {labels.shape[1]}x{labels.shape[0]}")
+        raise UnreadableError(
+            f"{path}: expected a mask of its frame's size {size[1]}x{size[0]}, found {labels.shape[1]}x{labels.shape[0]}"
+        )
 
 
 def _read(path: Path) -> np.ndarray:
@@ -85,10 +91,11 @@ def _read(path: Path) -> np.ndarray:
             return np.array(image.convert("L"))
         if image.mode in ("RGB", "RGBA"):
             return np.array(image.convert("RGB"))
-        raise UnreadableError(f"{path}: expected a palette, grey or RGB mask of 8 bits, found mode {image.mode}")
+        raise UnreadableError(
+            f"{path}: expected a palette, grey or RGB mask of 8 bits, found mode {image.mode}"
+        )
 
 
 def _pack(colours: np.ndarray) -> np.ndarray:
     """(..., 3) uint8 to (...) int32, one number a colour."""
     return colours.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
-

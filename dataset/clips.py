@@ -11,9 +11,9 @@ from torch.utils.data import Dataset
 from dataset.annotations import MaskStyle, check_size, find_style, read_labels
 from dataset.framing import Crop, cut, scale
 from dataset.paste import Paster
-from dataset.transforms import augment, to_input, upright
 from dataset.picture import image_size, read_image
 from dataset.released import distort, to_tensors
+from dataset.transforms import augment, to_input, upright
 from libs.masks import Letterbox, object_ids, select_objects
 from libs.structures import Clip, InputError, VideoIndex
 
@@ -86,7 +86,7 @@ class Draw:
 
 
 def shuffle_entries(
-    entries: list[tuple[int, int]], rng: np.random.Generator, by_set: bool,
+    entries: list[tuple[int, int]], rng: np.random.Generator, by_set: bool
 ) -> list[tuple[int, int]]:
     """(set, video) pairs in random order; `by_set`: one set after the other, the sets in random order too."""
     shuffled = [entries[i] for i in rng.permutation(len(entries))]
@@ -108,15 +108,30 @@ class ClipSampler(Dataset):
     """
 
     def __init__(
-        self, sets: list[TrainingSet], size: tuple[int, int], count: int, samples_per_video: int,
-        max_skip: list[int], seed: int, epoch: int, scales: Sequence[float] = (1.0,), together: int = 1,
-        clip_objects: str = "first_frame", augmentation: str = "paper", crop: Crop | None = None,
+        self,
+        sets: list[TrainingSet],
+        size: tuple[int, int],
+        count: int,
+        samples_per_video: int,
+        max_skip: list[int],
+        seed: int,
+        epoch: int,
+        scales: Sequence[float] = (1.0,),
+        together: int = 1,
+        clip_objects: str = "first_frame",
+        augmentation: str = "paper",
+        crop: Crop | None = None,
         paste: Paster | None = None,
     ):
         self.sets, self.size, self.count, self.max_skip = sets, size, count, list(max_skip)
         self.seed, self.epoch, self.scales, self.together = seed, epoch, scales, together
         self.clip_objects, self.augmentation, self.crop, self.paste = clip_objects, augmentation, crop, paste
-        entries = [(s, v) for s, data in enumerate(sets) for v in range(len(data.videos)) for _ in range(data.freq * samples_per_video)]
+        entries = [
+            (s, v)
+            for s, data in enumerate(sets)
+            for v in range(len(data.videos))
+            for _ in range(data.freq * samples_per_video)
+        ]
         self.entries = shuffle_entries(entries, np.random.default_rng([seed, epoch]), augmentation == "dali")
 
     def __len__(self) -> int:
@@ -140,7 +155,9 @@ class ClipSampler(Dataset):
                 gaps = rng.integers(1, self.max_skip[which] + 1, self.count - 1)
                 return Draw(name, chosen, [0, *np.cumsum(gaps).tolist()], size, rng, number)
             annotated = sorted(chosen.masks)
-            positions = [annotated[i] for i in sample_frames(len(annotated), self.count, self.max_skip[which], rng)]
+            positions = [
+                annotated[i] for i in sample_frames(len(annotated), self.count, self.max_skip[which], rng)
+            ]
             style = find_style(chosen, {*chosen.given, *positions})
             first = read_labels(chosen.masks[positions[0]], style)
             if self.clip_objects == "all_frames" or object_ids(first):
@@ -155,7 +172,9 @@ class ClipSampler(Dataset):
         if len(self.scales) == 1:
             scale = self.scales[0]
         else:
-            scale = np.random.default_rng([self.seed, self.epoch, position // self.together, 1]).choice(self.scales)
+            scale = np.random.default_rng([self.seed, self.epoch, position // self.together, 1]).choice(
+                self.scales
+            )
         return tuple(round(side * scale) for side in self.size)
 
     def __getitem__(self, position: int) -> Clip:
@@ -255,9 +274,13 @@ class ClipLoader:
         """
         sampler = self._sampler(epoch)
         shares = []
-        for first in range(start * self.train_batch * self.world, len(sampler), self.train_batch * self.world):
+        for first in range(
+            start * self.train_batch * self.world, len(sampler), self.train_batch * self.world
+        ):
             own = first + self.rank * self.train_batch
-            shares.append([position for position in range(own, own + self.train_batch) if position < len(sampler)])
+            shares.append(
+                [position for position in range(own, own + self.train_batch) if position < len(sampler)]
+            )
         yield from self._load(sampler, shares)
 
     def grow_max_skip(self) -> None:
@@ -270,8 +293,19 @@ class ClipLoader:
     def _sampler(self, epoch: int) -> ClipSampler:
         scales = (min(self.scales),) if epoch < self.coarse_epochs else self.scales
         return ClipSampler(
-            self.sets, self.size, self.sampled_frames, self.samples_per_video, self.max_skip, self.seed, epoch, scales,
-            self.train_batch * self.world, self.clip_objects, self.augmentation, self.crop, self.paste,
+            self.sets,
+            self.size,
+            self.sampled_frames,
+            self.samples_per_video,
+            self.max_skip,
+            self.seed,
+            epoch,
+            scales,
+            self.train_batch * self.world,
+            self.clip_objects,
+            self.augmentation,
+            self.crop,
+            self.paste,
         )
 
 
@@ -317,7 +351,9 @@ def _read(draw: Draw) -> tuple[list[np.ndarray], list[np.ndarray]]:
         size = image_size(index.frames[position])
         label = draw.read_labels(frame)
         check_size(index.masks[position], label, size)
-        landscape = tuple(math.ceil(ENLARGED * side) for side in Letterbox((min(size), max(size)), draw.size).size)
+        landscape = tuple(
+            math.ceil(ENLARGED * side) for side in Letterbox((min(size), max(size)), draw.size).size
+        )
         image = read_image(index.frames[position], landscape if size[0] <= size[1] else landscape[::-1])
         if image.shape[:2] != size:
             label = cv2.resize(label, image.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)

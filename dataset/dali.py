@@ -68,7 +68,9 @@ class DaliLoader(ClipLoader):
         if self.paste:
             raise InputError("key 'paste': DALI pastes nothing; use data_backend PIL, or paste 0")
         if made:
-            raise InputError(f"key 'data_backend': DALI decodes videos, and those of {', '.join(made)} are drawn; use PIL")
+            raise InputError(
+                f"key 'data_backend': DALI decodes videos, and those of {', '.join(made)} are drawn; use PIL"
+            )
 
     def _load(self, sampler: ClipSampler, shares: list[list[int]]) -> Iterator[list[Clip]]:
         threads = max(1, self.workers)
@@ -91,7 +93,11 @@ def require_dali() -> None:
         import nvidia.dali  # noqa: F401
     except ImportError as fault:
         major = (torch.version.cuda or "13").split(".")[0]
-        fits = "which runs on the CPU too" if torch.version.cuda is None else f"which fits this torch (CUDA {torch.version.cuda})"
+        fits = (
+            "which runs on the CPU too"
+            if torch.version.cuda is None
+            else f"which fits this torch (CUDA {torch.version.cuda})"
+        )
         raise InputError(
             f"key 'data_backend': DALI is not installed ({fault}); run `pip install nvidia-dali-cuda{major}0`, {fits}, or use PIL"
         ) from fault
@@ -133,7 +139,7 @@ def read_file(path: Path) -> np.ndarray:
 
 
 def build_pipeline(
-    size: tuple[int, int], frames: int, threads: int, device: torch.device, recipe: Recipe,
+    size: tuple[int, int], frames: int, threads: int, device: torch.device, recipe: Recipe
 ) -> "Pipeline":
     """From files and label maps to the network's input, one sample a frame (see `run_pipeline`).
 
@@ -144,12 +150,17 @@ def build_pipeline(
 
     cuda = device.type == "cuda"
     index = (torch.cuda.current_device() if device.index is None else device.index) if cuda else None
-    pipeline = Pipeline(batch_size=frames, num_threads=threads, device_id=index, prefetch_queue_depth=1, exec_dynamic=True)
+    pipeline = Pipeline(
+        batch_size=frames, num_threads=threads, device_id=index, prefetch_queue_depth=1, exec_dynamic=True
+    )
     with pipeline:
         # upright as EXIF tells, as dataset/video.py reads them
         source = fn.decoders.image(
-            fn.external_source(name="encoded"), device="mixed" if cuda else "cpu", output_type=types.RGB,
-            adjust_orientation=True, jpeg_fancy_upsampling=True,
+            fn.external_source(name="encoded"),
+            device="mixed" if cuda else "cpu",
+            output_type=types.RGB,
+            adjust_orientation=True,
+            jpeg_fancy_upsampling=True,
         )
         frame, labels = recipe.steps(source, size)
         # .cpu(): a clip lies in main memory whatever the back end
@@ -158,18 +169,21 @@ def build_pipeline(
 
 
 def plan_paper(
-    name: str, labels: list[np.ndarray], size: tuple[int, int], rng: np.random.Generator,
+    name: str, labels: list[np.ndarray], size: tuple[int, int], rng: np.random.Generator
 ) -> list[dict[str, np.ndarray]]:
     """What `augment_with_dali` is fed with for each frame of a clip (see `Recipe`)."""
     augmentation, inputs = draw_augmentation(rng), []
     for label in labels:
         letterbox = Letterbox((min(label.shape), max(label.shape)), size)  # of the upright frame
-        inputs.append({
-            "coded": code_labels(label, augmentation), "box": np.float32(letterbox.size),
-            "matrix": warp_matrix(augmentation, letterbox, label.shape[0] > label.shape[1]),
-            "contrast": np.float32(augmentation.contrast),
-            "brightness": np.float32(augmentation.brightness / 255),
-        })
+        inputs.append(
+            {
+                "coded": code_labels(label, augmentation),
+                "box": np.float32(letterbox.size),
+                "matrix": warp_matrix(augmentation, letterbox, label.shape[0] > label.shape[1]),
+                "contrast": np.float32(augmentation.contrast),
+                "brightness": np.float32(augmentation.brightness / 255),
+            }
+        )
     return inputs
 
 
@@ -199,7 +213,7 @@ RECIPES = {"paper": Recipe(plan_paper, augment_with_dali), "dali": Recipe(plan_d
 
 
 def run_pipeline(
-    pipeline: "Pipeline", frames: list[FramePlan], encoded: list[np.ndarray],
+    pipeline: "Pipeline", frames: list[FramePlan], encoded: list[np.ndarray]
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Make frames from files in `encoded`.
 
@@ -231,7 +245,11 @@ def make_clips(pipeline: "Pipeline", sampler: ClipSampler, plans: list[Future[Cl
 
 
 def _finish(
-    pipeline: "Pipeline", sampler: ClipSampler, clip: ClipPlan, pictures: list[np.ndarray], maps: list[np.ndarray]
+    pipeline: "Pipeline",
+    sampler: ClipSampler,
+    clip: ClipPlan,
+    pictures: list[np.ndarray],
+    maps: list[np.ndarray],
 ) -> Clip:
     """Choose the objects of a clip; draw it again where augmentation has moved all of them out of the image."""
     while not sampler.accepts(maps):
@@ -249,7 +267,9 @@ def decode_frames(pipeline: "Pipeline", frames: list[FramePlan]) -> tuple[list[n
     """
     try:
         return run_pipeline(pipeline, frames, [frame.encoded for frame in frames])
-    except RuntimeError:  # DALI does not say which file: Pillow does, or reads the format that DALI does not know
+    except (
+        RuntimeError
+    ):  # DALI does not say which file: Pillow does, or reads the format that DALI does not know
         return run_pipeline(pipeline, frames, [uncompressed(read_image(frame.path)) for frame in frames])
 
 

@@ -26,9 +26,13 @@ def _davis(folder: Path, split: str, year: int) -> list[VideoIndex]:
     """
     names = _names(folder, split, year)
     if not names:
-        raise InputError(f"{folder}: its lists name no video for the split '{split}'; check val_split and the download")
+        raise InputError(
+            f"{folder}: its lists name no video for the split '{split}'; check val_split and the download"
+        )
     pictures, masks = folder / "JPEGImages" / RESOLUTION, folder / "Annotations" / RESOLUTION
-    return index_all(names, lambda name: index_video(name, pictures / name, masks / name, binary=year == 2016))
+    return index_all(
+        names, lambda name: index_video(name, pictures / name, masks / name, binary=year == 2016)
+    )
 
 
 def _names(folder: Path, split: str, year: int) -> list[str]:
@@ -36,9 +40,17 @@ def _names(folder: Path, split: str, year: int) -> list[str]:
     if info.is_file():
         content = read_annotation_text(info, parse_yaml)
         sequences = content.get("sequences") if isinstance(content, dict) else None
-        if not isinstance(sequences, list) or not all(isinstance(s, dict) and isinstance(s.get("name"), (str, int)) and "set" in s for s in sequences):
-            raise InputError(f"{info}: expected a list 'sequences' with 'name' and 'set' in each; get the file of the data set")
-        return [str(s["name"]) for s in sequences if s["set"] == split and (year != 2016 or s.get("year") == 2016)]
+        if not isinstance(sequences, list) or not all(
+            isinstance(s, dict) and isinstance(s.get("name"), (str, int)) and "set" in s for s in sequences
+        ):
+            raise InputError(
+                f"{info}: expected a list 'sequences' with 'name' and 'set' in each; get the file of the data set"
+            )
+        return [
+            str(s["name"]) for s in sequences if s["set"] == split and (year != 2016 or s.get("year") == 2016)
+        ]
     if listing.is_file():
         return read_annotation_text(listing, str.split)
-    raise InputError(f"{folder}: found neither {info.relative_to(folder)} nor {listing.relative_to(folder)}; set root, see DATASET.md")
+    raise InputError(
+        f"{folder}: found neither {info.relative_to(folder)} nor {listing.relative_to(folder)}; set root, see DATASET.md"
+    )

@@ -29,11 +29,15 @@ def folder(root: Path, split: str) -> list[VideoIndex]:
     """
     pictures, masks = root / "JPEGImages", root / "Annotations"
     if not pictures.is_dir():
-        raise InputError(f"{pictures} does not exist; FOLDER expects JPEGImages/<video> and Annotations/<video> below root")
+        raise InputError(
+            f"{pictures} does not exist; FOLDER expects JPEGImages/<video> and Annotations/<video> below root"
+        )
     entries = [entry for entry in sorted(pictures.iterdir()) if _is_video(entry)]
     videos = [_with_masks(entry, masks / (entry.name if entry.is_dir() else entry.stem)) for entry in entries]
     if not videos:
-        raise InputError(f"{pictures}: expected a folder of frames or a video file for each video, found none")
+        raise InputError(
+            f"{pictures}: expected a folder of frames or a video file for each video, found none"
+        )
     _refuse_twins(pictures, (video.name for video in videos))
     return videos
 
@@ -59,18 +63,26 @@ def index_video(name: str, pictures: Path, masks: Path, binary: bool | None = Fa
     Raises: InputError where the name would leave its folder, where frames or the first mask are missing.
     """
     if Path(name).name != name or name in ("", ".", ".."):
-        raise InputError(f"video name '{name}' would leave the folder {pictures.parent}; correct the list of the data set")
+        raise InputError(
+            f"video name '{name}' would leave the folder {pictures.parent}; correct the list of the data set"
+        )
     frames = list_images(pictures)
     if not frames:
-        raise InputError(f"{pictures}: expected the frames of video '{name}', found no image; complete the data set")
+        raise InputError(
+            f"{pictures}: expected the frames of video '{name}', found no image; complete the data set"
+        )
     _refuse_twins(pictures, (path.stem for path in frames))
     by_stem = {path.stem: path for path in list_images(masks)}
     found = {i: by_stem[frame.stem] for i, frame in enumerate(frames) if frame.stem in by_stem}
     if not found:
-        raise InputError(f"{masks}: expected a mask for '{frames[0].stem}', found none for any frame; complete the data set")
+        raise InputError(
+            f"{masks}: expected a mask for '{frames[0].stem}', found none for any frame; complete the data set"
+        )
     others = sorted(by_stem.keys() - {path.stem for path in frames})
     if others:
-        warnings.warn(f"{masks}: {len(others)} masks have no frame, the first of them is '{others[0]}'", stacklevel=2)
+        warnings.warn(
+            f"{masks}: {len(others)} masks have no frame, the first of them is '{others[0]}'", stacklevel=2
+        )
     return VideoIndex(name, tuple(frames), found, given=(min(found),), binary=binary)
 
 
@@ -78,7 +90,9 @@ def _refuse_twins(where: Path, names: Iterable[str]) -> None:
     """Results carry these names, so each must be there once."""
     twins = [name for name, times in Counter(names).items() if times > 1]
     if twins:
-        raise InputError(f"{where}: '{twins[0]}' is there twice, with different suffixes; rename or remove one")
+        raise InputError(
+            f"{where}: '{twins[0]}' is there twice, with different suffixes; rename or remove one"
+        )
 
 
 def index_all(names: Sequence[str], index: Callable[[str], VideoIndex]) -> list[VideoIndex]:
@@ -93,7 +107,11 @@ def index_all(names: Sequence[str], index: Callable[[str], VideoIndex]) -> list[
         except InputError as fault:
             faults.append(str(fault))
     if faults:
-        head = f"{len(faults)} of {len(names)} videos are incomplete, the first of them: " if len(faults) > 1 else ""
+        head = (
+            f"{len(faults)} of {len(names)} videos are incomplete, the first of them: "
+            if len(faults) > 1
+            else ""
+        )
         raise InputError(head + "; ".join(faults[:LISTED]))
     return found
 
@@ -105,7 +123,10 @@ def list_images(where: Path) -> list[Path]:
     """
     if not where.is_dir():
         return []
-    return sorted((p for p in where.iterdir() if p.suffix.lower() in IMAGES and not p.name.startswith(".")), key=_in_time)
+    return sorted(
+        (p for p in where.iterdir() if p.suffix.lower() in IMAGES and not p.name.startswith(".")),
+        key=_in_time,
+    )
 
 
 def _in_time(path: Path) -> tuple[list[str | int], str]:
@@ -120,8 +141,14 @@ def read_annotation_text(path: Path, parse: Callable[[str], T]) -> T:
     """
     try:
         return parse(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as fault:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
-        raise InputError(f"{path} cannot be read: {' '.join(str(fault).split())}; get the data set's file anew") from fault
+    except (
+        OSError,
+        ValueError,
+        RecursionError,
+    ) as fault:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        raise InputError(
+            f"{path} cannot be read: {' '.join(str(fault).split())}; get the data set's file anew"
+        ) from fault
 
 
 def single_video(video: Path, mask: Path) -> VideoIndex:
@@ -132,9 +159,17 @@ def single_video(video: Path, mask: Path) -> VideoIndex:
     Raises: InputError where either is missing.
     """
     video = Path(os.path.abspath(video))  # '.' has no name
-    frames = list_images(video) if video.is_dir() else [video] if video.suffix.lower() in VIDEOS and video.exists() else []
+    frames = (
+        list_images(video)
+        if video.is_dir()
+        else [video]
+        if video.suffix.lower() in VIDEOS and video.exists()
+        else []
+    )
     if not frames:
-        raise InputError(f"{video}: expected a folder of frames or a video file ({', '.join(VIDEOS)}); set video_path")
+        raise InputError(
+            f"{video}: expected a folder of frames or a video file ({', '.join(VIDEOS)}); set video_path"
+        )
     if mask.is_dir():
         return _with_masks(video, mask)
     if not mask.is_file():

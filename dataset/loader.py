@@ -24,23 +24,53 @@ class PilLoader(ClipLoader):
     def _load(self, sampler: ClipSampler, shares: list[list[int]]) -> Iterator[list[Clip]]:
         try:
             yield from DataLoader(
-                sampler, batch_sampler=shares, num_workers=self.workers, collate_fn=_hand_over, worker_init_fn=_start_worker,
+                sampler,
+                batch_sampler=shares,
+                num_workers=self.workers,
+                collate_fn=_hand_over,
+                worker_init_fn=_start_worker,
             )
-        except (InputError, OSError, EOFError) as fault:  # a worker's has its traceback in its text, and holds on to the workers
-            line = LOADER_DIED if self.workers and _gone(fault) else re.sub(r"^libs\.structures\.\w+: ", "", str(fault).strip().split("\n")[-1])
+        except (
+            InputError,
+            OSError,
+            EOFError,
+        ) as fault:  # a worker's has its traceback in its text, and holds on to the workers
+            line = (
+                LOADER_DIED
+                if self.workers and _gone(fault)
+                else re.sub(r"^libs\.structures\.\w+: ", "", str(fault).strip().split("\n")[-1])
+            )
             raise InputError(line) from fault.with_traceback(None)
 
 
 def _gone(fault: Exception) -> bool:
     """Whether it arose on the way to a process that is no more; what a worker hands over of its own has no number."""
-    return isinstance(fault, EOFError) or isinstance(fault, (ConnectionError, FileNotFoundError)) and fault.errno is not None
+    return (
+        isinstance(fault, EOFError)
+        or isinstance(fault, (ConnectionError, FileNotFoundError))
+        and fault.errno is not None
+    )
 
 
 def build_loader(
-    backend: str, device: torch.device, sets: list[TrainingSet], size: tuple[int, int], sampled_frames: int,
-    samples_per_video: int, max_skip: list[int], train_batch: int, workers: int, seed: int, rank: int = 0, world: int = 1,
-    scales: Sequence[float] = (1.0,), coarse_epochs: int = 0, clip_objects: str = "first_frame",
-    augmentation: str = "paper", crop: Crop | None = None, paste: Paster | None = None,
+    backend: str,
+    device: torch.device,
+    sets: list[TrainingSet],
+    size: tuple[int, int],
+    sampled_frames: int,
+    samples_per_video: int,
+    max_skip: list[int],
+    train_batch: int,
+    workers: int,
+    seed: int,
+    rank: int = 0,
+    world: int = 1,
+    scales: Sequence[float] = (1.0,),
+    coarse_epochs: int = 0,
+    clip_objects: str = "first_frame",
+    augmentation: str = "paper",
+    crop: Crop | None = None,
+    paste: Paster | None = None,
 ) -> ClipLoader:
     """The loader of the back end that the config names, with ClipLoader's arguments; DALI decodes on `device`.
 
@@ -50,8 +80,22 @@ def build_loader(
         key = "framing" if crop else "paste"
         raise InputError(f"key '{key}': augmentation dali fits frames in its own way; use augmentation paper")
     arguments = (
-        sets, size, sampled_frames, samples_per_video, list(max_skip), train_batch, workers, seed, rank, world,
-        tuple(scales), coarse_epochs, clip_objects, augmentation, crop, paste,
+        sets,
+        size,
+        sampled_frames,
+        samples_per_video,
+        list(max_skip),
+        train_batch,
+        workers,
+        seed,
+        rank,
+        world,
+        tuple(scales),
+        coarse_epochs,
+        clip_objects,
+        augmentation,
+        crop,
+        paste,
     )
     if backend == "DALI":
         from dataset.dali import DaliLoader  # an extra package, which most users do without
@@ -71,17 +115,24 @@ def _hand_over(clips: list[Clip]) -> list[Clip]:
 
 def _start_worker(worker: int) -> None:
     cv2.setNumThreads(0)  # the workers are the parallelism
-    for number in (signal.SIGINT, signal.SIGTERM):  # what reaches the whole group, as Ctrl-C does; it is the script that ends them
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # what reaches the whole group, as Ctrl-C does; it is the script that ends them
         signal.signal(number, signal.SIG_IGN)
 
 
-def training_sets(root: Path, names: list[str], freqs: list[int], distractors: bool = True) -> list[TrainingSet]:
+def training_sets(
+    root: Path, names: list[str], freqs: list[int], distractors: bool = True
+) -> list[TrainingSet]:
     """Index the training part of each set, or get ready to make it (with or without distractors).
 
     Raises: InputError where a set has no video with at least two annotated frames.
     """
     return [
-        TrainingSet(name, registry.training_videos(root, name, distractors), freq, registry.find(name).skip_step)
+        TrainingSet(
+            name, registry.training_videos(root, name, distractors), freq, registry.find(name).skip_step
+        )
         for name, freq in zip(names, freqs)
     ]
 

@@ -27,7 +27,10 @@ def procedural(root: Path, distractors: bool = True) -> list[MadeVideo]:
 def static(root: Path, distractors: bool = True) -> list[MadeVideo]:
     """A clip from each picture of `root`/STATIC, with parts of another one."""
     pictures = index_pictures(root)
-    return [MadeVideo(index.name, partial(_make, partial(open_album, pictures, i), distractors)) for i, index in enumerate(pictures)]
+    return [
+        MadeVideo(index.name, partial(_make, partial(open_album, pictures, i), distractors))
+        for i, index in enumerate(pictures)
+    ]
 
 
 def instances(root: Path, distractors: bool = True) -> list[MadeVideo]:
@@ -38,8 +41,11 @@ def instances(root: Path, distractors: bool = True) -> list[MadeVideo]:
 
 
 def _make(
-    open_paints: Callable[[np.random.Generator], Paints], distractors: bool,
-    rng: np.random.Generator, times: Sequence[int], size: tuple[int, int],
+    open_paints: Callable[[np.random.Generator], Paints],
+    distractors: bool,
+    rng: np.random.Generator,
+    times: Sequence[int],
+    size: tuple[int, int],
 ) -> tuple[np.ndarray, np.ndarray]:
     """A clip of one of the seeds below VAL_SEEDS, which are for training."""
     seed, index = int(rng.integers(VAL_SEEDS)), int(rng.integers(1 << 32))

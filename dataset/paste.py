@@ -8,7 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from dataset.cutouts import (
-    Figure, Photo, crossing, cut_object, index_instances, look_alike, read_photo, wander,
+    Figure,
+    Photo,
+    crossing,
+    cut_object,
+    index_instances,
+    look_alike,
+    read_photo,
+    wander,
 )
 from dataset.procedural.actors import Actor, Motion, affine
 from dataset.procedural.film import LOOK_ALIKES, MIN_AREA, lay

@@ -13,8 +13,13 @@ IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP")  # by content; others, such as EPS, would start other programs
 ORIENTATION = 0x0112  # EXIF: how the camera was held; from 5 on on its side
 TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
 }
 LONGEST = 32766  # pixels; what OpenCV can resize
 
@@ -35,7 +40,9 @@ def open_picture(path: Path, kind: str = "picture") -> Iterator[Image.Image]:
     except (UnreadableError, MemoryError):
         raise
     except Exception as fault:  # of damaged bytes come struct.error, TypeError, SyntaxError, ValueError ...
-        raise UnreadableError(f"{path}: expected a readable {kind} ({', '.join(IMAGES)}): {fault}; restore the file") from fault
+        raise UnreadableError(
+            f"{path}: expected a readable {kind} ({', '.join(IMAGES)}): {fault}; restore the file"
+        ) from fault
 
 
 def read_image(path: Path, needed: tuple[int, int] | None = None) -> np.ndarray:

@@ -46,7 +46,9 @@ def find(name: str) -> DataSet:
     """
     if name not in REGISTRY:
         near = difflib.get_close_matches(name, REGISTRY, n=1, cutoff=0)[0]
-        raise InputError(f"there is no data set '{name}'; the nearest is '{near}', known are {', '.join(REGISTRY)}")
+        raise InputError(
+            f"there is no data set '{name}'; the nearest is '{near}', known are {', '.join(REGISTRY)}"
+        )
     return REGISTRY[name]
 
 
@@ -58,7 +60,9 @@ def training_videos(root: Path, name: str, distractors: bool = True) -> Sequence
     data = find(name)
     if data.make:
         return data.make(root, distractors)
-    videos = [video for video in data.index(root, "train") if len(video.masks) > 1 and not is_video_file(video)]
+    videos = [
+        video for video in data.index(root, "train") if len(video.masks) > 1 and not is_video_file(video)
+    ]
     if not videos:
         raise InputError(f"training set '{name}' below {root}: no video has two annotated frames to train on")
     return videos

@@ -81,7 +81,10 @@ def rotation_matrix(angle: float, size: tuple[int, int]) -> np.ndarray:
 
 
 def distort(
-    name: str, images: list[np.ndarray], labels: list[np.ndarray], target: tuple[int, int],
+    name: str,
+    images: list[np.ndarray],
+    labels: list[np.ndarray],
+    target: tuple[int, int],
     rng: np.random.Generator,
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Draw once for the clip and distort its frames and label maps.
@@ -103,7 +106,7 @@ def distort(
 
 
 def source_pixels(
-    source: tuple[int, int], size: tuple[int, int], shear: tuple[float, float], angle: float, mirror: bool,
+    source: tuple[int, int], size: tuple[int, int], shear: tuple[float, float], angle: float, mirror: bool
 ) -> np.ndarray:
     """Where each pixel of the result comes from, traced back through all steps to the nearest pixel in each.
 
@@ -116,7 +119,7 @@ def source_pixels(
     inside = np.ones(size, bool)
     for matrix in (rotation_matrix(angle, source), shear_matrix(shear)):
         x, y = (np.floor(a * (x + 0.5) + b * (y + 0.5) + c).astype(np.int64) for a, b, c in matrix)
-        inside &= (0 <= x) & (x < source[1]) & (0 <= y) & (y < source[0])
+        inside &= (x >= 0) & (x < source[1]) & (y >= 0) & (y < source[0])
     return np.where(inside, y * source[1] + x, -1)
 
 
@@ -142,15 +145,18 @@ def to_tensors(images: list[np.ndarray], labels: list[np.ndarray]) -> tuple[Tens
 
 
 def plan_distortion(
-    name: str, labels: list[np.ndarray], target: tuple[int, int], rng: np.random.Generator,
+    name: str, labels: list[np.ndarray], target: tuple[int, int], rng: np.random.Generator
 ) -> list[dict[str, np.ndarray]]:
     """What `distort_with_dali` is fed with for each frame of a clip; arguments and errors as `distort`."""
     size = fitted_size(name, [label.shape for label in labels], target)
     drawn = draw_distortion(rng, len(labels))
     return [
         {
-            "labels": label[..., None], "shear": shear_matrix(drawn.shear).astype(np.float32),
-            "angle": np.float32(angle), "fitted": np.float32(size), "mirror": np.int32(drawn.mirror),
+            "labels": label[..., None],
+            "shear": shear_matrix(drawn.shear).astype(np.float32),
+            "angle": np.float32(angle),
+            "fitted": np.float32(size),
+            "mirror": np.int32(drawn.mirror),
         }
         for label, angle in zip(labels, drawn.angles)
     ]

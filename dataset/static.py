@@ -13,8 +13,8 @@ import numpy as np
 
 from dataset.annotations import check_size, read_labels
 from dataset.folder import list_images
-from dataset.procedural.paint import Drawn
 from dataset.picture import read_image
+from dataset.procedural.paint import Drawn
 from libs.masks import VOID, object_ids
 from libs.structures import InputError, VideoIndex
 
@@ -24,7 +24,9 @@ NATIVE_DIAMETER = 0.12, 0.4  # of such a thing, as a share of the backdrop's sid
 SMALLEST, LARGEST = 0.01, 0.5  # share of the picture that a thing covers
 
 
-def index_pictures(root: Path, name: str = "STATIC", hint: str = "set root, see DATASET.md") -> list[VideoIndex]:
+def index_pictures(
+    root: Path, name: str = "STATIC", hint: str = "set root, see DATASET.md"
+) -> list[VideoIndex]:
     """The pictures of `root`/`name`/images and their masks of the same name in `root`/`name`/masks.
 
     A mask divides its picture into things: every label is one (0 is none; 255 alone, as in saliency sets, one thing).
@@ -40,7 +42,9 @@ def index_pictures(root: Path, name: str = "STATIC", hint: str = "set root, see 
     missing = [path.name for path in found if path.stem not in by_stem]
     if missing:
         more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
-        raise InputError(f"{masks}: expected a mask for each picture, found none for {', '.join(missing[:10])}{more}")
+        raise InputError(
+            f"{masks}: expected a mask for each picture, found none for {', '.join(missing[:10])}{more}"
+        )
     return [VideoIndex(path.stem, (path,), {0: by_stem[path.stem]}) for path in found]
 
 
@@ -57,7 +61,12 @@ class Album:
         thing = _thing(rng, labels) if rng.random() < NATIVE_SHARE else None
         least = side / min(labels.shape)
         if thing is None:
-            return _square(image, side, least * math.exp(rng.uniform(0, 0.5)), rng.uniform(0.3, 0.7, 2) * labels.shape[::-1])
+            return _square(
+                image,
+                side,
+                least * math.exp(rng.uniform(0, 0.5)),
+                rng.uniform(0.3, 0.7, 2) * labels.shape[::-1],
+            )
         x, y, width, height = cv2.boundingRect(thing)
         diameter = side * rng.uniform(*NATIVE_DIAMETER)
         scale = np.clip(diameter / math.sqrt((thing > 0).sum()), 0.7 * least, 2.5 * least)
@@ -83,7 +92,9 @@ class Album:
         x, y, width, height = cv2.boundingRect(thing)
         cut = np.dstack([image, thing])[y : y + height, x : x + width]
         scale = 0.96 * side / max(width, height)
-        cut = cv2.resize(cut, (max(2, int(width * scale)), max(2, int(height * scale))), interpolation=cv2.INTER_AREA)
+        cut = cv2.resize(
+            cut, (max(2, int(width * scale)), max(2, int(height * scale))), interpolation=cv2.INTER_AREA
+        )
         square, (height, width) = np.zeros((side, side, 4), np.uint8), cut.shape[:2]
         y, x = (side - height) // 2, (side - width) // 2
         square[y : y + height, x : x + width] = cut
@@ -123,7 +134,11 @@ def _thing(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray | None:
     for _ in range(6 if areas.any() else 0):
         thing = labels == rng.choice(len(areas), p=np.sqrt(areas) / np.sqrt(areas).sum())
         for _ in range(int(rng.choice([0, 1, 2], p=(0.5, 0.3, 0.2)))):
-            around = cv2.dilate(thing.view(np.uint8), np.ones((3, 3), np.uint8)).astype(bool) & ~thing & (labels > 0)
+            around = (
+                cv2.dilate(thing.view(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+                & ~thing
+                & (labels > 0)
+            )
             if around.any():
                 thing |= labels == rng.choice(labels[around])
         if SMALLEST <= thing.mean() <= LARGEST and (not is_cut_off(thing) or rng.random() < 0.2):
@@ -133,7 +148,9 @@ def _thing(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray | None:
 
 def is_cut_off(thing: np.ndarray) -> bool:
     """Whether much of the outline of a thing (H, W) bool is the picture's border."""
-    return sum(int(edge.sum()) for edge in (thing[0], thing[-1], thing[:, 0], thing[:, -1])) > 0.3 * math.sqrt(thing.sum())
+    return sum(
+        int(edge.sum()) for edge in (thing[0], thing[-1], thing[:, 0], thing[:, -1])
+    ) > 0.3 * math.sqrt(thing.sum())
 
 
 def _square(picture: np.ndarray, side: int, scale: float, centre: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Result folders for the servers of the data sets: the zip they expect, and a check of any folder.
 
-    python3 -m dataset.submission FOLDER [--images JPEGIMAGES] [--meta META_JSON]
+python3 -m dataset.submission FOLDER [--images JPEGIMAGES] [--meta META_JSON]
 """
 
 import argparse
@@ -39,14 +39,18 @@ def check(folder: Path, images: Path | None = None, expected: Expected | None = 
     faults = [] if masks else [f"{folder}: no masks; expected <video>/<frame>.png"]
     for path in masks:
         allowed = expected.get(path.parent.name, {}).get(path.stem) if expected else None
-        faults += _check_mask(path, images / path.parent.name / f"{path.stem}.jpg" if images else None, allowed)
+        faults += _check_mask(
+            path, images / path.parent.name / f"{path.stem}.jpg" if images else None, allowed
+        )
     if images:
         missing = sorted({p.name for p in images.iterdir() if p.is_dir()} - {p.parent.name for p in masks})
         faults += [f"{folder}: no masks of video '{name}'" for name in missing]
     if expected is not None:
         wanted = {folder / video / f"{frame}.png" for video, frames in expected.items() for frame in frames}
         faults += [f"{path}: is missing" for path in sorted(wanted - set(masks))]
-        faults += [f"{path}: no mask of this frame is asked for; remove it" for path in sorted(set(masks) - wanted)]
+        faults += [
+            f"{path}: no mask of this frame is asked for; remove it" for path in sorted(set(masks) - wanted)
+        ]
     for video in sorted({path.parent for path in masks}):
         strays = [p.name for p in video.iterdir() if p.suffix != ".png"]
         faults += [f"{video}: holds {', '.join(strays[:5])}, which is no mask"] if strays else []
@@ -65,12 +69,16 @@ def _check_mask(path: Path, image: Path | None, allowed: set[int] | None) -> lis
     except UnreadableError as fault:
         return [str(fault)]
     if mode != "P":
-        return [f"{path}: mode {mode}, expected an indexed PNG (mode P); write with save_indexed_format index"]
+        return [
+            f"{path}: mode {mode}, expected an indexed PNG (mode P); write with save_indexed_format index"
+        ]
     if not np.array_equal(colours, palette().ravel()[: len(colours)]):
         return [f"{path}: expected the palette of the DAVIS masks"]
     strange = sorted(set(object_ids(labels)) - allowed) if allowed is not None else []
     if strange:
-        return [f"{path}: holds object {', '.join(map(str, strange))}, but the video has only {sorted(allowed)} by then"]
+        return [
+            f"{path}: holds object {', '.join(map(str, strange))}, but the video has only {sorted(allowed)} by then"
+        ]
     if image is None:
         return []
     if not image.is_file():
@@ -86,8 +94,12 @@ def main() -> None:
     """Check a folder; exit code 2 where something is wrong."""
     parser = argparse.ArgumentParser(description="Check a folder of result masks before it goes to a server.")
     parser.add_argument("folder", type=Path, help="holds <video>/<frame>.png")
-    parser.add_argument("--images", type=Path, help="holds <video>/<frame>.jpg, to compare names and sizes with")
-    parser.add_argument("--meta", type=Path, help="meta.json of YouTube-VOS, to compare frames and objects with")
+    parser.add_argument(
+        "--images", type=Path, help="holds <video>/<frame>.jpg, to compare names and sizes with"
+    )
+    parser.add_argument(
+        "--meta", type=Path, help="meta.json of YouTube-VOS, to compare frames and objects with"
+    )
     args = parser.parse_args()
     try:
         for folder in filter(None, (args.folder, args.images)):

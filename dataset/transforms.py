@@ -8,7 +8,6 @@ from torch import Tensor
 
 from libs.masks import Letterbox, normalise
 
-
 CROP = 0.1  # most of each side that is cut off, the size kept
 SCALE, SHEAR, ROTATE = (0.95, 1.05), (-10, 10), (-15, 15)  # factor, degrees, degrees
 CONTRAST, BRIGHTNESS = (0.97, 1.03), (-5, 5)  # factor on the values, offset of 255
@@ -30,18 +29,22 @@ def augment(images: list[np.ndarray], labels: list[np.ndarray], rng: np.random.G
 
 def augmenter(seed: int) -> iaa.Augmenter:
     """Crop, affine, contrast, brightness and mirror; the same draw at each call."""
-    pipeline = iaa.Sequential([
-        iaa.Crop(percent=(0, CROP), keep_size=True),
-        iaa.Affine(scale=SCALE, shear=SHEAR, rotate=ROTATE),
-        iaa.Multiply(CONTRAST),  # contrast with centre 0, as in the original
-        iaa.Add(BRIGHTNESS),
-        iaa.Fliplr(MIRROR),
-    ])
+    pipeline = iaa.Sequential(
+        [
+            iaa.Crop(percent=(0, CROP), keep_size=True),
+            iaa.Affine(scale=SCALE, shear=SHEAR, rotate=ROTATE),
+            iaa.Multiply(CONTRAST),  # contrast with centre 0, as in the original
+            iaa.Add(BRIGHTNESS),
+            iaa.Fliplr(MIRROR),
+        ]
+    )
     pipeline.seed_(seed)
     return pipeline.to_deterministic()
 
 
-def to_input(images: list[np.ndarray], labels: list[np.ndarray], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def to_input(
+    images: list[np.ndarray], labels: list[np.ndarray], size: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
     """Letterbox and normalise.
 
     Args:

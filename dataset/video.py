@@ -15,7 +15,10 @@ from dataset.picture import read_image
 from libs.masks import object_ids, select_objects
 from libs.structures import SourceFrame, UnreadableError, Video, VideoIndex
 
-PROMISED = {".mkv": 0.9, ".webm": 0.9}  # how much of the frames that a head tells must be there: these count none and guess
+PROMISED = {
+    ".mkv": 0.9,
+    ".webm": 0.9,
+}  # how much of the frames that a head tells must be there: these count none and guess
 OPENCV_ERRORS = 2  # level of its log that leaves out warnings
 FFMPEG = {
     "OPENCV_FFMPEG_CAPTURE_OPTIONS": "format_whitelist;mov,avi,matroska",  # by content, so that no playlist under another name leads to other files
@@ -29,7 +32,9 @@ def open_video(index: VideoIndex) -> Video:
     Raises: InputError where no object is marked.
     """
     style = find_style(index, index.given)
-    ids = sorted({i for position in index.given for i in object_ids(read_labels(index.masks[position], style))})
+    ids = sorted(
+        {i for position in index.given for i in object_ids(read_labels(index.masks[position], style))}
+    )
     if not ids:
         first = index.masks[index.given[0]]
         raise UnreadableError(f"{first}: expected a mask with at least one object, found background only")
@@ -43,7 +48,9 @@ def is_video_file(index: VideoIndex) -> bool:
 
 
 def _read_frames(index: VideoIndex, style: MaskStyle, ids: list[int]) -> Iterator[SourceFrame]:
-    images = _decode(index.frames[0]) if is_video_file(index) else ((p.stem, read_image(p)) for p in index.frames)
+    images = (
+        _decode(index.frames[0]) if is_video_file(index) else ((p.stem, read_image(p)) for p in index.frames)
+    )
     for position, (name, image) in enumerate(images):
         labels = None
         if position in index.masks and (position in index.given or index.annotated):
@@ -54,7 +61,10 @@ def _read_frames(index: VideoIndex, style: MaskStyle, ids: list[int]) -> Iterato
         yield SourceFrame(name, image, given, labels if index.annotated else None, submitted)
     late = [index.masks[t] for t in index.given if t > position]
     if late:
-        warnings.warn(f"{index.frames[0]} ends at frame {position}: {len(late)} masks are for later ones, the first of them {late[0]}", stacklevel=2)
+        warnings.warn(
+            f"{index.frames[0]} ends at frame {position}: {len(late)} masks are for later ones, the first of them {late[0]}",
+            stacklevel=2,
+        )
 
 
 def _decode(path: Path) -> Iterator[tuple[str, np.ndarray]]:
@@ -62,7 +72,9 @@ def _decode(path: Path) -> Iterator[tuple[str, np.ndarray]]:
         raise UnreadableError(f"{path}: expected a video file")
     os.environ.update({name: value for name, value in FFMPEG.items() if name not in os.environ})
     cv2.setLogLevel(min(OPENCV_ERRORS, cv2.getLogLevel()))
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)  # others would take pictures, and their neighbours, for films
+    capture = cv2.VideoCapture(
+        str(path), cv2.CAP_FFMPEG
+    )  # others would take pictures, and their neighbours, for films
     try:
         position, promised = 0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         while True:
@@ -72,8 +84,13 @@ def _decode(path: Path) -> Iterator[tuple[str, np.ndarray]]:
             yield f"{position:05d}", cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
             position += 1
         if position == 0:
-            raise UnreadableError(f"{path}: expected a video, could not read a single frame; convert it to MP4 (H.264)")
+            raise UnreadableError(
+                f"{path}: expected a video, could not read a single frame; convert it to MP4 (H.264)"
+            )
         if position < PROMISED.get(path.suffix.lower(), 1) * promised:
-            warnings.warn(f"{path}: only {position} of {promised} frames could be read; is the file cut off?", stacklevel=2)
+            warnings.warn(
+                f"{path}: only {position} of {promised} frames could be read; is the file cut off?",
+                stacklevel=2,
+            )
     finally:
         capture.release()

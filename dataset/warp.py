@@ -12,7 +12,12 @@ from libs.masks import VOID, Letterbox
 class Augmentation:
     """One draw for all frames of a clip; the defaults change nothing."""
 
-    crop: tuple[float, float, float, float] = (0, 0, 0, 0)  # top, right, bottom, left, as shares of height and width
+    crop: tuple[float, float, float, float] = (
+        0,
+        0,
+        0,
+        0,
+    )  # top, right, bottom, left, as shares of height and width
     scale: float = 1
     shear: float = 0  # degrees
     rotate: float = 0  # degrees, clockwise
@@ -22,7 +27,9 @@ class Augmentation:
 
     def kept(self, height: int, width: int) -> tuple[slice, slice]:
         """Rows and columns that the crop leaves, in whole pixels as imgaug has them."""
-        top, right, bottom, left = (round(side * share) for side, share in zip((height, width) * 2, self.crop))
+        top, right, bottom, left = (
+            round(side * share) for side, share in zip((height, width) * 2, self.crop)
+        )
         return slice(top, height - bottom), slice(left, width - right)
 
 
@@ -50,9 +57,13 @@ def warp_matrix(augmentation: Augmentation, letterbox: Letterbox, portrait: bool
     (height, width), (box_height, box_width) = letterbox.source, letterbox.size
     rows, columns = augmentation.kept(height, width)
     turn, shear = np.deg2rad(augmentation.rotate), np.tanh(np.deg2rad(augmentation.shear))
-    crop = _scale(width / (columns.stop - columns.start), height / (rows.stop - rows.start)) @ _move(-columns.start, -rows.start)
+    crop = _scale(width / (columns.stop - columns.start), height / (rows.stop - rows.start)) @ _move(
+        -columns.start, -rows.start
+    )
     rotation = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]])
-    shears = np.array([[1, -shear, 0], [shear, 1, 0], [0, 0, 1]])  # imgaug shears both axes by the one angle it draws
+    shears = np.array(
+        [[1, -shear, 0], [shear, 1, 0], [0, 0, 1]]
+    )  # imgaug shears both axes by the one angle it draws
     affine = shears @ _scale(augmentation.scale, augmentation.scale) @ rotation
     centred = _move(width / 2, height / 2) @ affine @ _move(-width / 2, -height / 2)
     mirror = _move(width, 0) @ _scale(-1, 1) if augmentation.mirror else np.eye(3)

@@ -7,7 +7,9 @@ from pathlib import Path
 from dataset.folder import index_all, index_video, read_annotation_text
 from libs.structures import InputError, VideoIndex
 
-Meta = dict[str, dict[int, list[str]]]  # video -> object id -> names of the frames in which it is listed, in order
+Meta = dict[
+    str, dict[int, list[str]]
+]  # video -> object id -> names of the frames in which it is listed, in order
 
 
 def youtube_vos(root: Path, split: str) -> list[VideoIndex]:
@@ -18,7 +20,9 @@ def youtube_vos(root: Path, split: str) -> list[VideoIndex]:
     folder = root / "Youtube-VOS" / ("valid" if split == "val" else split)
     meta = folder / "meta.json"
     if not meta.is_file():
-        raise InputError(f"{meta} does not exist; set root to the folder that holds Youtube-VOS, see DATASET.md")
+        raise InputError(
+            f"{meta} does not exist; set root to the folder that holds Youtube-VOS, see DATASET.md"
+        )
     videos = read_meta(meta)
     return index_all(sorted(videos), lambda name: _video(name, videos[name], folder))
 
@@ -31,7 +35,9 @@ def read_meta(meta: Path) -> Meta:
     videos = read_annotation_text(meta, json.loads)
     videos = videos.get("videos") if isinstance(videos, dict) else None
     if not isinstance(videos, dict) or not videos:
-        raise InputError(f"{meta}: expected {{'videos': {{<id>: {{'objects': ...}}}}}}; get the data set's file anew")
+        raise InputError(
+            f"{meta}: expected {{'videos': {{<id>: {{'objects': ...}}}}}}; get the data set's file anew"
+        )
     return {name: _objects(name, entry, meta) for name, entry in videos.items()}
 
 
@@ -42,14 +48,20 @@ def _objects(name: str, entry: object, meta: Path) -> dict[int, list[str]]:
     except (TypeError, KeyError, ValueError, AttributeError) as fault:
         raise InputError(f"{meta}: video '{name}': expected 'objects' with a list 'frames' each") from fault
     if not objects or not whole:
-        raise InputError(f"{meta}: video '{name}': expected at least one object, and a frame for each; get the file anew")
+        raise InputError(
+            f"{meta}: video '{name}': expected at least one object, and a frame for each; get the file anew"
+        )
     return objects
 
 
 def listed_frames(meta: Meta) -> dict[str, dict[str, set[int]]]:
     """Video -> frame that the server expects -> objects that have appeared by then."""
     return {
-        name: {frame: {i for i, own in objects.items() if own[0] <= frame} for frames in objects.values() for frame in frames}
+        name: {
+            frame: {i for i, own in objects.items() if own[0] <= frame}
+            for frames in objects.values()
+            for frame in frames
+        }
         for name, objects in meta.items()
     }
 
@@ -61,8 +73,12 @@ def _video(name: str, objects: dict[int, list[str]], folder: Path) -> VideoIndex
     given = tuple(sorted(stems[stem] for stem in first if stem in stems and stems[stem] in index.masks))
     if len(given) < len(first):
         missing = sorted(stem for stem in first if stems.get(stem) not in given)
-        raise InputError(f"{folder}: video '{name}': frame or mask {', '.join(missing[:10])} is missing, where an object appears")
+        raise InputError(
+            f"{folder}: video '{name}': frame or mask {', '.join(missing[:10])} is missing, where an object appears"
+        )
     absent = sorted(submitted - stems.keys())
     if absent:
-        raise InputError(f"{folder}: video '{name}': {len(absent)} frames that meta.json lists are missing: {', '.join(absent[:10])}")
+        raise InputError(
+            f"{folder}: video '{name}': {len(absent)} frames that meta.json lists are missing: {', '.join(absent[:10])}"
+        )
     return replace(index, given=given, submitted=tuple(stems[stem] for stem in sorted(submitted)))

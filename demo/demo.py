@@ -30,10 +30,15 @@ def main(cfg: CfgNode, sign: StopSign) -> None:
     paths = {"video_path": video_path, "mask_path": mask_path}
     sample = [key for key, path in paths.items() if path.resolve().is_relative_to(HERE / "sample")]
     if len(sample) == 1:
-        raise InputError(f"key '{sample[0]}': expected your own as well, as the other one is not of the bundled clip")
+        raise InputError(
+            f"key '{sample[0]}': expected your own as well, as the other one is not of the bundled clip"
+        )
     video = open_video(index)
     folder = Path(cfg.output_dir) / video.name
-    film, picture = folder.parent / f"{video.name}.{cfg.demo_format}", folder.parent / f"{video.name}_round_trip.png"
+    film, picture = (
+        folder.parent / f"{video.name}.{cfg.demo_format}",
+        folder.parent / f"{video.name}_round_trip.png",
+    )
     if folder.resolve() in (video_path.resolve(), mask_path.resolve(), mask_path.resolve().parent):
         raise InputError(f"key 'output_dir': {folder} holds the demo's input; give another folder")
     with only_run(folder, film, picture):
@@ -67,7 +72,9 @@ def show(cfg: CfgNode, video: Video, folder: Path, film: Path, picture: Path) ->
         write_picture(picture, round_trip_picture(sink.returned.with_ids(video.ids)))
     print(f"{report.frames} pictures written to {folder}, all of them as {film}")
     for row in report.round_trips:
-        print(f"the given mask and the same predicted back from the last frame, side by side: {picture}, IoU of {row.iou:.2f}")
+        print(
+            f"the given mask and the same predicted back from the last frame, side by side: {picture}, IoU of {row.iou:.2f}"
+        )
     if report.scores:
         print(format_table(report.summary, report.references))
     print(f"{report.speed()}, {report.seconds / report.frames:.2f} s a frame")

@@ -20,7 +20,9 @@ from models.stm import STM
 from models.weights import Weights, WeightsError, load_imagenet
 
 
-def build_device(gpu_id: int, multi_gpu_ids: Sequence[int] = (), processes: Processes = Processes()) -> torch.device:
+def build_device(
+    gpu_id: int, multi_gpu_ids: Sequence[int] = (), processes: Processes = Processes()
+) -> torch.device:
     """The GPU of that number; the CPU for -1, and with a warning where there is no CUDA.
 
     Of several processes, the one of local rank i takes multi_gpu_ids[i].
@@ -30,10 +32,14 @@ def build_device(gpu_id: int, multi_gpu_ids: Sequence[int] = (), processes: Proc
         return torch.device("cpu")
     if processes.world > 1:
         if processes.local_rank >= len(multi_gpu_ids):
-            raise InputError(f"key 'multi_gpu_ids': {multi_gpu_ids} names too few GPUs for local rank {processes.local_rank}")
+            raise InputError(
+                f"key 'multi_gpu_ids': {multi_gpu_ids} names too few GPUs for local rank {processes.local_rank}"
+            )
         gpu_id = multi_gpu_ids[processes.local_rank]
     if not torch.cuda.is_available():
-        warnings.warn("no CUDA here, running on the CPU; gpu_id -1 says so without this warning", stacklevel=2)
+        warnings.warn(
+            "no CUDA here, running on the CPU; gpu_id -1 says so without this warning", stacklevel=2
+        )
         return torch.device("cpu")
     key = "multi_gpu_ids" if processes.world > 1 else "gpu_id"
     if gpu_id > 0 and torch.cuda.device_count() == 1 and processes.world == 1:
@@ -83,13 +89,26 @@ def _network(cfg: CfgNode, weights: Weights | None) -> STM:
     if context == "auto":
         context = weights.context if weights else "background"
     pad_to = 16 if context == "others" else 1  # what official STM was trained with
-    return STM(cfg.arch, cfg.keydim, cfg.valdim, context, pad_to, cfg.freeze_bn, cfg.decoder_dim, cfg.grad_checkpoint,
-        weights.norm if weights else cfg.norm)
+    return STM(
+        cfg.arch,
+        cfg.keydim,
+        cfg.valdim,
+        context,
+        pad_to,
+        cfg.freeze_bn,
+        cfg.decoder_dim,
+        cfg.grad_checkpoint,
+        weights.norm if weights else cfg.norm,
+    )
 
 
 def _layout(model: STM) -> torch.memory_format:
     """Channels last, but for group norm, whose kernels for it are slow: a training step in bf16 on the CPU takes 1.2 times as long."""
-    return torch.contiguous_format if any(isinstance(m, nn.GroupNorm) for m in model.modules()) else torch.channels_last
+    return (
+        torch.contiguous_format
+        if any(isinstance(m, nn.GroupNorm) for m in model.modules())
+        else torch.channels_last
+    )
 
 
 def result_folder(cfg: CfgNode) -> Path:
@@ -100,10 +119,19 @@ def result_folder(cfg: CfgNode) -> Path:
 def inference_settings(cfg: CfgNode, correct: bool = True, object_probs: bool = False) -> InferenceSettings:
     """Settings of test and demo; `correct` False for validation, which the paper does without correction."""
     return InferenceSettings(
-        input_size=cfg.input_size, max_size=cfg.max_size, tta_scales=tuple(cfg.tta_scales), tta_flip=cfg.tta_flip,
-        save_freq=cfg.save_freq, memory_frames=cfg.memory_frames, loop=cfg.loop if correct else 0,
-        correction_rate=cfg.correction_rate, correction_beta=cfg.correction_beta,
-        correction_tolerance=cfg.correction_tolerance, sharpness=cfg.sharpness, save_corrected=cfg.save_corrected, object_probs=object_probs,
+        input_size=cfg.input_size,
+        max_size=cfg.max_size,
+        tta_scales=tuple(cfg.tta_scales),
+        tta_flip=cfg.tta_flip,
+        save_freq=cfg.save_freq,
+        memory_frames=cfg.memory_frames,
+        loop=cfg.loop if correct else 0,
+        correction_rate=cfg.correction_rate,
+        correction_beta=cfg.correction_beta,
+        correction_tolerance=cfg.correction_tolerance,
+        sharpness=cfg.sharpness,
+        save_corrected=cfg.save_corrected,
+        object_probs=object_probs,
     )
 
 
@@ -123,9 +151,21 @@ def for_inference(model: STM, amp: str = "off", compiled: bool = False) -> STM:
 def train_settings(cfg: CfgNode) -> TrainSettings:
     """Settings of training."""
     return TrainSettings(
-        epochs=cfg.epochs, iter_size=cfg.iter_size, epochs_per_increment=cfg.epochs_per_increment,
-        epoch_per_test=cfg.epoch_per_test, mode=cfg.mode, loss=cfg.loss, cycle=cfg.cycle,
-        iou_threshold=cfg.iou_threshold, checkpoint=Path(cfg.checkpoint), amp=cfg.amp, grad_clip=cfg.grad_clip,
-        ema=cfg.ema, save_steps=cfg.save_steps, keep=cfg.keep, epoch_per_sheet=cfg.epoch_per_sheet,
-        attention_loss=cfg.attention_loss, max_minutes=cfg.max_minutes,
+        epochs=cfg.epochs,
+        iter_size=cfg.iter_size,
+        epochs_per_increment=cfg.epochs_per_increment,
+        epoch_per_test=cfg.epoch_per_test,
+        mode=cfg.mode,
+        loss=cfg.loss,
+        cycle=cfg.cycle,
+        iou_threshold=cfg.iou_threshold,
+        checkpoint=Path(cfg.checkpoint),
+        amp=cfg.amp,
+        grad_clip=cfg.grad_clip,
+        ema=cfg.ema,
+        save_steps=cfg.save_steps,
+        keep=cfg.keep,
+        epoch_per_sheet=cfg.epoch_per_sheet,
+        attention_loss=cfg.attention_loss,
+        max_minutes=cfg.max_minutes,
     )

@@ -16,13 +16,31 @@ from models.weights import Weights, WeightsError, convert_state_dict, load_weigh
 
 SUFFIX = ".pth.tar"
 TRAINING_STATE = {  # what a checkpoint must hold to go on from it
-    "best": (int, float), "ema": (dict, NoneType), "epoch": int, "history": list, "max_skip": list, "optimizer": dict, "plan": list,
-    "rate": (int, float), "rng": dict, "scaler": dict, "scheduler": dict, "solver": str, "state_dict": dict, "step": int, "totals": dict,
-    "updates": int, "validated": int,
+    "best": (int, float),
+    "ema": (dict, NoneType),
+    "epoch": int,
+    "history": list,
+    "max_skip": list,
+    "optimizer": dict,
+    "plan": list,
+    "rate": (int, float),
+    "rng": dict,
+    "scaler": dict,
+    "scheduler": dict,
+    "solver": str,
+    "state_dict": dict,
+    "step": int,
+    "totals": dict,
+    "updates": int,
+    "validated": int,
 }
 
 
-ORIGINAL_STATE = {"epoch": int, "state_dict": dict, "max_skip": list}  # all that a checkpoint of the original holds
+ORIGINAL_STATE = {
+    "epoch": int,
+    "state_dict": dict,
+    "max_skip": list,
+}  # all that a checkpoint of the original holds
 
 
 def save_checkpoint(path: Path, content: dict, keep: int = 1) -> None:
@@ -38,7 +56,9 @@ def save_checkpoint(path: Path, content: dict, keep: int = 1) -> None:
             os.fsync(file.fileno())
         older = rotation(path, keep)
         if _whole(path):  # else what it would push out is worth more
-            for younger, place in zip(older[-2::-1], older[:0:-1]):  # from the oldest on, each moves up by one
+            for younger, place in zip(
+                older[-2::-1], older[:0:-1]
+            ):  # from the oldest on, each moves up by one
                 if younger != path and younger.exists():
                     os.replace(younger, place)
                 elif younger == path:  # a copy, so that there is no moment without `path`
@@ -89,9 +109,15 @@ def read_file(path: Path) -> object:
         raise InputError(f"{path} does not exist; give a file of weights or a checkpoint")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as fault:  # damaged bytes make the unpickler stumble in every way, struct.error and TypeError included
-        reason = str(fault).strip().split("\n")[0].split(". ")[0] or type(fault).__name__  # what follows is torch's advice to load without safety
-        raise InputError(f"{path}: expected a PyTorch file of tensors and plain values, whole and safe: {reason}") from fault
+    except (
+        Exception
+    ) as fault:  # damaged bytes make the unpickler stumble in every way, struct.error and TypeError included
+        reason = (
+            str(fault).strip().split("\n")[0].split(". ")[0] or type(fault).__name__
+        )  # what follows is torch's advice to load without safety
+        raise InputError(
+            f"{path}: expected a PyTorch file of tensors and plain values, whole and safe: {reason}"
+        ) from fault
 
 
 def read_weights(path: Path) -> Weights:
@@ -136,9 +162,16 @@ def read_training_state(path: Path) -> dict:
     if isinstance(own.get("max_skip"), (int, tuple)):  # the original's may hold one number for one set
         skips = own["max_skip"]
         own["max_skip"] = [skips] if isinstance(skips, int) else list(skips)
-    if all(isinstance(own.get(name), kind) for name, kind in ORIGINAL_STATE.items()) and "optimizer" not in own:
+    if (
+        all(isinstance(own.get(name), kind) for name, kind in ORIGINAL_STATE.items())
+        and "optimizer" not in own
+    ):
         return {name: own[name] for name in ORIGINAL_STATE}
-    missing = sorted(name for name, kind in TRAINING_STATE.items() if not isinstance(own.get(name, ...), kind))
+    missing = sorted(
+        name for name, kind in TRAINING_STATE.items() if not isinstance(own.get(name, ...), kind)
+    )
     if missing:
-        raise InputError(f"{path}: cannot go on from it, it lacks {', '.join(missing)}; to start from its weights use initial")
+        raise InputError(
+            f"{path}: cannot go on from it, it lacks {', '.join(missing)}; to start from its weights use initial"
+        )
     return state

@@ -70,7 +70,12 @@ class GradientCorrection:
     """
 
     def __init__(
-        self, every: int, loop: int, rate: float, momentum: float = 0.0, tolerance: float = 0.0,
+        self,
+        every: int,
+        loop: int,
+        rate: float,
+        momentum: float = 0.0,
+        tolerance: float = 0.0,
         sharpness: float = 1.0,
     ) -> None:
         self.every, self.loop, self.rate = every, loop, rate

@@ -69,12 +69,19 @@ def join_processes(backend: str, init_method: str) -> Processes:
             return Processes()
         processes = Processes(int(os.environ["RANK"]), world, int(os.environ.get("LOCAL_RANK", "0")))
     except (KeyError, ValueError) as fault:
-        raise InputError(f"environment variables WORLD_SIZE, RANK, LOCAL_RANK: expected numbers, as torchrun sets them: {fault}") from fault
+        raise InputError(
+            f"environment variables WORLD_SIZE, RANK, LOCAL_RANK: expected numbers, as torchrun sets them: {fault}"
+        ) from fault
     try:
         dist.init_process_group(
-            backend if torch.cuda.is_available() else "gloo", init_method=init_method, rank=processes.rank, world_size=world,
+            backend if torch.cuda.is_available() else "gloo",
+            init_method=init_method,
+            rank=processes.rank,
+            world_size=world,
         )
     except (RuntimeError, ValueError) as fault:
         reason = str(fault).strip().split("\n")[0]
-        raise InputError(f"keys 'backend', 'init_method': the {world} training processes cannot meet: {reason}") from fault
+        raise InputError(
+            f"keys 'backend', 'init_method': the {world} training processes cannot meet: {reason}"
+        ) from fault
     return processes

@@ -49,7 +49,9 @@ class Report:
     unscored: list[str] = field(default_factory=list)  # videos without ground truth
     corrections: list[CorrectionRow] = field(default_factory=list)
     round_trips: list[RoundTripRow] = field(default_factory=list)
-    failed: list[tuple[str, str]] = field(default_factory=list)  # videos that could not be read to their end, and why
+    failed: list[tuple[str, str]] = field(
+        default_factory=list
+    )  # videos that could not be read to their end, and why
     frames: int = 0
     seconds: float = 0.0
 
@@ -63,7 +65,11 @@ class Report:
 
     def _joined(self, other: "Report") -> dict[str, Any]:
         """All fields of both but the time."""
-        return {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self) if f.name != "seconds"}
+        return {
+            f.name: getattr(self, f.name) + getattr(other, f.name)
+            for f in fields(self)
+            if f.name != "seconds"
+        }
 
     @property
     def summary(self) -> Summary:
@@ -122,10 +128,13 @@ class VideoSink:
         scores = [self.scorer.result()] if self.scorer else []
         mean = float(np.mean(scores[0].jaccard)) if scores else None
         self.report = Report(
-            scores=scores, copies=[self.copy.result()] if self.copy else [], unscored=[] if scores else [self.video.name],
+            scores=scores,
+            copies=[self.copy.result()] if self.copy else [],
+            unscored=[] if scores else [self.video.name],
             corrections=self._corrections,
             round_trips=[RoundTripRow(self.video.name, _iou(returned), mean)] if returned else [],
-            frames=self.frames, seconds=time.perf_counter() - self._start,
+            frames=self.frames,
+            seconds=time.perf_counter() - self._start,
         )
 
     def _take(self, prediction: Prediction) -> None:
@@ -159,8 +168,12 @@ def evaluate_video(segmenter: VideoSegmenter, sink: VideoSink, label: str = "tes
 
 
 def evaluate(
-    model: STM, videos: Iterable[Video], settings: InferenceSettings, write: Writer | None = None,
-    score_copy: bool = False, label: str = "test",
+    model: STM,
+    videos: Iterable[Video],
+    settings: InferenceSettings,
+    write: Writer | None = None,
+    score_copy: bool = False,
+    label: str = "test",
 ) -> Report:
     """Segment videos one after the other, and report on all of them.
 
@@ -170,18 +183,26 @@ def evaluate(
     """
     report = Report()
     for video in videos:
-        report = report.then(evaluate_video(VideoSegmenter(model, settings), VideoSink(video, write, score_copy), label))
+        report = report.then(
+            evaluate_video(VideoSegmenter(model, settings), VideoSink(video, write, score_copy), label)
+        )
     return report
 
 
 def _iou(returned: RoundTrip) -> float:
     """Mean over the objects that the given mask shows."""
     given = returned.frame.given
-    return float(np.mean([mean_jaccard(returned.labels == k, given == k, 1) for k in np.unique(given[given > 0])]))
+    return float(
+        np.mean([mean_jaccard(returned.labels == k, given == k, 1) for k in np.unique(given[given > 0])])
+    )
 
 
 def _row(video: Video, prediction: Prediction) -> CorrectionRow:
     done, truth = prediction.correction, prediction.frame.truth
-    before, after = (mean_jaccard(labels, truth, len(video.ids)) for labels in done.labels) if done.labels else (None, None)
+    before, after = (
+        (mean_jaccard(labels, truth, len(video.ids)) for labels in done.labels)
+        if done.labels
+        else (None, None)
+    )
     numbers = done.steps, done.loss_before, done.loss_after, done.milliseconds
     return CorrectionRow(video.name, prediction.frame.name, *numbers, before, after)

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from libs.structures import InputError
 
+
 class FolderBusyError(InputError):
     """Another run holds the lock of a folder."""
 
@@ -36,7 +37,9 @@ def replacing(path: Path) -> Iterator[Path]:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as fault:
-        raise InputError(f"{path} cannot be written: {fault.strerror or fault}; nothing was changed, check space and permissions") from fault
+        raise InputError(
+            f"{path} cannot be written: {fault.strerror or fault}; nothing was changed, check space and permissions"
+        ) from fault
 
 
 def temporary_name(path: Path, suffix: str = "") -> Path:
@@ -59,9 +62,13 @@ def only_run(folder: Path, *beside: Path) -> Iterator[None]:
         for path in _left_behind(folder, beside):
             path.unlink(missing_ok=True)
     except Timeout as fault:
-        raise FolderBusyError(f"{folder}: another run is writing there; wait for its end, or give another folder") from fault
+        raise FolderBusyError(
+            f"{folder}: another run is writing there; wait for its end, or give another folder"
+        ) from fault
     except OSError as fault:
-        raise InputError(f"{folder} cannot be written: {fault.strerror or fault}; give another folder") from fault
+        raise InputError(
+            f"{folder} cannot be written: {fault.strerror or fault}; give another folder"
+        ) from fault
     try:
         yield
     finally:
@@ -70,7 +77,10 @@ def only_run(folder: Path, *beside: Path) -> Iterator[None]:
 
 def _left_behind(folder: Path, beside: tuple[Path, ...]) -> list[Path]:
     """In `folder` and the folders in it, but for those that are another run's."""
-    own = [folder, *(entry for entry in folder.iterdir() if entry.is_dir() and not (entry / ".lock").exists())]
+    own = [
+        folder,
+        *(entry for entry in folder.iterdir() if entry.is_dir() and not (entry / ".lock").exists()),
+    ]
     found = [path for place in own for path in place.glob(".*.tmp*")]
     found += [path for file in beside for path in file.parent.glob(f".{glob.escape(file.name)}.*.tmp*")]
     return [path for path in found if LEFT_BEHIND.match(path.name)]

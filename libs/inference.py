@@ -37,12 +37,18 @@ class InferenceSettings:
     def views(self) -> tuple[View, ...]:
         """The ways of looking at a video whose results are averaged."""
         flips = (False, True) if self.tta_flip else (False,)
-        return tuple(View(self.input_size, self.max_size, scale, flip) for scale in self.tta_scales for flip in flips)
+        return tuple(
+            View(self.input_size, self.max_size, scale, flip) for scale in self.tta_scales for flip in flips
+        )
 
     def correction(self) -> GradientCorrection:
         """Gradient correction with these settings."""
         return GradientCorrection(
-            self.save_freq, self.loop, self.correction_rate, self.correction_beta, self.correction_tolerance,
+            self.save_freq,
+            self.loop,
+            self.correction_rate,
+            self.correction_beta,
+            self.correction_tolerance,
             self.sharpness,
         )
 
@@ -58,7 +64,9 @@ class VideoSegmenter:
     def __init__(self, model: STM, settings: InferenceSettings, remember: Remember | None = None) -> None:
         self.settings, self.device = settings, next(model.parameters()).device
         remember = remember or settings.correction()
-        self.loops = [Propagation(model, settings.save_freq, remember, settings.memory_frames) for _ in settings.views]
+        self.loops = [
+            Propagation(model, settings.save_freq, remember, settings.memory_frames) for _ in settings.views
+        ]
         self.reference: SourceFrame | None = None  # the latest frame with a given mask
         self._steps: list[Step] = []  # of the newest frame, one a view
 
@@ -98,7 +106,9 @@ class VideoSegmenter:
         corrected = self.settings.save_corrected or frame.given is not None
         probs = self._average([s.masks if corrected else s.logits.softmax(1) for s in steps], source)
         if not probs.isfinite().all():  # arg-max would call it background
-            raise UnreadableError(f"frame {frame.name}: the network's output is not finite; check `initial`, or take amp off")
+            raise UnreadableError(
+                f"frame {frame.name}: the network's output is not finite; check `initial`, or take amp off"
+            )
         labels = _decide(probs)
         if frame.given is not None:  # a given object is exactly its pixels
             labels = np.where((frame.given > 0) | np.isin(labels, frame.given), frame.given, labels)

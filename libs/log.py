@@ -12,7 +12,6 @@ from torch.utils.tensorboard import SummaryWriter
 
 from libs.visualize import write_picture
 
-
 EVERY = 60  # seconds between lines where there is no terminal
 
 
@@ -75,9 +74,17 @@ class Progress:
     def __init__(self, label: str, total: int):
         first = os.environ.get("RANK", "0") == "0"  # of torchrun's processes
         shown = sys.stderr.isatty() and total > 0 and first
-        self._head, self._done, self._due = f"{label}: ", 0, time.monotonic() + EVERY if first and not shown else math.inf
+        self._head, self._done, self._due = (
+            f"{label}: ",
+            0,
+            time.monotonic() + EVERY if first and not shown else math.inf,
+        )
         self._of = f" of {total}" if total else ""
-        self._bar = Bar(label, max=total, suffix="%(index)d/%(max)d  %(eta_td)s  %(note)s", note="") if shown else None
+        self._bar = (
+            Bar(label, max=total, suffix="%(index)d/%(max)d  %(eta_td)s  %(note)s", note="")
+            if shown
+            else None
+        )
 
     def advance(self, note: str = "") -> None:
         """One piece of work is done; `note` stands behind the bar."""
@@ -87,7 +94,9 @@ class Progress:
             self._bar.next()
         elif time.monotonic() > self._due:
             self._due = time.monotonic() + EVERY
-            print(f"{self._head}{self._done}{self._of} done{note and ', '}{note}", file=sys.stderr, flush=True)
+            print(
+                f"{self._head}{self._done}{self._of} done{note and ', '}{note}", file=sys.stderr, flush=True
+            )
 
     def close(self) -> None:
         """Leave the bar's line."""

@@ -63,7 +63,9 @@ class _Group:
     def thin(self) -> None:
         """Drop the kept frame whose neighbours in time are closest together; the newest and the given ones stay."""
         times = sorted(self.kept)
-        gaps = {t: after - before for before, t, after in zip(times, times[1:], times[2:]) if t not in self.given}
+        gaps = {
+            t: after - before for before, t, after in zip(times, times[1:], times[2:]) if t not in self.given
+        }
         if gaps:
             slot = self.kept.index(min(gaps, key=gaps.get))
             self.slots.move(self.held - 1, slot)
@@ -84,7 +86,9 @@ class _ReservedSlots:
         if self._keys is None:
             self._keys, self._values = (x.new_empty(len(x), 4, *x.shape[1:]) for x in (keys, values))
         elif slot >= self._keys.shape[1]:
-            self._keys, self._values = (torch.cat([x, torch.empty_like(x)], 1) for x in (self._keys, self._values))
+            self._keys, self._values = (
+                torch.cat([x, torch.empty_like(x)], 1) for x in (self._keys, self._values)
+            )
         self._keys[:, slot], self._values[:, slot] = keys, values
 
     def move(self, source: int, target: int) -> None:

@@ -31,7 +31,9 @@ def weights_file(initial: str) -> Path:
         if not path.exists() and len(path.parts) == 1 and not path.suffix:
             near = difflib.get_close_matches(initial, NAMES, n=1)
             hint = f"; did you mean '{near[0]}'?" if near else ""
-            raise InputError(f"key 'initial': there is no file '{initial}', and weights by name are {', '.join(NAMES)}{hint}")
+            raise InputError(
+                f"key 'initial': there is no file '{initial}', and weights by name are {', '.join(NAMES)}{hint}"
+            )
         return path
     cached = Path(torch.hub.get_dir()) / "checkpoints" / f"{initial}.pth.tar"
     if not cached.is_file():
@@ -56,7 +58,9 @@ def _download(name: str, path: Path) -> None:
             except (gdown.exceptions.DownloadError, OSError) as fault:
                 reasons.append(type(fault).__name__)
             finally:
-                for part in path.parent.glob(f"{temporary.name}*.part"):  # what gdown leaves behind where it fails
+                for part in path.parent.glob(
+                    f"{temporary.name}*.part"
+                ):  # what gdown leaves behind where it fails
                     part.unlink()
         else:
             raise InputError(
@@ -64,4 +68,6 @@ def _download(name: str, path: Path) -> None:
                 f"get {' or '.join(addresses)} by a browser and put the file at {path}"
             )
     if reasons:
-        warnings.warn(f"the newest file of {name} could not be downloaded, an older one was taken", stacklevel=2)
+        warnings.warn(
+            f"the newest file of {name} could not be downloaded, an older one was taken", stacklevel=2
+        )

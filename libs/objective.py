@@ -33,7 +33,9 @@ class Batch:
         num_objects = [clip.num_objects for clip in clips]
         labels = torch.stack([clip.labels for clip in clips]).to(device)
         frames = torch.stack([clip.frames for clip in clips]).to(device)
-        return Batch([clip.name for clip in clips], frames, one_hot(labels, max(num_objects) + 1), num_objects)
+        return Batch(
+            [clip.name for clip in clips], frames, one_hot(labels, max(num_objects) + 1), num_objects
+        )
 
 
 @dataclass(frozen=True)
@@ -67,13 +69,21 @@ class EpochTotals:
         """Per clip, and the share of cycle terms that were skipped."""
         clips, terms = max(self.clips, 1), max(self.cycle_used + self.cycle_skipped, 1)
         return {
-            "loss": self.total / clips, "forward": self.forward / clips, "cycle": self.cycle / clips,
-            "cycle_skipped": self.cycle_skipped / terms, "attention": self.attention / clips,
+            "loss": self.total / clips,
+            "forward": self.forward / clips,
+            "cycle": self.cycle / clips,
+            "cycle_skipped": self.cycle_skipped / terms,
+            "attention": self.attention / clips,
         }
 
 
 def training_losses(
-    model: STM, batch: Batch, mode: str, kind: str = "both", iou_threshold: float = 0.65, cycle: bool = True,
+    model: STM,
+    batch: Batch,
+    mode: str,
+    kind: str = "both",
+    iou_threshold: float = 0.65,
+    cycle: bool = True,
     attention: float = 0.0,
 ) -> Losses:
     """Forward and cycle loss of a batch of clips (STM-Cycle, section 3.2).
@@ -89,13 +99,17 @@ def training_losses(
     forward = batch.frames.new_zeros(())
     for b in range(num_clips):
         counted = present_channels(batch.masks[b, 0])
-        forward = forward + sum(mask_loss(step.logits[b], batch.masks[b, step.t], counted, kind) for step in steps[1:])
+        forward = forward + sum(
+            mask_loss(step.logits[b], batch.masks[b, step.t], counted, kind) for step in steps[1:]
+        )
     back = cycle_loss(steps if cycle else steps[:1], batch.masks, batch.num_objects, kind)
     carried = forward.new_zeros(())
     if attention and num_frames > 1:
         carried = attention_loss(steps[0].memory, [frame.query for frame in frames], batch.masks)
     total = forward + back.value + attention * carried
-    return Losses(forward, back.value, total / (num_clips * max(num_frames - 1, 1)), back.used, back.skipped, carried)
+    return Losses(
+        forward, back.value, total / (num_clips * max(num_frames - 1, 1)), back.used, back.skipped, carried
+    )
 
 
 def attention_loss(memory: Memory, queries: list[Query], truth: Tensor) -> Tensor:

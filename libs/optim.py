@@ -18,24 +18,49 @@ POLY_POWER = 0.9
 
 
 def build_optimizer(
-    parameters: Iterable[Parameter], solver: str, learning_rate: float, momentum: tuple[float, float], weight_decay: float
+    parameters: Iterable[Parameter],
+    solver: str,
+    learning_rate: float,
+    momentum: tuple[float, float],
+    weight_decay: float,
 ) -> Optimizer:
     """'adam' or 'adamw' with betas `momentum`, or 'sgd' with its first entry."""
     if solver == "sgd":
         return SGD(parameters, learning_rate, momentum=momentum[0], weight_decay=weight_decay)
-    return {"adam": Adam, "adamw": AdamW}[solver](parameters, learning_rate, betas=momentum, weight_decay=weight_decay)
+    return {"adam": Adam, "adamw": AdamW}[solver](
+        parameters, learning_rate, betas=momentum, weight_decay=weight_decay
+    )
 
 
 def build_scheduler(
-    optimizer: Optimizer, schedule: str, epochs: int, updates_per_epoch: int, milestones: list[int], gamma: float, warmup: float
+    optimizer: Optimizer,
+    schedule: str,
+    epochs: int,
+    updates_per_epoch: int,
+    milestones: list[int],
+    gamma: float,
+    warmup: float,
 ) -> LambdaLR:
     """A schedule that steps at every update of the weights; see `rate_factor`."""
-    factor = partial(rate_factor, schedule=schedule, epochs=epochs, milestones=sorted(milestones), gamma=gamma, warmup=warmup)
+    factor = partial(
+        rate_factor,
+        schedule=schedule,
+        epochs=epochs,
+        milestones=sorted(milestones),
+        gamma=gamma,
+        warmup=warmup,
+    )
     return LambdaLR(optimizer, lambda update: factor(update / updates_per_epoch, first=1 / updates_per_epoch))
 
 
 def rate_factor(
-    epoch: float, schedule: str, epochs: int, milestones: list[int], gamma: float, warmup: float, first: float = 0.0
+    epoch: float,
+    schedule: str,
+    epochs: int,
+    milestones: list[int],
+    gamma: float,
+    warmup: float,
+    first: float = 0.0,
 ) -> float:
     """What the learning rate is multiplied by at `epoch`, a fraction within an epoch included.
 
@@ -61,9 +86,14 @@ class Precision:
     """
 
     def __init__(self, amp: str, device: torch.device) -> None:
-        self._device, self._dtype = device.type, {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[amp]
+        self._device, self._dtype = (
+            device.type,
+            {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[amp],
+        )
         self.scaler = torch.amp.GradScaler(device.type, enabled=amp == "fp16")
-        self.scaler.scale(torch.zeros((), device=device))  # makes its state, also in a process that has no clip yet
+        self.scaler.scale(
+            torch.zeros((), device=device)
+        )  # makes its state, also in a process that has no clip yet
 
     def __call__(self) -> AbstractContextManager:
         """The context in which the network runs."""

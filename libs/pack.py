@@ -1,6 +1,6 @@
 """Pack a checkpoint's network (its running average where there is one) in half precision, as it ships:
 
-    python3 -m libs.pack CHECKPOINT OUT.pth
+python3 -m libs.pack CHECKPOINT OUT.pth
 """
 
 import argparse
@@ -19,7 +19,9 @@ def main() -> None:
     state, target = read_weights(args.checkpoint).state_dict, args.out
     packed = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
     save_checkpoint(target, packed)
-    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, {sum(value.numel() for value in packed.values()) / 1e6:.1f} million numbers")
+    print(
+        f"{target}: {target.stat().st_size / 1e6:.1f} MB, {sum(value.numel() for value in packed.values()) / 1e6:.1f} million numbers"
+    )
 
 
 if __name__ == "__main__":

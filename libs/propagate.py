@@ -49,7 +49,9 @@ class Step:
     t: int
     image: Tensor  # (B, 3, H, W)
     objects: Objects  # all objects seen so far
-    logits: Tensor | None  # (B, K, H, W) predicted from the past; None in the first frame with objects, which has none
+    logits: (
+        Tensor | None
+    )  # (B, K, H, W) predicted from the past; None in the first frame with objects, which has none
     masks: Tensor  # (B, K, H, W) soft, as they are remembered
     reference: Reference
     given: bool = False  # its mask came with the frame
@@ -82,7 +84,11 @@ class Propagation:
     """
 
     def __init__(
-        self, model: STM, save_freq: int, remember: Remember | None = None, memory_frames: int = 0,
+        self,
+        model: STM,
+        save_freq: int,
+        remember: Remember | None = None,
+        memory_frames: int = 0,
         differentiable: bool = False,
     ) -> None:
         self.model, self.save_freq, self.remember = model, save_freq, remember
@@ -97,7 +103,9 @@ class Propagation:
         self.t += 1
         if self.last is not None:
             # The previous frame is always in the memory. It is memorized only now, when a frame needs it.
-            self.bank.add(self.last.memory, self.last.t, keep=self.last.t % self.save_freq == 0, given=self.last.given)
+            self.bank.add(
+                self.last.memory, self.last.t, keep=self.last.t % self.save_freq == 0, given=self.last.given
+            )
         if self.objects is None and frame.appearing is None:
             return None  # nothing to track yet, so nothing to encode either
         query = frame.query or self.model.encode(frame.image)
@@ -115,7 +123,9 @@ class Propagation:
             # A given mask is true. It becomes the reference that later frames are predicted back to.
             masks = frame.given if logits is None else impose(logits.softmax(1), frame.given)
             self.reference = Reference(query, harden(masks))
-            return Step(self.model, self.t, frame.image, self.objects, logits, masks, self.reference, given=True)
+            return Step(
+                self.model, self.t, frame.image, self.objects, logits, masks, self.reference, given=True
+            )
         step = Step(self.model, self.t, frame.image, self.objects, logits, logits.softmax(1), self.reference)
         if self.remember is None:
             return step
@@ -125,8 +135,12 @@ class Propagation:
 
 
 def propagate(
-    model: STM, frames: Iterable[FrameInput], save_freq: int, remember: Remember | None = None,
-    memory_frames: int = 0, differentiable: bool = False,
+    model: STM,
+    frames: Iterable[FrameInput],
+    save_freq: int,
+    remember: Remember | None = None,
+    memory_frames: int = 0,
+    differentiable: bool = False,
 ) -> Iterator[Step]:
     """Yield the steps of all frames from the first with objects on; frames are read one at a time.
 
@@ -145,7 +159,9 @@ def impose(probs: Tensor, given: Tensor) -> Tensor:
         probs: (B, K', H, W) soft, K' <= K; given: (B, K, H, W) one-hot.
     Returns: (B, K, H, W), of sum 1 at each pixel.
     """
-    probs = F.pad(probs, (0, 0, 0, 0, 0, given.shape[1] - probs.shape[1]))  # channels of objects that appear here
+    probs = F.pad(
+        probs, (0, 0, 0, 0, 0, given.shape[1] - probs.shape[1])
+    )  # channels of objects that appear here
     named = given[:, 1:].flatten(2).any(2)[..., None, None]  # (B, K - 1, 1, 1)
     kept = probs[:, 1:] * ~named
     rest = torch.cat([1 - kept.sum(1, keepdim=True), kept], dim=1)

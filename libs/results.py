@@ -37,8 +37,15 @@ class ResultFolder:
             submission.
     """
 
-    def __init__(self, path: Path, fingerprint: str, style: str = "index", only_submitted: bool = False) -> None:
-        self.path, self.fingerprint, self.style, self.only_submitted = path, fingerprint, style, only_submitted
+    def __init__(
+        self, path: Path, fingerprint: str, style: str = "index", only_submitted: bool = False
+    ) -> None:
+        self.path, self.fingerprint, self.style, self.only_submitted = (
+            path,
+            fingerprint,
+            style,
+            only_submitted,
+        )
         self.masks: dict[str, Masks] = {}  # video -> masks of this run, and of earlier ones that were resumed
 
     @contextmanager
@@ -126,16 +133,21 @@ def _report(told: dict[str, Any]) -> Report:
     """A report as a completion record holds it."""
     scores, copies = (
         [
-            VideoScores(s["name"], tuple(s["ids"]), np.array(s["jaccard"], float), np.array(s["boundary"], float))
+            VideoScores(
+                s["name"], tuple(s["ids"]), np.array(s["jaccard"], float), np.array(s["boundary"], float)
+            )
             for s in told[key]
         ]
         for key in ("scores", "copies")
     )
     return Report(
-        scores=scores, copies=copies, unscored=[str(name) for name in told["unscored"]],
+        scores=scores,
+        copies=copies,
+        unscored=[str(name) for name in told["unscored"]],
         corrections=[_row(CorrectionRow, row) for row in told["corrections"]],
         round_trips=[_row(RoundTripRow, row) for row in told["round_trips"]],
-        frames=int(told["frames"]), seconds=float(told["seconds"]),
+        frames=int(told["frames"]),
+        seconds=float(told["seconds"]),
     )
 
 
@@ -176,6 +188,8 @@ def _report_drift(report: Report, csv: Path) -> None:
     write_rows(csv, report.round_trips)
     average = mean(row.iou for row in report.round_trips)
     lost = [f"{row.video} ({row.iou:.2f})" for row in report.round_trips if row.iou < DRIFT]
-    print(f"IoU of the given mask with itself, predicted back from the last frame: mean {average:.2f}, in {csv}")
+    print(
+        f"IoU of the given mask with itself, predicted back from the last frame: mean {average:.2f}, in {csv}"
+    )
     if lost:
         print(f"below {DRIFT}: the objects are gone or the masks have drifted in {', '.join(lost)}")

@@ -92,8 +92,10 @@ class VideoScorer:
         if labels is None:
             labels = np.zeros_like(truth)
         if labels.shape != truth.shape:
-            raise InputError(f"{self.name}: the prediction is {_size(labels)}, the true mask {_size(truth)}; "
-                             "both must have the size of the source frame")
+            raise InputError(
+                f"{self.name}: the prediction is {_size(labels)}, the true mask {_size(truth)}; "
+                "both must have the size of the source frame"
+            )
         if self._num_objects is None:
             self._start(truth)
             return
@@ -103,15 +105,19 @@ class VideoScorer:
     def result(self) -> VideoScores:
         """The scores of the frames fed so far, the latest taken for the video's last."""
         objects = range(1, (self._num_objects or 0) + 1)
-        jaccard, boundary = (np.array([scores[o] for o in objects], np.float64).reshape(len(objects), self._scored)
-                             for scores in (self._evaluator.object_iou, self._evaluator.boundary_f))
-        return VideoScores(self.name, tuple(self._ids or objects)[:len(objects)], jaccard, boundary)
+        jaccard, boundary = (
+            np.array([scores[o] for o in objects], np.float64).reshape(len(objects), self._scored)
+            for scores in (self._evaluator.object_iou, self._evaluator.boundary_f)
+        )
+        return VideoScores(self.name, tuple(self._ids or objects)[: len(objects)], jaccard, boundary)
 
     def _start(self, truth: np.ndarray) -> None:
         count = int(truth[truth != VOID].max(initial=0))
         if self._ids is not None and count > len(self._ids):
-            raise InputError(f"{self.name}: the first true mask has label {count}, but only {len(self._ids)} object "
-                             "ids are known; number its objects from 1 on")
+            raise InputError(
+                f"{self.name}: the first true mask has label {count}, but only {len(self._ids)} object "
+                "ids are known; number its objects from 1 on"
+            )
         self._num_objects = count
         # the evaluator would count an object only from the first frame that shows it
         self._evaluator.objects_in_gt.update(range(1, count + 1))
@@ -138,7 +144,7 @@ def measure(values: np.ndarray) -> Measure | None:
     if len(values) == 0:
         return None
     i = (np.round(np.linspace(1, len(values), 5) + 1e-10) - 1).astype(int)
-    decay = values[i[0]:i[1] + 1].mean() - values[i[3]:i[4] + 1].mean()
+    decay = values[i[0] : i[1] + 1].mean() - values[i[3] : i[4] + 1].mean()
     return Measure(float(values.mean()), float((values > 0.5).mean()), float(decay))
 
 
@@ -173,8 +179,13 @@ def format_table(summary: Summary, references: Mapping[str, Summary] | None = No
     rows = [("video", "object", *COLUMNS)]
     rows += [(*label, *map(_percent, _values(scores))) for label, scores in _rows(summary, references or {})]
     widths = [max(map(len, column)) for column in zip(*rows)]
-    lines = ["  ".join(cell.ljust(width) if i == 0 else cell.rjust(width)
-                       for i, (cell, width) in enumerate(zip(row, widths))) for row in rows]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths))
+        )
+        for row in rows
+    ]
     rule = "-" * len(lines[0])
     body = 1 + len(summary.objects)
     return "\n".join([lines[0], rule, *lines[1:body], *([rule] if body > 1 else []), *lines[body:]])
@@ -185,7 +196,13 @@ def write_csv(path: Path, summary: Summary, references: Mapping[str, Summary] | 
 
     The file appears, or replaces the one before it, only when it is complete.
     """
-    _write(path, [["video", "object", *COLUMNS], *([*label, *_values(scores)] for label, scores in _rows(summary, references or {}))])
+    _write(
+        path,
+        [
+            ["video", "object", *COLUMNS],
+            *([*label, *_values(scores)] for label, scores in _rows(summary, references or {})),
+        ],
+    )
 
 
 def write_rows(path: Path, rows: Sequence[object]) -> None:
@@ -194,14 +211,23 @@ def write_rows(path: Path, rows: Sequence[object]) -> None:
 
 
 def _write(path: Path, rows: Iterable[Iterable[object]]) -> None:
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+    with (
+        replacing(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         csv.writer(file).writerows(rows)
 
 
-def _rows(summary: Summary, references: Mapping[str, Summary]) -> list[tuple[tuple[str, str], ObjectScores | Summary]]:
+def _rows(
+    summary: Summary, references: Mapping[str, Summary]
+) -> list[tuple[tuple[str, str], ObjectScores | Summary]]:
     """((first cell, second cell), scores) of every row in order."""
     objects = [((scores.video, str(scores.object_id)), scores) for scores in summary.objects]
-    return [*objects, (("global", ""), summary), *(((label, ""), scores) for label, scores in references.items())]
+    return [
+        *objects,
+        (("global", ""), summary),
+        *(((label, ""), scores) for label, scores in references.items()),
+    ]
 
 
 def _values(scores: ObjectScores | Summary) -> list[float | None]:

@@ -48,7 +48,9 @@ class StopSign:
         self._held = False
 
     def __enter__(self) -> "StopSign":
-        self._before = {number: signal.signal(number, self._take) for number in (signal.SIGTERM, signal.SIGINT)}
+        self._before = {
+            number: signal.signal(number, self._take) for number in (signal.SIGTERM, signal.SIGINT)
+        }
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -109,7 +111,9 @@ def run_script(
 def run_guarded(run: Callable[[], None], debug: Callable[[], bool] = lambda: False) -> None:
     """Run, and turn what is wrong outside the code into one line and exit code 2; `debug`: whether to show where it arose."""
     warnings.showwarning = lambda message, *_, **__: _tell("warning", str(message))
-    threading.excepthook = lambda thread: _tell("warning", f"{thread.exc_type.__name__}: {thread.exc_value}")  # such as TensorBoard's on a full disk
+    threading.excepthook = lambda thread: _tell(
+        "warning", f"{thread.exc_type.__name__}: {thread.exc_value}"
+    )  # such as TensorBoard's on a full disk
     if isinstance(sys.stdout, io.TextIOWrapper):  # a notebook's is not
         sys.stdout.reconfigure(errors="backslashreplace")  # file names that are not UTF-8
     try:
@@ -151,7 +155,11 @@ def _line(fault: BaseException) -> str:
     if isinstance(fault, (MemoryError, torch.OutOfMemoryError)):
         return f"out of memory ({' '.join(str(fault).split())[:120]}); {MEMORY_ADVICE}"
     if isinstance(fault, OSError) and fault.errno is not None:
-        advice = {errno.ENOSPC: "free some space", errno.EACCES: "check its permissions", errno.EFBIG: "raise the limit on file sizes"}
+        advice = {
+            errno.ENOSPC: "free some space",
+            errno.EACCES: "check its permissions",
+            errno.EFBIG: "raise the limit on file sizes",
+        }
         return f"{fault.filename or 'a file that was being written or read'}: {os.strerror(fault.errno)}; {advice.get(fault.errno, 'check the path')}"
     if isinstance(fault, RuntimeError):  # torch has no classes for these
         return next((line for sign, line in FROM_TORCH.items() if sign in str(fault)), "")

@@ -16,8 +16,12 @@ from libs.structures import Clip
 from libs.visualize import overlay
 from models.stm import STM
 
-PANELS = {"loss": ("loss", "forward", "cycle"), "cycle terms skipped": ("cycle_skipped",), "learning rate": ("learning rate",),
-          "validation": ("J", "F", "J&F")}
+PANELS = {
+    "loss": ("loss", "forward", "cycle"),
+    "cycle terms skipped": ("cycle_skipped",),
+    "learning rate": ("learning rate",),
+    "validation": ("J", "F", "J&F"),
+}
 
 
 @torch.no_grad()

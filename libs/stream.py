@@ -61,8 +61,9 @@ class WriteBehind(Generic[T]):
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 traceback: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         self._queue.put(_END)
         self._thread.join()
         if self._fault is not None and kind is None:
@@ -70,7 +71,9 @@ class WriteBehind(Generic[T]):
 
     def _work(self) -> None:
         while (item := self._queue.get()) is not _END:
-            if self._fault is None:  # after an error the rest is only taken from the queue, so that nobody waits for ever
+            if (
+                self._fault is None
+            ):  # after an error the rest is only taken from the queue, so that nobody waits for ever
                 try:
                     self._consume(item)
                 except BaseException as fault:  # raised in the other thread

@@ -11,7 +11,6 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
-
 LOADER_DIED = (
     "key 'workers': a loader process died, as it does where memory runs out; lower workers, or free memory; "
     "`resume auto` goes on from the last checkpoint"
@@ -108,7 +107,9 @@ class CorrectedFrame:
     loss_before: float
     loss_after: float
     milliseconds: float
-    labels: tuple[np.ndarray, np.ndarray] | None = None  # (Hs, Ws) before and after, where there is truth to compare with
+    labels: tuple[np.ndarray, np.ndarray] | None = (
+        None  # (Hs, Ws) before and after, where there is truth to compare with
+    )
 
 
 @dataclass(frozen=True)

@@ -55,14 +55,29 @@ class Trainer(TrainingState):
     """
 
     def __init__(
-        self, model: STM, loader: Loader, optimizer: Optimizer, scheduler: LRScheduler, settings: TrainSettings,
-        log: RunLog, validate: Callable[[STM], Report], processes: Processes = Processes(),
+        self,
+        model: STM,
+        loader: Loader,
+        optimizer: Optimizer,
+        scheduler: LRScheduler,
+        settings: TrainSettings,
+        log: RunLog,
+        validate: Callable[[STM], Report],
+        processes: Processes = Processes(),
         asked_to_stop: Callable[[], bool] = lambda: False,
     ):
         device = next(model.parameters()).device
         precision, average = Precision(settings.amp, device), running_average(model, settings.ema)
-        super().__init__(model, average, loader, optimizer, scheduler, precision, processes, settings.iter_size)
-        self.settings, self.log, self.validate, self.asked_to_stop, self.device = settings, log, validate, asked_to_stop, device
+        super().__init__(
+            model, average, loader, optimizer, scheduler, precision, processes, settings.iter_size
+        )
+        self.settings, self.log, self.validate, self.asked_to_stop, self.device = (
+            settings,
+            log,
+            validate,
+            asked_to_stop,
+            device,
+        )
         self._started = time.perf_counter()  # begins anew with `run`
         self._shown: Clip | None = None  # on the contact sheet
 
@@ -78,7 +93,9 @@ class Trainer(TrainingState):
                 self._report(time.perf_counter() - start)
                 self._finish_epoch()
             if self.epoch < self.settings.epochs and self._must_stop():
-                self.log.say(f"stopped after epoch {self.epoch}, step {self.step}, saved; `resume auto` goes on from here")
+                self.log.say(
+                    f"stopped after epoch {self.epoch}, step {self.step}, saved; `resume auto` goes on from here"
+                )
                 return
         if self.history and self.processes.writes:
             save_curves(self.history, self.settings.checkpoint / "curves.png")
@@ -120,7 +137,13 @@ class Trainer(TrainingState):
             batch = Batch.of(same, self.device)
             with self.precision():
                 losses = training_losses(
-                    self.model, batch, settings.mode, settings.loss, settings.iou_threshold, settings.cycle, settings.attention_loss,
+                    self.model,
+                    batch,
+                    settings.mode,
+                    settings.loss,
+                    settings.iou_threshold,
+                    settings.cycle,
+                    settings.attention_loss,
                 )
             total = losses.total.item()
             if not math.isfinite(total):  # the original went on in silence
@@ -128,14 +151,21 @@ class Trainer(TrainingState):
             share = len(same) / together / settings.iter_size
             self.precision.scaler.scale(losses.total * share).backward()
             self.totals += EpochTotals(
-                len(same), total * len(same), losses.forward.item(), losses.cycle.item(), losses.cycle_used, losses.cycle_skipped,
+                len(same),
+                total * len(same),
+                losses.forward.item(),
+                losses.cycle.item(),
+                losses.cycle_used,
+                losses.cycle_skipped,
                 losses.attention.item(),
             )
 
     def _stop(self, clips: list[Clip], total: float) -> None:
         path = self.settings.checkpoint / f"stopped_{self.processes.rank}.pth.tar"
         names = [clip.name for clip in clips]
-        save_checkpoint(path, {"names": names, "frames": [c.frames for c in clips], "labels": [c.labels for c in clips]})
+        save_checkpoint(
+            path, {"names": names, "frames": [c.frames for c in clips], "labels": [c.labels for c in clips]}
+        )
         raise InputError(
             f"epoch {self.epoch + 1}: the loss of {', '.join(names)} is {total}; lower learning_rate, or look at these clips, "
             f"which are in {path}; the checkpoint holds the last good state"
@@ -157,11 +187,20 @@ class Trainer(TrainingState):
         means = sum(self.processes.gather(self.totals), start=EpochTotals()).means()
         self.history.append({"epoch": self.epoch + 1, "learning rate": self.rate, **means})
         self.log.numbers(
-            self.epoch + 1, loss__total=means["loss"], loss__forward=means["forward"], loss__cycle=means["cycle"],
-            loss__attention=means["attention"], cycle__skipped=means["cycle_skipped"], learning_rate=self.rate,
+            self.epoch + 1,
+            loss__total=means["loss"],
+            loss__forward=means["forward"],
+            loss__cycle=means["cycle"],
+            loss__attention=means["attention"],
+            cycle__skipped=means["cycle_skipped"],
+            learning_rate=self.rate,
             **{f"max_skip__{i}": float(skip) for i, skip in enumerate(self.loader.max_skip)},
         )
-        terms = f"cycle {means['cycle']:.4f} ({means['cycle_skipped']:.0%} skipped), " if self.settings.cycle else ""
+        terms = (
+            f"cycle {means['cycle']:.4f} ({means['cycle_skipped']:.0%} skipped), "
+            if self.settings.cycle
+            else ""
+        )
         terms += f"attention {means['attention']:.4f}, " if self.settings.attention_loss else ""
         self.log.say(
             f"epoch {self.epoch + 1}/{self.settings.epochs}: loss {means['loss']:.4f} a predicted frame, forward {means['forward']:.4f} a clip, {terms}learning rate {self.rate:g}, "
@@ -181,7 +220,9 @@ class Trainer(TrainingState):
         self.save()  # before what takes long, and may end at a frame that cannot be read
         if self._due(self.settings.epoch_per_sheet) and self._shown and self.processes.writes:
             sheet = contact_sheet(self.result, self._shown)
-            self.log.picture(self.epoch, "clip", sheet, self.settings.checkpoint / f"sheet_{self.epoch:03d}.png")
+            self.log.picture(
+                self.epoch, "clip", sheet, self.settings.checkpoint / f"sheet_{self.epoch:03d}.png"
+            )
         if due:
             self._validate()
 
@@ -204,7 +245,9 @@ class Trainer(TrainingState):
             self.log.say(f"validation: {report.frames} frames segmented, no ground truth to score them with")
             return False
         self.history[-1].update({"J": summary.J.mean, "F": summary.F.mean, "J&F": score})
-        self.log.say(f"validation: J {summary.J.mean:.1%}, F {summary.F.mean:.1%}, J&F {score:.1%}; {report.speed()}")
+        self.log.say(
+            f"validation: J {summary.J.mean:.1%}, F {summary.F.mean:.1%}, J&F {score:.1%}; {report.speed()}"
+        )
         self.log.numbers(self.epoch, val__J=summary.J.mean, val__F=summary.F.mean, val__JF=score)
         improved, self.best = score > self.best, max(score, self.best)
         return improved

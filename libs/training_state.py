@@ -23,12 +23,29 @@ class TrainingState:
     """
 
     def __init__(
-        self, model: STM, average: AveragedModel | None, loader: Loader, optimizer: Optimizer, scheduler: LRScheduler,
-        precision: Precision, processes: Processes, iter_size: int,
+        self,
+        model: STM,
+        average: AveragedModel | None,
+        loader: Loader,
+        optimizer: Optimizer,
+        scheduler: LRScheduler,
+        precision: Precision,
+        processes: Processes,
+        iter_size: int,
     ):
-        self.model, self.average, self.loader, self.optimizer, self.scheduler = model, average, loader, optimizer, scheduler
+        self.model, self.average, self.loader, self.optimizer, self.scheduler = (
+            model,
+            average,
+            loader,
+            optimizer,
+            scheduler,
+        )
         self.precision, self.processes, self.iter_size = precision, processes, iter_size
-        self.epoch, self.step, self.totals = 0, 0, EpochTotals()  # what is done: epochs, steps of this one, their sums
+        self.epoch, self.step, self.totals = (
+            0,
+            0,
+            EpochTotals(),
+        )  # what is done: epochs, steps of this one, their sums
         self.validated = 0  # epochs after which validation was done or not due
         self.rate, self.best, self.history = 0.0, 0.0, []  # the rate with which this epoch began
         self.saved_at = 0  # step of this epoch
@@ -44,13 +61,23 @@ class TrainingState:
         Clips and their augmentation are functions of seed, epoch and position, so loaders have no state of their own.
         """
         return {
-            "epoch": self.epoch, "step": self.step, "totals": asdict(sum(self.processes.gather(self.totals), start=EpochTotals())),
-            "state_dict": self.model.state_dict(), "ema": self.average.module.state_dict() if self.average else None,
-            "updates": int(self.average.n_averaged) if self.average else 0, "max_skip": list(self.loader.max_skip),
-            "optimizer": self.optimizer.state_dict(), "scheduler": self.scheduler.state_dict(),
-            "scaler": self.precision.scaler.state_dict(), "best": self.best, "history": self.history, "rate": self.rate,
+            "epoch": self.epoch,
+            "step": self.step,
+            "totals": asdict(sum(self.processes.gather(self.totals), start=EpochTotals())),
+            "state_dict": self.model.state_dict(),
+            "ema": self.average.module.state_dict() if self.average else None,
+            "updates": int(self.average.n_averaged) if self.average else 0,
+            "max_skip": list(self.loader.max_skip),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "scaler": self.precision.scaler.state_dict(),
+            "best": self.best,
+            "history": self.history,
+            "rate": self.rate,
             "rng": {"torch": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()},
-            "solver": type(self.optimizer).__name__, "plan": self._plan(), "validated": self.validated,
+            "solver": type(self.optimizer).__name__,
+            "plan": self._plan(),
+            "validated": self.validated,
         }
 
     def _plan(self) -> list[int]:
@@ -60,7 +87,9 @@ class TrainingState:
     def check_together(self) -> None:
         """Raises: InputError where the processes do not stand at the same step."""
         if len(set(self.processes.gather((self.epoch, self.step)))) > 1:
-            raise InputError("key 'checkpoint': expected one folder for all processes, on a shared disk; they do not go on from the same state")
+            raise InputError(
+                "key 'checkpoint': expected one folder for all processes, on a shared disk; they do not go on from the same state"
+            )
 
     def restore(self, state: dict) -> None:
         """Go on from `state`, whose weights are in the model already.
@@ -71,8 +100,17 @@ class TrainingState:
         """
         try:
             self._restore(state)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as fault:  # from a file that anyone can write
-            raise InputError(f"the checkpoint to go on from has odd content ({type(fault).__name__}: {fault}); to start from its weights use initial") from fault
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            IndexError,
+            RuntimeError,
+        ) as fault:  # from a file that anyone can write
+            raise InputError(
+                f"the checkpoint to go on from has odd content ({type(fault).__name__}: {fault}); to start from its weights use initial"
+            ) from fault
 
     def _restore(self, state: dict) -> None:
         """Take over what `state` holds."""
@@ -97,14 +135,18 @@ class TrainingState:
     def _move_schedule(self, updates: int) -> None:
         """Continue the schedule of the learning rate after so many updates."""
         self.scheduler.last_epoch = updates
-        for group, base, factor in zip(self.optimizer.param_groups, self.scheduler.base_lrs, self.scheduler.lr_lambdas):
+        for group, base, factor in zip(
+            self.optimizer.param_groups, self.scheduler.base_lrs, self.scheduler.lr_lambdas
+        ):
             group["lr"] = base * factor(updates)
         self.scheduler._last_lr = [group["lr"] for group in self.optimizer.param_groups]
 
     def _restore_progress(self, state: dict) -> None:
         """Take over the optimizer, the place within the epoch, scores and random state."""
         if state["solver"] != type(self.optimizer).__name__:
-            raise InputError(f"key 'solver': the checkpoint was trained with {state['solver']}; to start from its weights use initial")
+            raise InputError(
+                f"key 'solver': the checkpoint was trained with {state['solver']}; to start from its weights use initial"
+            )
         if state["step"] and state["plan"] != self._plan():
             raise InputError(
                 f"the checkpoint lies within an epoch of {state['plan'][0]} steps of {state['plan'][1]} clips, iter_size {state['plan'][2]}, "
@@ -126,11 +168,16 @@ class TrainingState:
 
     def _restore_optimizer(self, state: dict) -> None:
         """Moments and the place in the schedule from `state`, all else as the config says."""
-        wanted = [{name: value for name, value in group.items() if name != "params"} for group in self.optimizer.param_groups]
+        wanted = [
+            {name: value for name, value in group.items() if name != "params"}
+            for group in self.optimizer.param_groups
+        ]
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.scheduler.base_lrs = [group["initial_lr"] for group in wanted]
         for group, own in zip(self.optimizer.param_groups, wanted):
             group.update(own)
         same = state["plan"] == self._plan()
-        self._move_schedule(self.scheduler.last_epoch if same else self.epoch * -(-len(self.loader) // self.iter_size))
+        self._move_schedule(
+            self.scheduler.last_epoch if same else self.epoch * -(-len(self.loader) // self.iter_size)
+        )

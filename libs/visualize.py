@@ -50,7 +50,9 @@ def heatmap(image: np.ndarray, probs: np.ndarray) -> np.ndarray:
     Returns: (H, W, 3) uint8 RGB.
     """
     probs = probs.clip(0, 1)
-    heat = cv2.applyColorMap(np.round(255 * probs).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]  # BGR to RGB
+    heat = cv2.applyColorMap(np.round(255 * probs).astype(np.uint8), cv2.COLORMAP_TURBO)[
+        ..., ::-1
+    ]  # BGR to RGB
     opacity = HEAT_OPACITY * probs[..., None]
     return np.round((1 - opacity) * image + opacity * heat).astype(np.uint8)
 
@@ -89,13 +91,17 @@ def round_trip_picture(returned: RoundTrip) -> np.ndarray:
     """The reference frame with its given mask, and beside it with the mask predicted back: (H, 2 W + gap, 3) uint8 RGB."""
     frame = returned.frame
     gap = np.full((frame.image.shape[0], max(1, frame.image.shape[1] // 100), 3), 255, np.uint8)
-    return np.concatenate([overlay(frame.image, frame.given), gap, overlay(frame.image, returned.labels)], axis=1)
+    return np.concatenate(
+        [overlay(frame.image, frame.given), gap, overlay(frame.image, returned.labels)], axis=1
+    )
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:
     """Write (H, W, 3) uint8 RGB as PNG."""
     with replacing(path) as temporary:
-        Image.fromarray(picture).save(temporary, format="PNG", compress_level=3)  # a third of the default's time, 4 % larger
+        Image.fromarray(picture).save(
+            temporary, format="PNG", compress_level=3
+        )  # a third of the default's time, 4 % larger
 
 
 def save_index_png(path: Path, labels: np.ndarray) -> None:
@@ -137,28 +143,43 @@ class GifWriter(AbstractContextManager):
         frame.save(packed, format="JPEG", quality=95, subsampling=0)
         self._frames.append(packed.getvalue())
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 traceback: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         if kind is not None:
             return
         if not self._frames:
             raise InputError(f"{self.path}: no frames to write")
         shared = self._shared_palette()
-        first, *rest = (self._frame(i).quantize(palette=shared, dither=Image.Dither.NONE)  # dithering would shimmer
-                        for i in range(len(self._frames)))
+        first, *rest = (
+            self._frame(i).quantize(palette=shared, dither=Image.Dither.NONE)  # dithering would shimmer
+            for i in range(len(self._frames))
+        )
         with replacing(self.path) as temporary:
-            first.save(temporary, format="GIF", save_all=True, append_images=rest, loop=0,
-                       duration=10 * max(2, round(100 / self.fps)))
+            first.save(
+                temporary,
+                format="GIF",
+                save_all=True,
+                append_images=rest,
+                loop=0,
+                duration=10 * max(2, round(100 / self.fps)),
+            )
 
     def _frame(self, index: int) -> Image.Image:
         return Image.open(BytesIO(self._frames[index]))
 
     def _shared_palette(self) -> Image.Image:
         """The best colours for frames all over the video, from a few of them in one stack."""
-        picks = np.linspace(0, len(self._frames) - 1, min(GIF_SAMPLED_FRAMES, len(self._frames))).round().astype(int)
+        picks = (
+            np.linspace(0, len(self._frames) - 1, min(GIF_SAMPLED_FRAMES, len(self._frames)))
+            .round()
+            .astype(int)
+        )
         stack = np.concatenate([np.asarray(self._frame(i)) for i in picks])
         step = math.ceil(math.sqrt(stack[..., 0].size / GIF_SAMPLED_PIXELS))
-        return Image.fromarray(stack[::step, ::step]).quantize(GIF_COLOURS, method=Image.Quantize.MAXCOVERAGE, kmeans=3)
+        return Image.fromarray(stack[::step, ::step]).quantize(
+            GIF_COLOURS, method=Image.Quantize.MAXCOVERAGE, kmeans=3
+        )
 
 
 class Mp4Writer(AbstractContextManager):
@@ -187,8 +208,9 @@ class Mp4Writer(AbstractContextManager):
         self._writer.write(cv2.cvtColor(even, cv2.COLOR_RGB2BGR))
         self._count += 1
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 traceback: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         try:
             if self._writer is not None:
                 self._writer.release()
@@ -203,8 +225,10 @@ class Mp4Writer(AbstractContextManager):
         size = tuple(pixels + pixels % 2 for pixels in (self._shape[1], self._shape[0]))  # (width, height)
         self._writer = cv2.VideoWriter(str(self._temporary), cv2.VideoWriter_fourcc(*"mp4v"), self.fps, size)
         if not self._writer.isOpened():
-            raise InputError(f"{self.path}: cannot write an MP4 file of {size[0]}x{size[1]} pixels at {self.fps} "
-                             "frames per second; check the folder, the size and the rate")
+            raise InputError(
+                f"{self.path}: cannot write an MP4 file of {size[0]}x{size[1]} pixels at {self.fps} "
+                "frames per second; check the folder, the size and the rate"
+            )
 
     def _check(self) -> None:
         """Read the number of frames back, as the writer reports no error, not even a full disk."""
@@ -212,12 +236,16 @@ class Mp4Writer(AbstractContextManager):
             raise InputError(f"{self.path}: no frames to write")
         written = int(cv2.VideoCapture(str(self._temporary)).get(cv2.CAP_PROP_FRAME_COUNT))
         if written != self._count:
-            raise InputError(f"{self.path}: {written} of {self._count} frames arrived on the disk; is it full?")
+            raise InputError(
+                f"{self.path}: {written} of {self._count} frames arrived on the disk; is it full?"
+            )
 
 
 def _check_shape(path: Path, frame_rgb: np.ndarray, expected: tuple[int, ...]) -> None:
     if frame_rgb.shape != expected:
-        raise InputError(f"{path}: a frame of shape {frame_rgb.shape} after others of {expected}; all must be alike")
+        raise InputError(
+            f"{path}: a frame of shape {frame_rgb.shape} after others of {expected}; all must be alike"
+        )
 
 
 def _contours(labels: np.ndarray) -> np.ndarray:

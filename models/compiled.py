@@ -7,7 +7,9 @@ from torch import nn
 
 from models.stm import STM
 
-OPTIONS = {"freezing": True}  # weights become constants, laid out once as the convolutions want them; only without gradients
+OPTIONS = {
+    "freezing": True
+}  # weights become constants, laid out once as the convolutions want them; only without gradients
 
 
 def compile_network(model: STM, fixed: bool = True) -> STM:

@@ -85,7 +85,9 @@ class Decoder(nn.Module):
             found: (O, Cv, h, w) read from memory; picture: of B pictures; owner: (O,); size: (H, W) of the result.
         Returns: (O, 2, H, W) logits.
         """
-        m4 = F.conv2d(found, self.convFM.weight[:, : self.valdim], padding=1) + picture.m4.index_select(0, owner)
+        m4 = F.conv2d(found, self.convFM.weight[:, : self.valdim], padding=1) + picture.m4.index_select(
+            0, owner
+        )
         m3 = self.RF3(picture.m3, self.ResMM(m4), owner)
         m2 = self.RF2(picture.m2, m3, owner)
         return resize(self.pred2(F.relu(m2)), size)

@@ -8,8 +8,14 @@ from torch import Tensor, nn
 from torchvision.models import resnet
 
 ARCHS = ("resnet18", "resnet34", "resnet50", "resnet101")
-NORMS = {"bn": nn.BatchNorm2d, "gn": partial(nn.GroupNorm, 32)}  # 'gn' to train from scratch: no statistics of other pictures
-CONTEXTS = {"background": "conv1_bg", "others": "conv1_o"}  # memory context -> name of its convolution in weight files
+NORMS = {
+    "bn": nn.BatchNorm2d,
+    "gn": partial(nn.GroupNorm, 32),
+}  # 'gn' to train from scratch: no statistics of other pictures
+CONTEXTS = {
+    "background": "conv1_bg",
+    "others": "conv1_o",
+}  # memory context -> name of its convolution in weight files
 
 
 class Pyramid(NamedTuple):
@@ -74,7 +80,9 @@ class MemoryEncoder(QueryEncoder):
         Returns: maps of O pictures.
         """
         # index_select, as the backward pass of masks[owner, channel] is many times slower
-        mask = masks.flatten(0, 1).index_select(0, owner * masks.shape[1] + channel).unsqueeze(1)  # (O, 1, H, W)
+        mask = (
+            masks.flatten(0, 1).index_select(0, owner * masks.shape[1] + channel).unsqueeze(1)
+        )  # (O, 1, H, W)
         if self.context == "background":
             other = 1 - mask
         else:

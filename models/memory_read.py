@@ -5,7 +5,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 CLAMP = 1e-7
-MAX_WEIGHTS = 1 << 24  # attention weights in existence at a time: 64 MB of float32, however long the memory is
+MAX_WEIGHTS = (
+    1 << 24
+)  # attention weights in existence at a time: 64 MB of float32, however long the memory is
 
 
 def read(keys: Tensor, values: Tensor, query: Tensor) -> Tensor:
@@ -20,7 +22,9 @@ def read(keys: Tensor, values: Tensor, query: Tensor) -> Tensor:
     height, width = query.shape[-2:]
     positions = query.flatten(2).transpose(1, 2)  # (O, h*w, Ck)
     rows = max(1, MAX_WEIGHTS // max(1, keys.shape[0] * keys.shape[1]))
-    out = torch.cat([F.scaled_dot_product_attention(part, keys, values) for part in positions.split(rows, 1)], 1)
+    out = torch.cat(
+        [F.scaled_dot_product_attention(part, keys, values) for part in positions.split(rows, 1)], 1
+    )
     return out.transpose(1, 2).unflatten(2, (height, width))  # (O, Cv, h, w)
 
 

@@ -17,8 +17,9 @@ from models.decoder import Decoder, PictureMaps
 from models.encoders import KeyValue, MemoryEncoder, QueryEncoder, channels
 from models.memory_read import at_least_float32, read, soft_aggregate
 
-
-MAX_PIXELS = 1 << 22  # of objects side by side at inference: about 2 GB of feature maps; 40 objects at 240x427
+MAX_PIXELS = (
+    1 << 22
+)  # of objects side by side at inference: about 2 GB of feature maps; 40 objects at 240x427
 TWIN_MASK_SCALE = 0.1  # of the mask convolutions' usual start, so that masks do not drown the picture
 
 
@@ -31,7 +32,9 @@ class Objects:
     num_channels: int  # K
 
     @staticmethod
-    def of(num_objects: Sequence[int], num_channels: int | None = None, device: torch.device | str = "cpu") -> "Objects":
+    def of(
+        num_objects: Sequence[int], num_channels: int | None = None, device: torch.device | str = "cpu"
+    ) -> "Objects":
         """All objects of clips that hold num_objects[0], num_objects[1], ... objects."""
         owner = [clip for clip, count in enumerate(num_objects) for _ in range(count)]
         channel = [k for count in num_objects for k in range(1, count + 1)]
@@ -88,13 +91,25 @@ class STM(nn.Module):
     """
 
     def __init__(
-        self, arch: str = "resnet50", keydim: int = 128, valdim: int = 512, context: str = "background",
-        pad_to: int = 1, freeze_bn: bool = True, decoder_dim: int = 256, grad_checkpoint: bool = False,
+        self,
+        arch: str = "resnet50",
+        keydim: int = 128,
+        valdim: int = 512,
+        context: str = "background",
+        pad_to: int = 1,
+        freeze_bn: bool = True,
+        decoder_dim: int = 256,
+        grad_checkpoint: bool = False,
         norm: str = "bn",
     ):
         super().__init__()
         width = channels(arch)
-        self.pad_to, self.freeze_bn, self.grad_checkpoint, self.max_pixels = pad_to, freeze_bn, grad_checkpoint, MAX_PIXELS
+        self.pad_to, self.freeze_bn, self.grad_checkpoint, self.max_pixels = (
+            pad_to,
+            freeze_bn,
+            grad_checkpoint,
+            MAX_PIXELS,
+        )
         # The names are those of the released weight files.
         self.Encoder_M = MemoryEncoder(arch, context, norm)
         self.Encoder_Q = QueryEncoder(arch, norm)
@@ -147,7 +162,9 @@ class STM(nn.Module):
             for some in self._passes(len(memory.objects), query.picture.m2, stride=4):
                 owner = memory.objects.owner[some]
                 found = read(memory.keys[some], memory.values[some], query.key.index_select(0, owner))
-                logits = self._run(self.Decoder, found, query.picture, owner, (top + height + bottom, left + width + right))
+                logits = self._run(
+                    self.Decoder, found, query.picture, owner, (top + height + bottom, left + width + right)
+                )
                 inside = logits[..., top : top + height, left : left + width]
                 parts.append(at_least_float32(inside).softmax(dim=1)[:, 1])
         return torch.cat(parts)

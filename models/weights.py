@@ -17,7 +17,11 @@ LISTED = 5  # names shown of a long list
 # Entries that files may lack: nothing reads the counters (none before PyTorch 0.4.1) and the mean and std of images.
 UNREAD = ("num_batches_tracked", "Encoder_M.mean", "Encoder_M.std", "Encoder_Q.mean", "Encoder_Q.std")
 ENCODER_LAYER = re.compile(r"Encoder_[MQ]\.res\d\.")
-WIDTHS = {"keydim": "KV_Q_r4.Key.bias", "valdim": "KV_Q_r4.Value.bias", "decoder_dim": "Decoder.convFM.bias"}  # key -> whose length it is
+WIDTHS = {
+    "keydim": "KV_Q_r4.Key.bias",
+    "valdim": "KV_Q_r4.Value.bias",
+    "decoder_dim": "Decoder.convFM.bias",
+}  # key -> whose length it is
 
 
 class WeightsError(ValueError):
@@ -41,13 +45,25 @@ def convert_state_dict(content: object) -> Weights:
     state = content.get("state_dict", content) if isinstance(content, Mapping) else content
     if not isinstance(state, Mapping) or not state:
         raise WeightsError("expected a state dict or {'state_dict': ...}; give a file of network weights")
-    strangers = [str(name) for name, value in state.items() if not (isinstance(name, str) and isinstance(value, Tensor) and _dense(value))]
+    strangers = [
+        str(name)
+        for name, value in state.items()
+        if not (isinstance(name, str) and isinstance(value, Tensor) and _dense(value))
+    ]
     if strangers:
-        raise WeightsError(f"expected named, dense tensors only, found others at {_listed(strangers)}; give a file of network weights")
+        raise WeightsError(
+            f"expected named, dense tensors only, found others at {_listed(strangers)}; give a file of network weights"
+        )
     plain = {name.removeprefix("module."): value for name, value in state.items()}
-    damaged = [name for name, value in plain.items() if value.is_floating_point() and not value.float().isfinite().all()]
+    damaged = [
+        name
+        for name, value in plain.items()
+        if value.is_floating_point() and not value.float().isfinite().all()
+    ]
     if damaged:
-        raise WeightsError(f"expected finite numbers, found NaN or infinity in {_listed(damaged)}; get the file anew")
+        raise WeightsError(
+            f"expected finite numbers, found NaN or infinity in {_listed(damaged)}; get the file anew"
+        )
     others = f"Encoder_M.{CONTEXTS['others']}.weight" in plain
     batch_norm = any(name.endswith("running_mean") for name in plain)
     return Weights(plain, "others" if others else "background", "bn" if batch_norm else "gn")
@@ -63,7 +79,8 @@ def load_weights(model: STM, weights: Weights) -> None:
     needed = {k for k in own if not k.endswith(UNREAD)}
     shapes = [
         f"{k} {tuple(given[k].shape)} instead of {tuple(v.shape)}"
-        for k, v in own.items() if k in given and given[k].shape != v.shape
+        for k, v in own.items()
+        if k in given and given[k].shape != v.shape
     ]
     unknown = sorted(given.keys() - own.keys())
     layers = [name for name in unknown if ENCODER_LAYER.match(name)]
@@ -74,8 +91,11 @@ def load_weights(model: STM, weights: Weights) -> None:
         kind = f"(of {arch}) " if arch else ""
         raise WeightsError(f"weights {kind}do not fit the network: {_advice(given, own)}; {found}")
     if unknown:
-        warnings.warn(f"the weights hold {len(unknown)} entries that this network does not have, which are "
-                      f"ignored: {_listed(unknown)}", stacklevel=2)
+        warnings.warn(
+            f"the weights hold {len(unknown)} entries that this network does not have, which are "
+            f"ignored: {_listed(unknown)}",
+            stacklevel=2,
+        )
     model.load_state_dict(given, strict=False)
 
 
@@ -91,7 +111,10 @@ def load_imagenet(model: STM, arch: str) -> None:
             f"ImageNet weights of {arch} could not be downloaded ({fault}); "
             "start without them by `pretrained False`, or from a file by `initial FILE`"
         ) from fault
-    renamed = {k.replace("layer1", "res2").replace("layer2", "res3").replace("layer3", "res4"): v for k, v in source.items()}
+    renamed = {
+        k.replace("layer1", "res2").replace("layer2", "res3").replace("layer3", "res4"): v
+        for k, v in source.items()
+    }
     for encoder in (model.Encoder_M, model.Encoder_Q):
         own = encoder.state_dict()
         encoder.load_state_dict({k: v for k, v in renamed.items() if k in own}, strict=False)
@@ -110,8 +133,16 @@ def _advice(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
     arch = guess_arch(given)
     if arch and arch != guess_arch(own):
         return f"set arch {arch}"
-    differing = [f"{key} {len(given[name])}" for key, name in WIDTHS.items() if name in given and given[name].shape != own[name].shape]
-    return f"check arch and set {' '.join(differing)}" if differing else "check arch, keydim, valdim and decoder_dim"
+    differing = [
+        f"{key} {len(given[name])}"
+        for key, name in WIDTHS.items()
+        if name in given and given[name].shape != own[name].shape
+    ]
+    return (
+        f"check arch and set {' '.join(differing)}"
+        if differing
+        else "check arch, keydim, valdim and decoder_dim"
+    )
 
 
 def _dense(value: Tensor) -> bool:

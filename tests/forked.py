@@ -36,7 +36,11 @@ class Fork:
             os.setsid()
             os.dup2(self.out.fileno(), 1)
             os.dup2(self.err.fileno(), 2)
-            sys.stdin, sys.stdout, sys.stderr = open(os.devnull), os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+            sys.stdin, sys.stdout, sys.stderr = (
+                open(os.devnull),
+                os.fdopen(1, "w", closefd=False),
+                os.fdopen(2, "w", closefd=False),
+            )
             os.chdir(ROOT)
             sys.argv = arguments
             before()
@@ -73,9 +77,11 @@ def run(*arguments: str, before: Callable[[], object] = lambda: None) -> End:
 
 def small_disk(size: int) -> Callable[[], object]:
     """No file may grow beyond so many bytes (what a full disk and a quota look like)."""
+
     def limit() -> None:
         """As the operating system does, with an error instead of a signal."""
         import signal
+
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
@@ -84,7 +90,11 @@ def small_disk(size: int) -> Callable[[], object]:
 
 def bound_by_permissions() -> None:
     """Give up what lets root read and write everywhere: CAP_DAC_OVERRIDE (bit 1) and CAP_DAC_READ_SEARCH (bit 2), see capset(2)."""
-    libc, header, sets = ctypes.CDLL(None, use_errno=True), (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    libc, header, sets = (
+        ctypes.CDLL(None, use_errno=True),
+        (ctypes.c_uint32 * 2)(0x20080522, 0),
+        (ctypes.c_uint32 * 6)(),
+    )
     assert libc.capget(header, sets) == 0
     for i in range(3):  # effective, permitted, inheritable
         sets[i] &= ~0b110

@@ -55,12 +55,12 @@ class Oracle:
         height, width = x.shape[1:]
         more_h, more_w = -height % self.pad_to, -width % self.pad_to
         out = border.repeat(1, height + more_h, width + more_w)
-        out[:, more_h // 2:more_h // 2 + height, more_w // 2:more_w // 2 + width] = x
+        out[:, more_h // 2 : more_h // 2 + height, more_w // 2 : more_w // 2 + width] = x
         return out
 
     def cropped(self, x, height, width):
         top, left = (-height % self.pad_to) // 2, (-width % self.pad_to) // 2
-        return x[..., top:top + height, left:left + width]
+        return x[..., top : top + height, left : left + width]
 
     def memorise(self, frame, mask, objects):
         """frame (3, H, W), mask (K, H, W), objects to remember -> a memory of one frame."""
@@ -73,8 +73,11 @@ class Oracle:
             else:
                 others = [mask[i] for i in range(1, len(mask)) if i != o]
                 extra, name = torch.clamp(sum(others, torch.zeros_like(mask[o])), 0, 1), "conv1_o"
-            stem = (self.conv(frame, "Encoder_M.conv1", 2) + self.conv(mask[o][None, None], "Encoder_M.conv1_m", 2)
-                    + self.conv(extra[None, None], "Encoder_M." + name, 2))
+            stem = (
+                self.conv(frame, "Encoder_M.conv1", 2)
+                + self.conv(mask[o][None, None], "Encoder_M.conv1_m", 2)
+                + self.conv(extra[None, None], "Encoder_M." + name, 2)
+            )
             deepest = self.resnet(stem, "Encoder_M")[-1]
             keys, values = self.conv(deepest, "KV_M_r4.Key"), self.conv(deepest, "KV_M_r4.Value")
             memory[o] = keys[0].flatten(1).T, values[0].flatten(1).T
@@ -166,7 +169,9 @@ class Oracle:
                 reference = t, F.one_hot(used[t].argmax(0), len(probs)).movedim(-1, 0).to(probs)
             elif loop and t % save_freq == 0:
                 where, truth = reference
-                used.append(self.correct(frames[t], probs, frames[where], truth, objects, loop, rate, momentum))
+                used.append(
+                    self.correct(frames[t], probs, frames[where], truth, objects, loop, rate, momentum)
+                )
             else:
                 used.append(probs)
         return torch.stack(out), torch.stack(used)
@@ -215,14 +220,17 @@ def ce_loss(logits, target, counted):
     for k in counted:
         pixels = pixels - target[k] * log_probs[k]
     worst_first = pixels.flatten().sort(descending=True).values
-    return worst_first[:2 * pixels.numel() // 5].mean()
+    return worst_first[: 2 * pixels.numel() // 5].mean()
 
 
 def iou_loss(logits, target, counted):
     """Mean over the counted objects of 1 - soft intersection / soft union; 0 where there is none."""
     probs = torch.softmax(logits[0], dim=0)
-    losses = [1 - torch.minimum(probs[k], target[k]).sum() / torch.maximum(probs[k], target[k]).sum()
-              for k in counted if k > 0]
+    losses = [
+        1 - torch.minimum(probs[k], target[k]).sum() / torch.maximum(probs[k], target[k]).sum()
+        for k in counted
+        if k > 0
+    ]
     return sum(losses) / len(losses) if losses else 0 * logits.sum()
 
 

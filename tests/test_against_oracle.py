@@ -72,13 +72,20 @@ def test_network(arch, context, pad_to, num_objects, num_channels, size):
     model, naive = pair(arch, context, pad_to)
     frames, _ = video(3, 3, num_objects, num_channels, size)
     generator = torch.Generator().manual_seed(1)
-    soft = torch.rand(2, num_channels, *size, generator=generator, dtype=torch.float64) * 1.4 - 0.2  # some outside 0..1
+    soft = (
+        torch.rand(2, num_channels, *size, generator=generator, dtype=torch.float64) * 1.4 - 0.2
+    )  # some outside 0..1
     soft.requires_grad_()
     objects = Objects.of([num_objects], num_channels)
 
     memories = [model.memorize(frames[t][None], soft[t][None], objects) for t in range(2)]
-    both = type(memories[0])(*(torch.cat(pairs, 1) for pairs in ((memories[0].keys, memories[1].keys),
-                                                                 (memories[0].values, memories[1].values))), objects)
+    both = type(memories[0])(
+        *(
+            torch.cat(pairs, 1)
+            for pairs in ((memories[0].keys, memories[1].keys), (memories[0].values, memories[1].values))
+        ),
+        objects,
+    )
     query = model.encode(frames[2:])
     probs, logits = model.object_probs(query, [both]), model.segment(query, [both])
     weights = torch.randn(logits.shape, generator=generator, dtype=torch.float64)
@@ -176,7 +183,10 @@ RUNS = [  # clips, mode, loss, IoU threshold
 
 def batch_of(clips) -> Batch:
     num_objects, absent, length = CLIPS[clips]
-    videos = [video(20 + b, length, count, max(num_objects) + 1, absent=absent) for b, count in enumerate(num_objects)]
+    videos = [
+        video(20 + b, length, count, max(num_objects) + 1, absent=absent)
+        for b, count in enumerate(num_objects)
+    ]
     frames, masks = (torch.stack(parts) for parts in zip(*videos))
     return Batch([clips] * len(videos), frames, masks, list(num_objects))
 
@@ -199,15 +209,21 @@ def test_training(clips, mode, kind, threshold):
         threshold = between(naive, batch)
     found = training_losses(model.train(), batch, mode, kind, threshold)
     found.total.backward()
-    expected = [naive.train_clip(frames, masks, count, kind, mode, threshold)
-                for frames, masks, count in zip(batch.frames, batch.masks, batch.num_objects)]
+    expected = [
+        naive.train_clip(frames, masks, count, kind, mode, threshold)
+        for frames, masks, count in zip(batch.frames, batch.masks, batch.num_objects)
+    ]
     forward, cycle, total = (torch.stack([clip[i] for clip in expected]) for i in range(3))
     total.mean().backward()
     torch.testing.assert_close(found.forward, forward.sum(), **CLOSE)
     torch.testing.assert_close(found.cycle, cycle.sum(), check_dtype=False, **CLOSE)
     torch.testing.assert_close(found.total, total.mean(), **CLOSE)
     same_gradients(model, naive)
-    used = [bool(masks[t, count].any()) for masks, count in zip(batch.masks, batch.num_objects) for t in range(1, len(masks))]
+    used = [
+        bool(masks[t, count].any())
+        for masks, count in zip(batch.masks, batch.num_objects)
+        for t in range(1, len(masks))
+    ]
     assert (found.cycle_used, found.cycle_skipped) == (sum(used), len(used) - sum(used))
 
 
@@ -233,8 +249,13 @@ def test_attention_loss(clips):
         total.append(naive.train_clip(frames, masks, count)[0])
         memory = naive.memorise(frames[0], masks[0], range(1, count + 1))
         for t in range(1, length):
-            query = naive.conv(naive.resnet(naive.conv(frames[t][None], "Encoder_Q.conv1", 2), "Encoder_Q")[-1], "KV_Q_r4.Key")[0]
-            first, later = (F.interpolate(masks[s][None], size=query.shape[1:], mode="area")[0] for s in (0, t))
+            query = naive.conv(
+                naive.resnet(naive.conv(frames[t][None], "Encoder_Q.conv1", 2), "Encoder_Q")[-1],
+                "KV_Q_r4.Key",
+            )[0]
+            first, later = (
+                F.interpolate(masks[s][None], size=query.shape[1:], mode="area")[0] for s in (0, t)
+            )
             for o, (keys, _) in memory.items():
                 carried = 1e-3 + 0.998 * naive.read(keys, first[o].reshape(-1, 1), query)[0]
                 carried_wrong.append(F.binary_cross_entropy(carried, later[o]) / count)
@@ -281,7 +302,9 @@ def same_steps(steps, probs, masks):
 @pytest.mark.parametrize("context, pad_to, num_objects, num_channels, save_freq, loop, rate, momentum", LOOPS)
 def test_loop(context, pad_to, num_objects, num_channels, save_freq, loop, rate, momentum):
     model, naive = pair("resnet18", context, pad_to)
-    frames, masks = video(30, 6, num_objects, num_channels, absent=((0, 2),))  # object 2 counts in the correction
+    frames, masks = video(
+        30, 6, num_objects, num_channels, absent=((0, 2),)
+    )  # object 2 counts in the correction
     given = {0: (masks[0], list(range(1, num_objects + 1)))}
     probs, used = naive.test_video(frames, given, save_freq, loop, rate, momentum)
     if loop:
@@ -319,5 +342,8 @@ def test_batch_norm_keeps_its_statistics():
     model.eval().train()
     assert model.Decoder.training and not any(norm.training for norm in norms)
     assert all(norm.weight.requires_grad and norm.bias.requires_grad for norm in norms)
-    assert all(norm.training for norm in STM("resnet18", **SMALL, freeze_bn=False).train().modules()
-               if isinstance(norm, torch.nn.BatchNorm2d))
+    assert all(
+        norm.training
+        for norm in STM("resnet18", **SMALL, freeze_bn=False).train().modules()
+        if isinstance(norm, torch.nn.BatchNorm2d)
+    )

@@ -8,7 +8,8 @@ from PIL import Image
 
 from benchmarks import clips, scores, training
 from dataset.clips import ClipSampler
-from dataset.loader import PilLoader, test_videos as videos_of, training_sets
+from dataset.loader import PilLoader, training_sets
+from dataset.loader import test_videos as videos_of
 from dataset.procedural.tree import write_tree
 from tests import trees
 
@@ -22,17 +23,28 @@ def test_rank_correlation() -> None:
 def test_flow(tmp_path: Path) -> None:
     """A textured square that moves 3 pixels a frame is kept by optical flow."""
     rng = np.random.default_rng(0)
-    texture, square = rng.integers(0, 255, (120, 160, 3), np.uint8), rng.integers(0, 255, (40, 40, 3), np.uint8)
-    texture, square = (np.array(Image.fromarray(x).resize(x.shape[1::-1], Image.Resampling.BILINEAR, (0, 0, x.shape[1] // 4, x.shape[0] // 4)))
-                       for x in (texture, square))
+    texture, square = (
+        rng.integers(0, 255, (120, 160, 3), np.uint8),
+        rng.integers(0, 255, (40, 40, 3), np.uint8),
+    )
+    texture, square = (
+        np.array(
+            Image.fromarray(x).resize(
+                x.shape[1::-1], Image.Resampling.BILINEAR, (0, 0, x.shape[1] // 4, x.shape[0] // 4)
+            )
+        )
+        for x in (texture, square)
+    )
     for t in range(12):
         image, labels = texture.copy(), np.zeros((120, 160), np.uint8)
         image[40:80, 20 + 3 * t : 60 + 3 * t], labels[40:80, 20 + 3 * t : 60 + 3 * t] = square, 1
         trees.save_image(tmp_path / f"JPEGImages/v/{t:05d}.png", image)
         trees.save_mask(tmp_path / f"Annotations/v/{t:05d}.png", labels)
-    video, = videos_of(tmp_path, "FOLDER", "val")
+    (video,) = videos_of(tmp_path, "FOLDER", "val")
     first = next(video.read()).given
-    copied, carried = (scores.score(video, way).jaccard for way in (iter([first] * 12), scores.carried(video)))
+    copied, carried = (
+        scores.score(video, way).jaccard for way in (iter([first] * 12), scores.carried(video))
+    )
     assert copied.shape == (1, 10) and copied[0, 0] == pytest.approx(37 / 43)
     assert carried.mean() > max(0.6, copied.mean() + 0.15)
     table = scores.table([video], {"flow": [scores.score(video, scores.carried(video))]}, {"v": 0.5})

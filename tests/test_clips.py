@@ -11,12 +11,19 @@ import torch
 from dataset import clips as clips_module
 from dataset.annotations import find_style, read_labels
 from dataset.clips import (
-    MAX_OBJECTS, MAX_SKIP, ClipSampler, Draw, TrainingSet, choose_objects, grow, sample_frames,
+    MAX_OBJECTS,
+    MAX_SKIP,
+    ClipSampler,
+    Draw,
+    TrainingSet,
+    choose_objects,
+    grow,
+    sample_frames,
 )
 from dataset.folder import folder
 from dataset.loader import PilLoader, training_sets
-from dataset.transforms import augment, to_input, upright
 from dataset.picture import read_image
+from dataset.transforms import augment, to_input, upright
 from libs.masks import IMAGENET_MEAN, IMAGENET_STD, normalise
 from libs.structures import Clip, InputError, VideoIndex
 from tests import trees
@@ -27,22 +34,37 @@ INPUT = (32, 48)
 def draw_of(video: VideoIndex, target: tuple[int, int]) -> Draw:
     """A clip of the first two frames."""
     style = find_style(video, [0, 1])
-    return Draw("x", video, [0, 1], target, np.random.default_rng(0), 0, style, read_labels(video.masks[0], style))
+    return Draw(
+        "x", video, [0, 1], target, np.random.default_rng(0), 0, style, read_labels(video.masks[0], style)
+    )
 
 
-def sampler(sets: list[TrainingSet], epoch: int = 0, seed: int = 0, size: tuple[int, int] = INPUT, count: int = 3,
-            samples_per_video: int = 1, max_skip: int = 5) -> ClipSampler:
+def sampler(
+    sets: list[TrainingSet],
+    epoch: int = 0,
+    seed: int = 0,
+    size: tuple[int, int] = INPUT,
+    count: int = 3,
+    samples_per_video: int = 1,
+    max_skip: int = 5,
+) -> ClipSampler:
     return ClipSampler(sets, size, count, samples_per_video, [max_skip] * len(sets), seed, epoch)
 
 
-def loader(sets: list[TrainingSet], workers: int = 0, seed: int = 0, train_batch: int = 1, samples_per_video: int = 1) -> PilLoader:
+def loader(
+    sets: list[TrainingSet], workers: int = 0, seed: int = 0, train_batch: int = 1, samples_per_video: int = 1
+) -> PilLoader:
     return PilLoader(sets, INPUT, 3, samples_per_video, [5] * len(sets), train_batch, workers, seed)
 
 
 def same(one: list[Clip], other: list[Clip]) -> bool:
     return len(one) == len(other) and all(
-        a.name == b.name and a.num_objects == b.num_objects and torch.equal(a.frames, b.frames) and torch.equal(a.labels, b.labels)
-        for a, b in zip(one, other))
+        a.name == b.name
+        and a.num_objects == b.num_objects
+        and torch.equal(a.frames, b.frames)
+        and torch.equal(a.labels, b.labels)
+        for a, b in zip(one, other)
+    )
 
 
 def pictures_of(frames: torch.Tensor) -> np.ndarray:
@@ -62,13 +84,21 @@ def sets(tmp_path: Path) -> list[TrainingSet]:
 # ---- which frames -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("length, count, max_skip", [(10, 3, 1), (10, 3, 2), (10, 3, 100), (3, 3, 5), (2, 3, 5), (4, 3, 2), (7, 2, 3), (9, 5, 4)])
+@pytest.mark.parametrize(
+    "length, count, max_skip",
+    [(10, 3, 1), (10, 3, 2), (10, 3, 100), (3, 3, 5), (2, 3, 5), (4, 3, 2), (7, 2, 3), (9, 5, 4)],
+)
 def test_sampled_frames_are_those_that_the_rule_allows(length: int, count: int, max_skip: int) -> None:
     """Every allowed clip is drawn, and no other: the allowed ones are listed by brute force."""
     n = min(count, length)
     allowed = [[first] for first in range(length - n + 1)]
     for i in range(1, n):
-        allowed = [[*p, j] for p in allowed for j in range(length) if p[-1] < j <= min(p[-1] + max_skip, length - n + i)]
+        allowed = [
+            [*p, j]
+            for p in allowed
+            for j in range(length)
+            if p[-1] < j <= min(p[-1] + max_skip, length - n + i)
+        ]
     rng = np.random.default_rng(0)
     drawn = {tuple(sample_frames(length, count, max_skip, rng)) for _ in range(100 * len(allowed))}
     assert drawn == {tuple(p) for p in allowed}
@@ -80,7 +110,9 @@ def test_the_first_frame_is_uniform() -> None:
     counts = Counter(sample_frames(14, 3, 5, rng)[0] for _ in range(draws))
     assert sorted(counts) == list(range(12))
     expected = draws / 12
-    assert sum((count - expected) ** 2 / expected for count in counts.values()) < 31.3  # chi square, 11 degrees: 1 in 1000
+    assert (
+        sum((count - expected) ** 2 / expected for count in counts.values()) < 31.3
+    )  # chi square, 11 degrees: 1 in 1000
 
 
 def test_the_next_frame_is_uniform_up_to_max_skip() -> None:
@@ -119,7 +151,9 @@ def test_each_set_grows_by_its_own_step(sets: list[TrainingSet]) -> None:
 def test_what_has_grown_is_what_is_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trees.folder(tmp_path, frames=12)
     opened = []
-    monkeypatch.setattr(clips_module, "read_image", lambda path, *_: opened.append(int(path.stem)) or read_image(path))
+    monkeypatch.setattr(
+        clips_module, "read_image", lambda path, *_: opened.append(int(path.stem)) or read_image(path)
+    )
     one = [TrainingSet("x", folder(tmp_path, "train"), 1, 5)]
     clips = PilLoader(one, INPUT, 2, 40, [1], 1, 0, 0)
 
@@ -152,9 +186,17 @@ def test_at_most_five_objects_drawn_at_random() -> None:
 
 def test_objects_are_those_up_to_the_first_frames_highest_label() -> None:
     """The original's rule: 1..n, with an empty mask for 2; what appears later under a higher label is background."""
-    labels = [np.array([[0, 1, 3]], np.uint8), np.array([[2, 255, 4]], np.uint8), np.array([[9, 3, 1]], np.uint8)]
+    labels = [
+        np.array([[0, 1, 3]], np.uint8),
+        np.array([[2, 255, 4]], np.uint8),
+        np.array([[9, 3, 1]], np.uint8),
+    ]
     chosen, num_objects = choose_objects(labels, np.random.default_rng(0))
-    assert num_objects == 3 and [label.tolist() for label in chosen] == [[[0, 1, 3]], [[2, 0, 0]], [[0, 3, 1]]]
+    assert num_objects == 3 and [label.tolist() for label in chosen] == [
+        [[0, 1, 3]],
+        [[2, 0, 0]],
+        [[0, 3, 1]],
+    ]
 
 
 def test_five_of_all_labels_up_to_the_highest_are_drawn_one_of_them_in_sight() -> None:
@@ -175,7 +217,10 @@ def test_a_clip_whose_first_frame_shows_no_object_is_drawn_again(tmp_path: Path)
     clips = ClipSampler(late, INPUT, 3, 20, [2], 0, 0)
     draws = [clips.draw(i) for i in range(len(clips))]
     assert {draw.positions[0] for draw in draws} == {4, 5} and {draw.attempt for draw in draws} > {0}
-    assert all(clip.num_objects == 2 and (clip.labels[0] == 2).any() for clip in (clips[i] for i in range(len(clips))))
+    assert all(
+        clip.num_objects == 2 and (clip.labels[0] == 2).any()
+        for clip in (clips[i] for i in range(len(clips)))
+    )
     kept = ClipSampler(late, INPUT, 3, 20, [2], 0, 0, clip_objects="all_frames")
     assert min(kept.draw(i).positions[0] for i in range(len(kept))) < 4
 
@@ -221,7 +266,10 @@ def test_the_length_of_an_epoch_is_the_sum_over_the_sets(sets: list[TrainingSet]
     clips = sampler(sets, samples_per_video=4)
     assert len(clips) == 4 * (2 * 2 + 3 * 1)
     assert Counter((clips.sets[s].name, clips.sets[s].videos[v].name) for s, v in clips.entries) == {
-        ("DAVIS17", "pair"): 8, ("DAVIS17", "trio"): 8, ("VOS", "aaa"): 12}
+        ("DAVIS17", "pair"): 8,
+        ("DAVIS17", "trio"): 8,
+        ("VOS", "aaa"): 12,
+    }
     assert len(loader(sets, train_batch=3)) == 3  # 7 clips; the last batch is smaller
     assert [len(batch) for batch in loader(sets, train_batch=3).batches(0)] == [3, 3, 1]
 
@@ -234,6 +282,7 @@ def test_the_sets_are_shuffled_together_and_anew_each_epoch(sets: list[TrainingS
 
 def test_clips_depend_on_seed_and_epoch_alone(sets: list[TrainingSet]) -> None:
     """Not on the number of workers, not on the order of reading, not on global random states."""
+
     def epoch(number: int, **options) -> list[Clip]:
         return [clip for batch in loader(sets, **options).batches(number) for clip in batch]
 
@@ -243,7 +292,10 @@ def test_clips_depend_on_seed_and_epoch_alone(sets: list[TrainingSet]) -> None:
     assert same(first, epoch(0, workers=2))
     assert same(first, epoch(0, train_batch=3))
     assert same(first, [sampler(sets)[i] for i in reversed(range(len(first)))][::-1])
-    by_name = [sorted(clips, key=lambda clip: (clip.name, clip.frames.sum().item())) for clips in (first, epoch(1), epoch(0, seed=1))]
+    by_name = [
+        sorted(clips, key=lambda clip: (clip.name, clip.frames.sum().item()))
+        for clips in (first, epoch(1), epoch(0, seed=1))
+    ]
     assert not same(by_name[0], by_name[1]) and not same(by_name[0], by_name[2])
     assert not any(torch.equal(a.frames, b.frames) for a, b in zip(by_name[0], by_name[1]))
 
@@ -252,7 +304,10 @@ def test_processes_and_starts_share_out_the_same_clips(sets: list[TrainingSet]) 
     """Seven clips, two a process: whoever takes them and wherever one begins, step n holds the same ones."""
     steps = list(loader(sets, train_batch=6).batches(1))
     three = [PilLoader(sets, INPUT, 3, 1, [5, 5], 2, 0, 0, rank, 3) for rank in range(3)]
-    assert [len(part) for part in three] == [2, 2, 2] and [three[0].clips_in_step(i) for i in range(2)] == [6, 1]
+    assert [len(part) for part in three] == [2, 2, 2] and [three[0].clips_in_step(i) for i in range(2)] == [
+        6,
+        1,
+    ]
     shares = [list(part.batches(1)) for part in three]
     assert [[len(clips) for clips in share] for share in shares] == [[2, 1], [2, 0], [2, 0]]
     for step, clips in enumerate(steps):
@@ -260,13 +315,24 @@ def test_processes_and_starts_share_out_the_same_clips(sets: list[TrainingSet]) 
     assert same(list(three[2].batches(1, 1))[0], []) and same(list(three[0].batches(1, 1))[0], shares[0][1])
 
 
-@pytest.mark.parametrize("size, target, reduced", [
-    ((400, 640), (37, 59), (50, 80)), ((400, 640), (74, 200), (100, 160)), ((400, 640), (75, 200), (200, 320)), ((640, 400), (37, 59), (80, 50)),
-    ((400, 640), (200, 320), (400, 640)), ((40, 64), (50, 80), (40, 64)),
-])
-def test_jpeg_is_decoded_no_larger_than_needed(tmp_path: Path, size: tuple[int, int], target: tuple[int, int], reduced: tuple[int, int]) -> None:
-    trees.write_video(tmp_path / "JPEGImages/x", tmp_path / "Annotations/x", {1: 0, 4: 0}, frames=2, size=size)
-    video, = folder(tmp_path, "train")
+@pytest.mark.parametrize(
+    "size, target, reduced",
+    [
+        ((400, 640), (37, 59), (50, 80)),
+        ((400, 640), (74, 200), (100, 160)),
+        ((400, 640), (75, 200), (200, 320)),
+        ((640, 400), (37, 59), (80, 50)),
+        ((400, 640), (200, 320), (400, 640)),
+        ((40, 64), (50, 80), (40, 64)),
+    ],
+)
+def test_jpeg_is_decoded_no_larger_than_needed(
+    tmp_path: Path, size: tuple[int, int], target: tuple[int, int], reduced: tuple[int, int]
+) -> None:
+    trees.write_video(
+        tmp_path / "JPEGImages/x", tmp_path / "Annotations/x", {1: 0, 4: 0}, frames=2, size=size
+    )
+    (video,) = folder(tmp_path, "train")
     images, labels = clips_module._read(draw_of(video, target))
     upright_size = tuple(sorted(reduced))
     assert all(picture.shape[:2] == upright_size for picture in [*images, *labels])
@@ -276,7 +342,9 @@ def test_jpeg_is_decoded_no_larger_than_needed(tmp_path: Path, size: tuple[int, 
 
 
 def test_a_mask_of_the_reduced_size_is_refused_all_the_same(tmp_path: Path) -> None:
-    trees.write_video(tmp_path / "JPEGImages/x", tmp_path / "Annotations/x", {1: 0}, frames=2, size=(400, 640))
+    trees.write_video(
+        tmp_path / "JPEGImages/x", tmp_path / "Annotations/x", {1: 0}, frames=2, size=(400, 640)
+    )
     trees.save_mask(tmp_path / "Annotations/x/00000.png", trees.scene([1], 0, (200, 320))[1])
     with pytest.raises(InputError, match="00000.png.*640x400.*320x200"):
         clips_module._read(draw_of(folder(tmp_path, "train")[0], (200, 320)))
@@ -320,7 +388,13 @@ def test_portrait_pictures_are_transposed() -> None:
 
 
 def test_portrait_clips_fill_the_input(tmp_path: Path) -> None:
-    trees.write_video(tmp_path / "JPEGImages/tall", tmp_path / "Annotations/tall", {1: 0, 2: 0}, size=(96, 64), suffix=".png")
+    trees.write_video(
+        tmp_path / "JPEGImages/tall",
+        tmp_path / "Annotations/tall",
+        {1: 0, 2: 0},
+        size=(96, 64),
+        suffix=".png",
+    )
     clip = sampler([TrainingSet("x", folder(tmp_path, "train"), 1, 5)], size=(64, 96))[0]
     assert clip.labels.shape == (3, 64, 96)
     found, labels = trees.decode(pictures_of(clip.frames), [1, 2]), clip.labels.numpy()
@@ -348,7 +422,9 @@ def test_pictures_and_labels_stay_aligned() -> None:
     for seed in range(25):
         images, labels = [image], [label]
         augment(images, labels, np.random.default_rng(seed))
-        assert images[0].shape == image.shape and labels[0].shape == label.shape and labels[0].dtype == np.uint8
+        assert (
+            images[0].shape == image.shape and labels[0].shape == label.shape and labels[0].dtype == np.uint8
+        )
         assert set(np.unique(labels[0])) <= {0, 1, 2, 4}  # no label in between
         frames, maps = to_input(images, labels, (192, 288))
         found, maps = trees.decode(pictures_of(frames), [1, 2, 4]), maps.numpy()
@@ -393,7 +469,7 @@ def test_the_augmentation_is_within_its_bounds() -> None:
     for seed in range(120):
         images, labels = [image], [label]
         augment(images, labels, np.random.default_rng(seed))
-        centre, beside = ((np.argwhere(labels[0] == k).mean(0) for k in (1, 2)))
+        centre, beside = (np.argwhere(labels[0] == k).mean(0) for k in (1, 2))
         direction = beside - centre
         mirrored += direction[1] < 0
         angles.append(np.degrees(np.arctan2(direction[0], abs(direction[1]))))
@@ -434,9 +510,19 @@ def test_an_index_without_masks_on_every_frame_is_read_by_name(tmp_path: Path) -
         assert trees.iou(found[t] == 1, clip.labels[t].numpy() == 1) > 0.85
 
 
-@pytest.mark.parametrize("fault", [ConnectionResetError(104, "Connection reset by peer"), FileNotFoundError(2, "No such file or directory"), EOFError()])
-def test_what_comes_of_a_worker_that_is_gone_says_so(sets: list[TrainingSet], monkeypatch: pytest.MonkeyPatch, fault: Exception) -> None:
+@pytest.mark.parametrize(
+    "fault",
+    [
+        ConnectionResetError(104, "Connection reset by peer"),
+        FileNotFoundError(2, "No such file or directory"),
+        EOFError(),
+    ],
+)
+def test_what_comes_of_a_worker_that_is_gone_says_so(
+    sets: list[TrainingSet], monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
     """Torch notices some deaths only where it asks the worker for the memory of a clip."""
+
     def broken(*_: object, **__: object) -> None:
         raise fault
 

@@ -14,13 +14,15 @@ import pytest
 import torch
 from PIL import Image
 
-from dataset import clips as clips_module, dali as dali_module, transforms, warp
+from dataset import clips as clips_module
+from dataset import dali as dali_module
+from dataset import transforms, warp
 from dataset.clips import ClipLoader, TrainingSet
 from dataset.dali import AHEAD, DaliLoader
 from dataset.folder import folder
 from dataset.loader import PilLoader, build_loader, training_sets
-from dataset.transforms import BRIGHTNESS, CONTRAST, CROP, MIRROR, ROTATE, SCALE, SHEAR
 from dataset.picture import read_image
+from dataset.transforms import BRIGHTNESS, CONTRAST, CROP, MIRROR, ROTATE, SCALE, SHEAR
 from dataset.warp import Augmentation, draw_augmentation
 from libs.masks import IMAGENET_MEAN, IMAGENET_STD, Letterbox
 from libs.structures import Clip, InputError
@@ -32,8 +34,17 @@ INPUT = (32, 48)
 CLOSE = 2.001  # of 255: cv2 rounds its weights to 11 bits, both round the result
 
 
-def loaders(sets: list[TrainingSet], size: tuple[int, int] = INPUT, count: int = 3, train_batch: int = 1, workers: int = 1,
-            samples_per_video: int = 1, seed: int = 0, world: int = 1, rank: int = 0) -> tuple[ClipLoader, ClipLoader]:
+def loaders(
+    sets: list[TrainingSet],
+    size: tuple[int, int] = INPUT,
+    count: int = 3,
+    train_batch: int = 1,
+    workers: int = 1,
+    samples_per_video: int = 1,
+    seed: int = 0,
+    world: int = 1,
+    rank: int = 0,
+) -> tuple[ClipLoader, ClipLoader]:
     """The PIL and the DALI loader of the same clips."""
     pytest.importorskip("nvidia.dali")
     arguments = (sets, size, count, samples_per_video, [5] * len(sets), train_batch)
@@ -46,15 +57,29 @@ def epoch_of(loader: ClipLoader, epoch: int = 0) -> list[Clip]:
 
 def unnormalised(clip: Clip) -> np.ndarray:
     """(T, 3, H, W) in 0..255, not rounded."""
-    return (255 * (clip.frames * torch.tensor(IMAGENET_STD)[:, None, None] + torch.tensor(IMAGENET_MEAN)[:, None, None])).numpy()
+    return (
+        255
+        * (
+            clip.frames * torch.tensor(IMAGENET_STD)[:, None, None]
+            + torch.tensor(IMAGENET_MEAN)[:, None, None]
+        )
+    ).numpy()
 
 
 def assert_alike(ours: list[Clip], theirs: list[Clip], tolerance: float = CLOSE, labels: float = 0) -> None:
     """Frames within `tolerance` of 255 everywhere; labels equal but for a share of the pixels."""
     assert len(ours) == len(theirs) > 0
     for one, other in zip(ours, theirs):
-        assert (one.name, one.num_objects, one.frames.shape) == (other.name, other.num_objects, other.frames.shape)
-        assert one.frames.dtype == torch.float32 and one.labels.dtype == torch.uint8 and one.labels.shape == other.labels.shape
+        assert (one.name, one.num_objects, one.frames.shape) == (
+            other.name,
+            other.num_objects,
+            other.frames.shape,
+        )
+        assert (
+            one.frames.dtype == torch.float32
+            and one.labels.dtype == torch.uint8
+            and one.labels.shape == other.labels.shape
+        )
         assert np.abs(unnormalised(one) - unnormalised(other)).max() <= tolerance
         assert (one.labels != other.labels).float().mean() <= labels
 
@@ -86,7 +111,9 @@ def textured(labels: np.ndarray, seed: int = 0, sigma: float = 1.5) -> np.ndarra
     return np.clip(128 + 55 * smooth / smooth.std(), 0, 255).astype(np.uint8)
 
 
-def write_still(root: Path, image: np.ndarray, labels: np.ndarray, name: str = "still", frames: int = 3) -> list[TrainingSet]:
+def write_still(
+    root: Path, image: np.ndarray, labels: np.ndarray, name: str = "still", frames: int = 3
+) -> list[TrainingSet]:
     """A video whose frames are all alike; the set of all videos below `root`."""
     for t in range(frames):
         trees.save_image(root / f"JPEGImages/{name}/{t:05d}.png", image)
@@ -107,7 +134,9 @@ def test_the_same_clips_as_pil(plain: None, sets: list[TrainingSet], size: tuple
 
 @pytest.mark.parametrize("source", [(96, 128), (128, 96), (97, 131), (61, 41), (40, 40)])
 @pytest.mark.parametrize("size", [(48, 64), (45, 77), (100, 130)])
-def test_the_letterbox_is_that_of_pil(plain: None, tmp_path: Path, source: tuple[int, int], size: tuple[int, int]) -> None:
+def test_the_letterbox_is_that_of_pil(
+    plain: None, tmp_path: Path, source: tuple[int, int], size: tuple[int, int]
+) -> None:
     """Sharp pictures up to the border, landscape, portrait and square. Labels are those of the
     nearest pixel; where two are equally near, cv2 (steps of 16 bits) and DALI (float32) may choose differently."""
     labels = cv2.resize(figures()[1], source[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
@@ -119,7 +148,10 @@ def test_the_letterbox_is_that_of_pil(plain: None, tmp_path: Path, source: tuple
     found = epoch_of(dali)[0].labels[0, letterbox.box[0], letterbox.box[1]].numpy()
     nearest = []
     for tie in product((0, 1), (0, 1)):  # taken up or down
-        rows, columns = (((2 * np.arange(n) + 1) * side - t) // (2 * n) for n, side, t in zip(letterbox.size, upright.shape, tie))
+        rows, columns = (
+            ((2 * np.arange(n) + 1) * side - t) // (2 * n)
+            for n, side, t in zip(letterbox.size, upright.shape, tie)
+        )
         nearest.append(upright[np.ix_(rows, columns)])
     assert np.any([found == one for one in nearest], 0).all()
 
@@ -154,11 +186,15 @@ def test_short_clips_and_shares_without_clips(plain: None, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("augmented", [False, True])
-def test_the_same_objects_out_of_more_than_five(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, augmented: bool) -> None:
+def test_the_same_objects_out_of_more_than_five(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, augmented: bool
+) -> None:
     """Told by the colours of what the labels cover."""
     if not augmented:
         monkeypatch.setattr(clips_module, "augment", lambda images, labels, rng: rng.integers(2**31))
-        monkeypatch.setattr(dali_module, "draw_augmentation", lambda rng: rng.integers(2**31) and Augmentation())
+        monkeypatch.setattr(
+            dali_module, "draw_augmentation", lambda rng: rng.integers(2**31) and Augmentation()
+        )
     labels = np.zeros((96, 192), np.uint8)
     for label in range(1, 9):
         row, column = divmod(label - 1, 4)
@@ -167,10 +203,19 @@ def test_the_same_objects_out_of_more_than_five(tmp_path: Path, monkeypatch: pyt
 
     def drawn(clip: Clip) -> list[int]:
         found = trees.decode(pictures_of(clip.frames), range(1, 9))
-        return [int(np.bincount(found[clip.labels.numpy() == label]).argmax()) for label in range(1, clip.num_objects + 1)]
+        return [
+            int(np.bincount(found[clip.labels.numpy() == label]).argmax())
+            for label in range(1, clip.num_objects + 1)
+        ]
 
-    chosen = [[drawn(clip) for clip in epoch_of(loader)] for loader in loaders(sets, (96, 192), samples_per_video=6)]
-    assert chosen[0] == chosen[1] and all(len(ids) == 5 for ids in chosen[0]) and len({tuple(ids) for ids in chosen[0]}) > 1
+    chosen = [
+        [drawn(clip) for clip in epoch_of(loader)] for loader in loaders(sets, (96, 192), samples_per_video=6)
+    ]
+    assert (
+        chosen[0] == chosen[1]
+        and all(len(ids) == 5 for ids in chosen[0])
+        and len({tuple(ids) for ids in chosen[0]}) > 1
+    )
 
 
 # ---- what is augmented, and how much ----------------------------------------------------------------------------------
@@ -188,30 +233,38 @@ DRAWS = {
 
 def by_imgaug(draw: Augmentation) -> iaa.Augmenter:
     """The PIL loader's augmenter with nothing left to chance."""
-    return iaa.Sequential([
-        iaa.Crop(percent=draw.crop, keep_size=True),
-        iaa.Affine(scale=draw.scale, shear={"x": draw.shear, "y": draw.shear}, rotate=draw.rotate),
-        iaa.Multiply(draw.contrast),
-        iaa.Add(draw.brightness),
-        iaa.Fliplr(float(draw.mirror)),
-    ])
+    return iaa.Sequential(
+        [
+            iaa.Crop(percent=draw.crop, keep_size=True),
+            iaa.Affine(scale=draw.scale, shear={"x": draw.shear, "y": draw.shear}, rotate=draw.rotate),
+            iaa.Multiply(draw.contrast),
+            iaa.Add(draw.brightness),
+            iaa.Fliplr(float(draw.mirror)),
+        ]
+    )
 
 
 @pytest.mark.parametrize("portrait", [False, True])
 @pytest.mark.parametrize("name", DRAWS)
-def test_each_change_is_that_of_imgaug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, portrait: bool) -> None:
+def test_each_change_is_that_of_imgaug(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, portrait: bool
+) -> None:
     """One interpolation against three in a row, of a picture that changes slowly."""
     draw = Augmentation(**DRAWS[name])
     monkeypatch.setattr(transforms, "augmenter", lambda seed: by_imgaug(draw))
     monkeypatch.setattr(dali_module, "draw_augmentation", lambda rng: rng.integers(2**31) and draw)
     labels = figures()[1]
     image = (60 + 0.55 * textured(labels, sigma=12)).astype(np.uint8)
-    turn: Callable[[np.ndarray], np.ndarray] = (lambda a: np.ascontiguousarray(a.swapaxes(0, 1))) if portrait else lambda a: a
+    turn: Callable[[np.ndarray], np.ndarray] = (
+        (lambda a: np.ascontiguousarray(a.swapaxes(0, 1))) if portrait else lambda a: a
+    )
     pil, dali = loaders(write_still(tmp_path, turn(image), turn(labels)), (150, 240))
     (theirs,), (ours,) = epoch_of(pil), epoch_of(dali)
     away = np.abs(unnormalised(ours) - unnormalised(theirs))
     black = np.pad(pictures_of(theirs.frames).max((0, -1)) < 45, 1, constant_values=True).astype(np.uint8)
-    inside = cv2.dilate(black, np.ones((7, 7), np.uint8))[1:-1, 1:-1] == 0  # where the picture ends, imgaug blends it with black
+    inside = (
+        cv2.dilate(black, np.ones((7, 7), np.uint8))[1:-1, 1:-1] == 0
+    )  # where the picture ends, imgaug blends it with black
     warped = replace(draw, contrast=1, brightness=0, mirror=False) != Augmentation()
     if warped:
         assert inside.mean() > 0.6 and away[:, :, inside].max() < 8 and away[:, :, inside].mean() < 1.2
@@ -224,7 +277,7 @@ def test_each_change_is_that_of_imgaug(tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("factor, values", [(0.97, (40, 137, 234)), (1.03, (40, 143, 246))])
 def test_contrast_multiplies_the_values_before_brightness_is_added(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factor: float, values: tuple[int, int, int],
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factor: float, values: tuple[int, int, int]
 ) -> None:
     """Centre 0, as in the original: black stays black up to the brightness, in both loaders."""
     still = {"CROP": 0, "SCALE": (1, 1), "SHEAR": (0, 0), "ROTATE": (0, 0), "MIRROR": 0}
@@ -242,16 +295,23 @@ def test_contrast_multiplies_the_values_before_brightness_is_added(
 def test_draws_fill_their_ranges_evenly() -> None:
     draws = [draw_augmentation(np.random.default_rng(seed)) for seed in range(3000)]
     ranges = {"scale": SCALE, "shear": SHEAR, "rotate": ROTATE, "contrast": CONTRAST}
-    values = {name: np.array([getattr(draw, name) for draw in draws]) for name in (*ranges, "brightness", "mirror", "crop")}
+    values = {
+        name: np.array([getattr(draw, name) for draw in draws])
+        for name in (*ranges, "brightness", "mirror", "crop")
+    }
     values |= {f"crop {side}": values["crop"][:, side] for side in range(4)}
     for name, (low, high) in {**ranges, **{f"crop {side}": (0, CROP) for side in range(4)}}.items():
         found = (values[name] - low) / (high - low)
         assert 0 <= found.min() < 0.01 and 0.99 < found.max() <= 1, name
         assert abs(found.mean() - 0.5) < 0.025 and abs(found.std() - 12**-0.5) < 0.015, name
     counts = np.unique(values["brightness"], return_counts=True)
-    assert counts[0].tolist() == list(range(BRIGHTNESS[0], BRIGHTNESS[1] + 1)) and counts[1].min() > 210  # of 273
+    assert (
+        counts[0].tolist() == list(range(BRIGHTNESS[0], BRIGHTNESS[1] + 1)) and counts[1].min() > 210
+    )  # of 273
     assert abs(values["mirror"].mean() - MIRROR) < 0.04
-    both = np.corrcoef([values[name] for name in (*ranges, "brightness", "mirror", *(f"crop {side}" for side in range(4)))])
+    both = np.corrcoef(
+        [values[name] for name in (*ranges, "brightness", "mirror", *(f"crop {side}" for side in range(4)))]
+    )
     assert np.abs(both - np.eye(len(both))).max() < 0.08  # drawn apart from each other
 
 
@@ -267,14 +327,26 @@ def test_colours_and_shapes_vary_as_with_pil(tmp_path: Path) -> None:
         centre, beside = (np.argwhere(clip.labels[0].numpy() == k).mean(0) for k in (1, 2))
         way = beside - centre
         angle = np.degrees(np.arctan2(way[0], abs(way[1])))
-        return [grey[grey > 50].mean(), (grey < 50).mean(), *centre, (clip.labels[0] == 1).sum().item() / 3600, angle, way[1] < 0]
+        return [
+            grey[grey > 50].mean(),
+            (grey < 50).mean(),
+            *centre,
+            (clip.labels[0] == 1).sum().item() / 3600,
+            angle,
+            way[1] < 0,
+        ]
 
-    found = [np.array([figures_of(clip) for clip in epoch_of(loader)]) for loader in loaders(sets, (120, 160), 1, samples_per_video=150)]
+    found = [
+        np.array([figures_of(clip) for clip in epoch_of(loader)])
+        for loader in loaders(sets, (120, 160), 1, samples_per_video=150)
+    ]
     names = ("grey", "black", "row", "column", "area", "angle", "mirrored")
     for column, name in enumerate(names):
         theirs, ours = found[0][:, column], found[1][:, column]
         spread = np.hypot(theirs.std(), ours.std()) / np.sqrt(len(ours))
-        slack = {"grey": 0.6, "row": 0.6, "column": 0.6}.get(name, 0.01)  # imgaug truncates greys, shifts labels half a pixel
+        slack = {"grey": 0.6, "row": 0.6, "column": 0.6}.get(
+            name, 0.01
+        )  # imgaug truncates greys, shifts labels half a pixel
         assert abs(theirs.mean() - ours.mean()) < 3.5 * spread + slack, name
         assert 0.75 < ours.std() / theirs.std() < 1.33, name
 
@@ -282,7 +354,9 @@ def test_colours_and_shapes_vary_as_with_pil(tmp_path: Path) -> None:
 def test_pictures_and_labels_stay_aligned(tmp_path: Path) -> None:
     image, label = figures()
     away = np.zeros(2)
-    clips = epoch_of(loaders(write_still(tmp_path, image, label, frames=1), (192, 288), 1, samples_per_video=25)[1])
+    clips = epoch_of(
+        loaders(write_still(tmp_path, image, label, frames=1), (192, 288), 1, samples_per_video=25)[1]
+    )
     for clip in clips:
         found, maps = trees.decode(pictures_of(clip.frames), [1, 2, 4]), clip.labels.numpy()
         assert clip.num_objects == 4 and set(np.unique(maps)) == {0, 1, 2, 4}
@@ -294,19 +368,29 @@ def test_pictures_and_labels_stay_aligned(tmp_path: Path) -> None:
 
 def test_one_draw_serves_all_frames_of_a_clip(tmp_path: Path) -> None:
     image, label = figures()
-    clips = epoch_of(loaders(write_still(tmp_path, image, label, frames=5), (48, 64), train_batch=4, samples_per_video=4)[1])
+    clips = epoch_of(
+        loaders(write_still(tmp_path, image, label, frames=5), (48, 64), train_batch=4, samples_per_video=4)[
+            1
+        ]
+    )
     for clip in clips:
         assert torch.equal(clip.frames, clip.frames[:1].expand_as(clip.frames))
         assert torch.equal(clip.labels, clip.labels[:1].expand_as(clip.labels))
-    assert not any(torch.equal(one.frames, other.frames) for i, one in enumerate(clips) for other in clips[:i])
+    assert not any(
+        torch.equal(one.frames, other.frames) for i, one in enumerate(clips) for other in clips[:i]
+    )
 
 
-def test_the_letterbox_is_black_whatever_the_brightness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_letterbox_is_black_whatever_the_brightness(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The corners that turning has emptied are not: imgaug brightens them."""
     draw = Augmentation(rotate=15, brightness=5)
     monkeypatch.setattr(dali_module, "draw_augmentation", lambda rng: draw)
     labels = np.ones((60, 100), np.uint8)
-    (clip,) = epoch_of(loaders(write_still(tmp_path, np.full((60, 100, 3), 250, np.uint8), labels), (91, 100))[1])
+    (clip,) = epoch_of(
+        loaders(write_still(tmp_path, np.full((60, 100, 3), 250, np.uint8), labels), (91, 100))[1]
+    )
     black = -torch.tensor(IMAGENET_MEAN) / torch.tensor(IMAGENET_STD)
     box = Letterbox((60, 100), (91, 100)).box[0]
     assert (box.start, box.stop) == (15, 75)
@@ -314,7 +398,9 @@ def test_the_letterbox_is_black_whatever_the_brightness(tmp_path: Path, monkeypa
         assert torch.allclose(bar, black[:, None, None].expand_as(bar), atol=1e-6)
     assert not clip.labels[:, :15].any() and not clip.labels[:, 75:].any()
     assert np.abs(unnormalised(clip)[:, :, 15, 0] - 5).max() < 0.01 and clip.labels[:, 15, 0].eq(0).all()
-    assert np.abs(unnormalised(clip)[:, :, 45, 50] - 255).max() < 0.01 and clip.labels[:, 45, 50].eq(1).all()  # not 255 + 5
+    assert (
+        np.abs(unnormalised(clip)[:, :, 45, 50] - 255).max() < 0.01 and clip.labels[:, 45, 50].eq(1).all()
+    )  # not 255 + 5
 
 
 # ---- the same clips, always -------------------------------------------------------------------------------------------
@@ -327,20 +413,28 @@ def test_clips_depend_on_seed_epoch_and_position_alone(sets: list[TrainingSet]) 
     assert same(first, epoch_of(loaders(sets, workers=3)[1]))
     assert same(first, epoch_of(loaders(sets, workers=0)[1]))
     assert same(first, epoch_of(loaders(sets, train_batch=3, workers=2)[1]))
-    assert same(first[4:], [clip for batch in loaders(sets, train_batch=2)[1].batches(0, start=2) for clip in batch])
+    assert same(
+        first[4:], [clip for batch in loaders(sets, train_batch=2)[1].batches(0, start=2) for clip in batch]
+    )
     halves = [list(loaders(sets, train_batch=2, world=2, rank=rank)[1].batches(0)) for rank in range(2)]
     assert same(first, [clip for step in zip(*halves) for share in step for clip in share])
     for other in (epoch_of(loaders(sets)[1], epoch=1), epoch_of(loaders(sets, seed=1)[1])):
-        assert len(other) == len(first) and not any(torch.equal(a.frames, b.frames) for a in first for b in other)
+        assert len(other) == len(first) and not any(
+            torch.equal(a.frames, b.frames) for a in first for b in other
+        )
 
 
 def test_two_epochs_at_once_do_not_disturb_each_other(sets: list[TrainingSet]) -> None:
     _, dali = loaders(sets)
     pairs = [(one[0], other[0]) for one, other in zip(dali.batches(0), dali.batches(1))]
-    assert same([one for one, _ in pairs], epoch_of(dali, 0)) and same([other for _, other in pairs], epoch_of(dali, 1))
+    assert same([one for one, _ in pairs], epoch_of(dali, 0)) and same(
+        [other for _, other in pairs], epoch_of(dali, 1)
+    )
 
 
-def test_little_is_made_ahead_and_nothing_goes_on_afterwards(sets: list[TrainingSet], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_little_is_made_ahead_and_nothing_goes_on_afterwards(
+    sets: list[TrainingSet], monkeypatch: pytest.MonkeyPatch
+) -> None:
     planned, plan_clip = [], dali_module.plan_clip
     monkeypatch.setattr(dali_module, "plan_clip", lambda *args: planned.append(args) or plan_clip(*args))
     before = threading.active_count()
@@ -386,7 +480,9 @@ def test_an_unreadable_picture_is_named(tmp_path: Path, damage: str) -> None:
     for loader in loaders(sets, count=4, train_batch=2):
         with pytest.raises(InputError) as fault:
             epoch_of(loader)
-        assert str(fault.value).startswith(f"{path}: expected a readable picture") and "\n" not in str(fault.value)
+        assert str(fault.value).startswith(f"{path}: expected a readable picture") and "\n" not in str(
+            fault.value
+        )
 
 
 def test_a_damaged_mask_and_one_of_another_size_are_named(tmp_path: Path) -> None:
@@ -456,8 +552,12 @@ def test_one_object_of_255_and_void(plain: None, tmp_path: Path) -> None:
 # ---- where it runs ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("cuda, package", [("11.8", "cuda110"), ("12.6", "cuda120"), ("13.0", "cuda130"), (None, "cuda130")])
-def test_without_dali_the_package_to_install_is_named(monkeypatch: pytest.MonkeyPatch, cuda: str | None, package: str) -> None:
+@pytest.mark.parametrize(
+    "cuda, package", [("11.8", "cuda110"), ("12.6", "cuda120"), ("13.0", "cuda130"), (None, "cuda130")]
+)
+def test_without_dali_the_package_to_install_is_named(
+    monkeypatch: pytest.MonkeyPatch, cuda: str | None, package: str
+) -> None:
     monkeypatch.setitem(sys.modules, "nvidia.dali", None)
     monkeypatch.setattr(torch.version, "cuda", cuda)
     with pytest.raises(InputError) as fault:

@@ -9,11 +9,12 @@ import torch
 from PIL import Image
 
 from dataset import registry
-from dataset.folder import index_video, list_images, single_video
-from dataset.loader import PilLoader, build_loader, test_videos as videos_of, training_sets
-from dataset.registry import REGISTRY, DataSet, find
 from dataset.annotations import MaskStyle, read_labels
+from dataset.folder import index_video, list_images, single_video
+from dataset.loader import PilLoader, build_loader, training_sets
+from dataset.loader import test_videos as videos_of
 from dataset.picture import read_image
+from dataset.registry import REGISTRY, DataSet, find
 from dataset.video import open_video
 from libs.objective import Batch, training_losses
 from libs.structures import InputError, SourceFrame, Video, VideoIndex
@@ -50,14 +51,21 @@ def refused(action, *arguments) -> str:
 
 def test_davis16_is_one_object_whatever_the_masks_mode(tmp_path: Path) -> None:
     trees.davis16(tmp_path)
-    video, = videos_of(tmp_path, "DAVIS16", "val")
-    assert (video.name, video.ids, video.length, video.scored) == ("dog", (1,), 4, True)  # not the cat of 2017
+    (video,) = videos_of(tmp_path, "DAVIS16", "val")
+    assert (video.name, video.ids, video.length, video.scored) == (
+        "dog",
+        (1,),
+        4,
+        True,
+    )  # not the cat of 2017
     for t, frame in enumerate(frames_of(video)):
         expected = trees.scene([255], t)[1] > 0
         assert frame.name == f"{t:05d}" and expected.any()
         assert np.array_equal(frame.truth, expected.astype(np.uint8))  # frame 1 is the LA one
         assert (frame.given is not None) == (t == 0)
-    assert np.array_equal(next(video.read()).given, frames_of(video)[0].truth)  # reads from the start at each call
+    assert np.array_equal(
+        next(video.read()).given, frames_of(video)[0].truth
+    )  # reads from the start at each call
     assert names(registry.find("DAVIS16").index(tmp_path, "train")) == ["bear"]
 
 
@@ -72,14 +80,14 @@ def test_davis16_also_by_its_lists(tmp_path: Path) -> None:
 @pytest.mark.parametrize("lists", ["db_info", "ImageSets"])
 def test_davis17(tmp_path: Path, lists: str) -> None:
     trees.davis17(tmp_path, lists)
-    duo, = videos_of(tmp_path, "DAVIS17", "val")
+    (duo,) = videos_of(tmp_path, "DAVIS17", "val")
     assert (duo.name, duo.ids, duo.scored) == ("duo", (1, 2), True)
     for t, frame in enumerate(frames_of(duo)):
         assert np.array_equal(frame.truth, trees.scene([1, 2], t)[1])
         for label in (1, 2):  # RGB, not BGR; the right frame
             assert trees.iou(trees.decode(frame.image, [1, 2]) == label, frame.truth == label) > 0.9
     assert names(videos_of(tmp_path, "DAVIS17", "train")) == ["pair", "trio"]
-    dev, = videos_of(tmp_path, "DAVIS17", "test-dev")
+    (dev,) = videos_of(tmp_path, "DAVIS17", "test-dev")
     assert (dev.name, dev.ids, dev.scored) == ("dev", (1, 2, 3), False)
     assert [frame.given is not None for frame in dev.read()] == [True, False, False, False]
     assert all(frame.truth is None for frame in dev.read())
@@ -91,7 +99,7 @@ def test_void_is_background(tmp_path: Path) -> None:
     labels = np.array(Image.open(mask))
     labels[:5] = 255
     trees.save_mask(mask, labels)
-    video, = videos_of(tmp_path, "DAVIS17", "val")
+    (video,) = videos_of(tmp_path, "DAVIS17", "val")
     assert video.ids == (1, 2)
     assert not next(video.read()).given[:5].any()
 
@@ -106,7 +114,10 @@ def test_davis_without_lists_or_with_none_of_the_split(tmp_path: Path) -> None:
     assert str(tmp_path / "DAVIS17") in refused(videos_of, tmp_path, "DAVIS17", "val")  # not there at all
 
 
-@pytest.mark.parametrize("text", ["[not closed", "sequences: 3", "- a", "sequences:\n- {set: val}\n", "sequences: [dog]", b"\xff\xfe\x00"])
+@pytest.mark.parametrize(
+    "text",
+    ["[not closed", "sequences: 3", "- a", "sequences:\n- {set: val}\n", "sequences: [dog]", b"\xff\xfe\x00"],
+)
 def test_a_damaged_db_info_is_named(tmp_path: Path, text: str | bytes) -> None:
     info = trees.davis16(tmp_path) / "data/db_info.yaml"
     info.write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -125,18 +136,20 @@ def test_yaml_of_a_data_set_runs_no_code(tmp_path: Path) -> None:
 
 def test_youtube_vos_train_can_be_trained_on(tmp_path: Path) -> None:
     trees.youtube_vos(tmp_path)
-    one, = training_sets(tmp_path, ["VOS"], [3])
+    (one,) = training_sets(tmp_path, ["VOS"], [3])
     assert (one.name, one.freq, one.skip_step, names(one.videos)) == ("VOS", 3, 1, ["aaa"])
     assert sorted(one.videos[0].masks) == [0, 1, 2, 3]
 
 
 def test_youtube_vos_valid_has_gaps_and_late_objects(tmp_path: Path) -> None:
     trees.youtube_vos(tmp_path)
-    video, = videos_of(tmp_path, "VOS", "val")
+    (video,) = videos_of(tmp_path, "VOS", "val")
     assert (video.name, video.ids, video.length, video.scored) == ("bbb", (2, 5), 7, False)
     frames = frames_of(video)
     assert [t for t, frame in enumerate(frames) if frame.given is not None] == [0, 3]
-    assert len(frames) == 7 and all(frame.truth is None for frame in frames)  # those that meta.json does not list as well
+    assert len(frames) == 7 and all(
+        frame.truth is None for frame in frames
+    )  # those that meta.json does not list as well
     assert [t for t, frame in enumerate(frames) if frame.submitted] == [0, 3, 6]
     for t, ids in ((0, {0, 1}), (3, {0, 1, 2})):
         truth = trees.scene([2, 5], t)[1]
@@ -157,11 +170,22 @@ def test_youtube_vos_needs_the_mask_where_an_object_appears(tmp_path: Path) -> N
     assert "'bbb'" in message and "00003" in message
 
 
-@pytest.mark.parametrize("meta", [
-    None, "{", "[]", "{}", '{"videos": {}}', '{"videos": {"bbb": {}}}', '{"videos": {"bbb": {"objects": {"1": {"frames": []}}}}}',
-    '{"videos": {"bbb": {"objects": []}}}', '{"videos": {"bbb": {"objects": {"1": {"frames": 5}}}}}',
-    '{"videos": {"bbb": {"objects": {"1": {"frames": [{}]}}}}}', '{"videos": {"bbb": {"objects": {}}}}',
-])
+@pytest.mark.parametrize(
+    "meta",
+    [
+        None,
+        "{",
+        "[]",
+        "{}",
+        '{"videos": {}}',
+        '{"videos": {"bbb": {}}}',
+        '{"videos": {"bbb": {"objects": {"1": {"frames": []}}}}}',
+        '{"videos": {"bbb": {"objects": []}}}',
+        '{"videos": {"bbb": {"objects": {"1": {"frames": 5}}}}}',
+        '{"videos": {"bbb": {"objects": {"1": {"frames": [{}]}}}}}',
+        '{"videos": {"bbb": {"objects": {}}}}',
+    ],
+)
 def test_a_damaged_meta_json_is_named(tmp_path: Path, meta: str | None) -> None:
     path = trees.youtube_vos(tmp_path) / "valid/meta.json"
     path.unlink() if meta is None else path.write_text(meta)
@@ -207,12 +231,16 @@ def test_folder_is_scored_where_every_frame_has_a_mask(tmp_path: Path) -> None:
     assert [video.scored for video in (first, full, late)] == [False, True, False]
     for video, given in ((first, 0), (full, 0), (late, 2)):
         assert [t for t, frame in enumerate(frames_of(video)) if frame.given is not None] == [given]
-    assert names(videos_of(tmp_path, "FOLDER", "train")) == ["first", "full", "late"]  # one part for all splits
+    assert names(videos_of(tmp_path, "FOLDER", "train")) == [
+        "first",
+        "full",
+        "late",
+    ]  # one part for all splits
 
 
 def test_folder_takes_masks_of_0_and_255_for_one_object(tmp_path: Path) -> None:
     trees.folder(tmp_path, mode="L", objects=[255])
-    video, = videos_of(tmp_path, "FOLDER", "val")
+    (video,) = videos_of(tmp_path, "FOLDER", "val")
     assert video.ids == (1,)
     assert [set(np.unique(frame.truth)) for frame in video.read()] == [{0, 1}] * 4
 
@@ -232,6 +260,7 @@ def test_folder_without_its_layout_says_what_it_expects(tmp_path: Path) -> None:
 
 def test_a_new_set_in_the_registry_can_be_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As DATASET.md tells: a function that lists the videos, and a line in the registry."""
+
     def mine(root: Path, split: str) -> list[VideoIndex]:
         where = root / f"shots-{split}"
         return [index_video(d.name, d, root / "labels" / d.name) for d in sorted(where.iterdir())]
@@ -285,7 +314,10 @@ def test_missing_frames_and_masks_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["text", "cut", "empty"])
-@pytest.mark.parametrize("file", ["JPEGImages/480p/duo/00002.jpg", "Annotations/480p/duo/00002.png", "Annotations/480p/duo/00000.png"])
+@pytest.mark.parametrize(
+    "file",
+    ["JPEGImages/480p/duo/00002.jpg", "Annotations/480p/duo/00002.png", "Annotations/480p/duo/00000.png"],
+)
 def test_an_unreadable_file_is_named(tmp_path: Path, file: str, damage: str) -> None:
     path = trees.davis17(tmp_path) / file
     path.write_bytes({"text": b"no picture", "cut": path.read_bytes()[:-40], "empty": b""}[damage])
@@ -326,7 +358,9 @@ def test_labels_are_read_by_number_in_every_mode(tmp_path: Path) -> None:
         trees.save_mask(tmp_path / f"{mode}.png", labels, mode)
         assert np.array_equal(read_labels(tmp_path / f"{mode}.png"), labels), mode
     Image.fromarray(labels > 0).save(tmp_path / "1.png")
-    assert np.array_equal(read_labels(tmp_path / "1.png", MaskStyle(binary=True)), (labels > 0).astype(np.uint8))
+    assert np.array_equal(
+        read_labels(tmp_path / "1.png", MaskStyle(binary=True)), (labels > 0).astype(np.uint8)
+    )
 
 
 def test_grey_and_transparent_pictures_become_rgb(tmp_path: Path) -> None:
@@ -357,7 +391,9 @@ def test_a_video_file_is_read_frame_by_frame(tmp_path: Path) -> None:
 
 def test_one_folder_of_frames_with_a_mask_from_anywhere(tmp_path: Path) -> None:
     trees.folder(tmp_path)
-    trees.save_mask(tmp_path / "drawn.png", np.where(trees.scene([1, 2])[1] > 0, np.uint8(255), np.uint8(0)), "L")
+    trees.save_mask(
+        tmp_path / "drawn.png", np.where(trees.scene([1, 2])[1] > 0, np.uint8(255), np.uint8(0)), "L"
+    )
     video = open_video(single_video(tmp_path / "JPEGImages/mine", tmp_path / "drawn.png"))
     assert (video.name, video.ids, video.length, video.scored) == ("mine", (1,), 4, False)
     assert np.array_equal(next(video.read()).given, (trees.scene([1, 2])[1] > 0).astype(np.uint8))
@@ -368,7 +404,9 @@ def test_missing_or_damaged_video_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "bad.mp4").write_bytes(b"no video")
     (tmp_path / "bad.mpg").write_bytes(b"no video")
     for name in ("bad.mp4", "bad.mpg"):
-        assert str(tmp_path / name) in refused(lambda name: list(open_video(single_video(tmp_path / name, tmp_path / "first.png")).read()), name)
+        assert str(tmp_path / name) in refused(
+            lambda name: list(open_video(single_video(tmp_path / name, tmp_path / "first.png")).read()), name
+        )
     assert str(tmp_path / "nowhere") in refused(single_video, tmp_path / "nowhere", tmp_path / "first.png")
     assert str(tmp_path / "no.png") in refused(single_video, tmp_path / "bad.mp4", tmp_path / "no.png")
 
@@ -391,7 +429,10 @@ def test_real_davis16() -> None:
 @real
 def test_real_davis17() -> None:
     videos = {video.name: video for video in videos_of(SHARED, "DAVIS17", "val")}
-    assert {name: video.ids for name, video in videos.items()} == {"gold-fish": (1, 2, 3, 4, 5), "horsejump-high": (1, 2)}
+    assert {name: video.ids for name, video in videos.items()} == {
+        "gold-fish": (1, 2, 3, 4, 5),
+        "horsejump-high": (1, 2),
+    }
     for video in videos.values():
         frame = next(video.read())
         assert not video.scored and frame.truth is None
@@ -424,12 +465,19 @@ def test_a_colour_for_each_object(tmp_path: Path) -> None:
     (video,) = videos_of(root, "FOLDER", "val")
     frames = list(video.read())
     assert video.ids == (1, 2)
-    assert [None if f.given is None else sorted(np.unique(f.given)) for f in frames] == [[0, 2], None, [0, 1, 2], None]
+    assert [None if f.given is None else sorted(np.unique(f.given)) for f in frames] == [
+        [0, 2],
+        None,
+        [0, 1, 2],
+        None,
+    ]
     assert frames[2].given[10, 5] == 1 and frames[2].given[10, 15] == 2
 
 
 def test_colours_of_the_palette_keep_their_labels(tmp_path: Path) -> None:
-    (video,) = videos_of(own_folder(tmp_path, {"00000": coloured((0, 128, 0), (128, 128, 0))}), "FOLDER", "val")
+    (video,) = videos_of(
+        own_folder(tmp_path, {"00000": coloured((0, 128, 0), (128, 128, 0))}), "FOLDER", "val"
+    )
     assert video.ids == (2, 3)
 
 
@@ -444,7 +492,9 @@ def test_smoothed_edges_are_explained(tmp_path: Path, mode: str) -> None:
 def test_a_video_file_with_one_mask(tmp_path: Path) -> None:
     (tmp_path / "JPEGImages").mkdir()
     (tmp_path / "Annotations/film").mkdir(parents=True)
-    writer = cv2.VideoWriter(str(tmp_path / "JPEGImages/film.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 10, (40, 30))
+    writer = cv2.VideoWriter(
+        str(tmp_path / "JPEGImages/film.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 10, (40, 30)
+    )
     for t in range(5):
         writer.write(np.full((30, 40, 3), 40 * t, np.uint8))
     writer.release()
@@ -462,17 +512,32 @@ def test_a_single_video_with_a_folder_of_masks(tmp_path: Path) -> None:
     assert [frame.given is not None for frame in frames] == [True, False, False, False, False]
     (tmp_path / "Annotations/mine/00003.png").unlink()  # no longer scored: all masks are given
     video = open_video(single_video(tmp_path / "JPEGImages/mine", tmp_path / "Annotations/mine"))
-    assert not video.scored and [frame.given is not None for frame in video.read()] == [True, True, True, False, True]
+    assert not video.scored and [frame.given is not None for frame in video.read()] == [
+        True,
+        True,
+        True,
+        False,
+        True,
+    ]
     trees.write_mp4(tmp_path / "film.mp4", (trees.scene([1, 2], t)[0] for t in range(5)))
     video = open_video(single_video(tmp_path / "film.mp4", tmp_path / "Annotations/mine"))
-    assert [frame.given is not None for frame in video.read()] == [True, True, True, False, True] and video.ids == (1, 2)
+    assert [frame.given is not None for frame in video.read()] == [
+        True,
+        True,
+        True,
+        False,
+        True,
+    ] and video.ids == (1, 2)
 
 
 def test_a_single_video_keeps_its_folders_whole_name_and_has_no_twins(tmp_path: Path) -> None:
     for name in ("v1.0", "v1.1"):
         trees.folder(tmp_path, name=name)
     mask = tmp_path / "Annotations/v1.0/00000.png"
-    assert [single_video(tmp_path / "JPEGImages" / name, mask).name for name in ("v1.0", "v1.1")] == ["v1.0", "v1.1"]
+    assert [single_video(tmp_path / "JPEGImages" / name, mask).name for name in ("v1.0", "v1.1")] == [
+        "v1.0",
+        "v1.1",
+    ]
     beside = tmp_path / "JPEGImages/v1.0/00000.jpg"
     trees.save_image(beside, trees.scene([1])[0])
     assert "'00000' is there twice" in refused(single_video, beside.parent, beside.with_suffix(".png"))

@@ -48,11 +48,29 @@ def train(root: Path, name: str, processes: int, *options: str) -> tuple[dict, l
     config.write_text(CONFIG.format(root=root))
     port, started = free_port(), []
     for rank in range(processes):
-        names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": "", **{key: str(value) for key, value in names.items()}}
-        started.append(subprocess.Popen(
-            [sys.executable, "train.py", "--cfg", str(config), "checkpoint", str(root / name), *options], cwd=ROOT, env=env,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        names = {
+            "RANK": rank,
+            "LOCAL_RANK": rank,
+            "WORLD_SIZE": processes,
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+        }
+        env = {
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": "",
+            **{key: str(value) for key, value in names.items()},
+        }
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "train.py", "--cfg", str(config), "checkpoint", str(root / name), *options],
+                cwd=ROOT,
+                env=env,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
     printed = [process.communicate(timeout=240) for process in started]
     assert [process.returncode for process in started] == [0] * processes, printed
     return read_file(root / name / "recurrent.pth.tar"), [out for out, _ in printed]
@@ -70,11 +88,20 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_processes_are_one_with_twice_the_batch(tree: Path) -> None:
     one, (alone,) = train(tree, "one", 1, "train_batch", "2")
     two, (first, second) = train(tree, "two", 2, "train_batch", "1")
-    assert "3 steps of 2 clips" in alone and "3 steps of 1 clips" in first and second == ""  # only the first one talks
+    assert (
+        "3 steps of 2 clips" in alone and "3 steps of 1 clips" in first and second == ""
+    )  # only the first one talks
     for name, value in one["state_dict"].items():
         assert (value - two["state_dict"][name]).abs().max() < 1e-5, name
-    start = torch.load(tree / "one/recurrent.pth.tar", weights_only=True)["optimizer"]["state"]  # momentum: there were gradients
+    start = torch.load(tree / "one/recurrent.pth.tar", weights_only=True)["optimizer"][
+        "state"
+    ]  # momentum: there were gradients
     assert max(state["momentum_buffer"].abs().max() for state in start.values()) > 1e-3
     assert two["history"][0]["loss"] == pytest.approx(one["history"][0]["loss"], abs=1e-4)
-    assert two["history"][0]["J&F"] == pytest.approx(one["history"][0]["J&F"], abs=1e-3)  # each has scored its share of the videos
-    assert "validation: J" in first and {p.name for p in (tree / "two").iterdir()} >= {"sheet_001.png", "curves.png"}
+    assert two["history"][0]["J&F"] == pytest.approx(
+        one["history"][0]["J&F"], abs=1e-3
+    )  # each has scored its share of the videos
+    assert "validation: J" in first and {p.name for p in (tree / "two").iterdir()} >= {
+        "sheet_001.png",
+        "curves.png",
+    }

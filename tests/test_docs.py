@@ -22,7 +22,11 @@ FOREIGN = {".venv", "shared", "runs", "output", "ckpt", "data"}  # folders besid
 PAGES = sorted(page for page in ROOT.rglob("*.md") if not FOREIGN & set(page.relative_to(ROOT).parts))
 LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"")
 NAME = re.compile(r"`((?:models|libs|dataset|benchmarks)(?:\.\w+)+)`")
-SCRIPTS = {"train.py": "config.yaml", "test.py": "config.yaml", "demo/demo.py": "demo/demo.yaml"}  # and their default configs
+SCRIPTS = {
+    "train.py": "config.yaml",
+    "test.py": "config.yaml",
+    "demo/demo.py": "demo/demo.yaml",
+}  # and their default configs
 EXTERNAL = ("http://", "https://", "mailto:")
 
 
@@ -46,7 +50,11 @@ def commands(page: Path) -> list[list[str]]:
     found = []
     for block in re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():
-            line = re.sub(r"\[--[^\]]*\]", "", line.partition(" #")[0]).replace("bash -c '", "").removesuffix("'")
+            line = (
+                re.sub(r"\[--[^\]]*\]", "", line.partition(" #")[0])
+                .replace("bash -c '", "")
+                .removesuffix("'")
+            )
             found += [shlex.split(part, comments=True) for part in line.split("&&")]
     return [words for words in found if words]
 
@@ -117,19 +125,27 @@ def test_the_readme_stays_short() -> None:
 
 
 def test_every_row_of_the_papers_names_a_function_or_says_that_there_is_none() -> None:
-    rows = [line.split("|") for line in (ROOT / "docs/paper.md").read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    rows = [
+        line.split("|")
+        for line in (ROOT / "docs/paper.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith("| ")
+    ]
     rows = [row for row in rows if len(row) == 5 and row[1].strip() not in ("in the paper", "---")]
     assert len(rows) > 30
     wrong = [row[1] for row in rows if not NAME.search(row[2]) and row[2].strip() != "not implemented"]
     assert not wrong
 
 
-def test_the_data_set_of_the_bridge_works_when_pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    section = (ROOT / "docs/differences.md").read_text(encoding="utf-8").split("## Custom data set classes")[1]
+def test_the_data_set_of_the_bridge_works_when_pasted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    section = (
+        (ROOT / "docs/differences.md").read_text(encoding="utf-8").split("## Custom data set classes")[1]
+    )
     code, entry = re.findall(r"```python\n(.*?)```", section, re.DOTALL)[:2]
     pasted: dict = {"DataSet": DataSet}
-    exec(code, pasted)  # noqa: S102
-    for name, data in eval("{" + entry + "}", pasted).items():  # noqa: S307
+    exec(code, pasted)
+    for name, data in eval("{" + entry + "}", pasted).items():
         monkeypatch.setitem(REGISTRY, name, data)
     for split in ("train", "val"):
         where = tmp_path / "Mine" / split
@@ -147,8 +163,13 @@ def test_the_data_set_of_the_bridge_works_when_pasted(tmp_path: Path, monkeypatc
 def test_the_index_function_of_a_page_works_when_pasted(page: str, tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
     (code,) = [block for block in blocks if "def mine" in block]
-    pasted: dict = {"Path": Path, "VideoIndex": VideoIndex, "index_video": index_video, "index_all": index_all}
-    exec(textwrap.dedent(code), pasted)  # noqa: S102
+    pasted: dict = {
+        "Path": Path,
+        "VideoIndex": VideoIndex,
+        "index_video": index_video,
+        "index_all": index_all,
+    }
+    exec(textwrap.dedent(code), pasted)
     where = tmp_path / "Mine" / "val"
     trees.write_video(where / "frames" / "a", where / "masks" / "a", {1: 0, 2: 0}, frames=3)
     (video,) = pasted["mine"](tmp_path, "val")

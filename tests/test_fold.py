@@ -51,7 +51,18 @@ def test_group_norm_is_not_folded_and_comes_back_from_its_weights(tmp_path: Path
     assert not any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
     torch.save({"state_dict": model.state_dict()}, tmp_path / "gn.pth")
     (tmp_path / "empty.yaml").write_text("")
-    options = ("arch", "resnet18", "keydim", "8", "valdim", "8", "decoder_dim", "8", "initial", str(tmp_path / "gn.pth"))
+    options = (
+        "arch",
+        "resnet18",
+        "keydim",
+        "8",
+        "valdim",
+        "8",
+        "decoder_dim",
+        "8",
+        "initial",
+        str(tmp_path / "gn.pth"),
+    )
     again, _ = build_model(load_config(tmp_path / "empty.yaml", options), torch.device("cpu"))
     for one, other in zip(outputs(model), outputs(fold_batch_norm(again.eval())), strict=True):
         assert (one - other).abs().max() < 1e-4
@@ -59,9 +70,13 @@ def test_group_norm_is_not_folded_and_comes_back_from_its_weights(tmp_path: Path
 
 def test_for_inference_has_no_parameter_to_train_and_one_number_format() -> None:
     model = for_inference(STM("resnet18", 8, 8, decoder_dim=8), "bf16")
-    assert {p.dtype for p in model.parameters()} == {torch.bfloat16} and not any(p.requires_grad for p in model.parameters())
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16} and not any(
+        p.requires_grad for p in model.parameters()
+    )
     *maps, logits = outputs(model)
-    assert {x.dtype for x in maps} == {torch.bfloat16} and logits.dtype == torch.float32  # soft aggregation is not halved
+    assert {x.dtype for x in maps} == {
+        torch.bfloat16
+    } and logits.dtype == torch.float32  # soft aggregation is not halved
 
 
 @pytest.mark.slow
@@ -90,6 +105,8 @@ def test_where_compiling_fails_it_goes_on_without(monkeypatch: pytest.MonkeyPatc
 
     model = STM("resnet18", 8, 8, decoder_dim=8)
     monkeypatch.setattr(torch, "compile", broken)
-    with pytest.warns(UserWarning, match=r"does not work here \(no working C\+\+ compiler found\); going on without"):
+    with pytest.warns(
+        UserWarning, match=r"does not work here \(no working C\+\+ compiler found\); going on without"
+    ):
         for_inference(model, compiled=True)
     assert torch.isfinite(outputs(model)[-1]).all()

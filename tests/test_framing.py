@@ -180,4 +180,6 @@ def test_the_released_augmentation_refuses_crops(tmp_path: Path) -> None:
     trees.davis17(tmp_path)
     sets = training_sets(tmp_path, ["DAVIS17"], [1])
     with pytest.raises(InputError, match="'framing': augmentation dali.*paper"):
-        build_loader("PIL", torch.device("cpu"), sets, WINDOW, 3, 1, [3], 1, 0, 0, augmentation="dali", crop=Crop())
+        build_loader(
+            "PIL", torch.device("cpu"), sets, WINDOW, 3, 1, [3], 1, 0, 0, augmentation="dali", crop=Crop()
+        )

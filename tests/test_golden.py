@@ -26,8 +26,10 @@ def run_loop(model, case, remember=None, dtype=torch.float32):
     """All steps after frame 0, whose mask is given."""
     objects = Objects.of([case.num_objects], case.masks.shape[1])
     frames, given = case.frames.to(dtype), case.masks[:1].to(dtype)
-    inputs = (FrameInput(image[None], given if t == 0 else None, objects if t == 0 else None)
-              for t, image in enumerate(frames))
+    inputs = (
+        FrameInput(image[None], given if t == 0 else None, objects if t == 0 else None)
+        for t, image in enumerate(frames)
+    )
     return list(propagate(model, inputs, case.save_freq, remember))[1:]
 
 

@@ -33,14 +33,19 @@ def training(root: Path, *options: str, before: Callable[[], object] = lambda: N
 
 
 def segmenting(root: Path, weights: Path, *options: str, before: Callable[[], object] = lambda: None) -> Fork:
-    return Fork("test.py", *SMALL, "root", root, "valset", "FOLDER", "initial", weights, *options, before=before)
+    return Fork(
+        "test.py", *SMALL, "root", root, "valset", "FOLDER", "initial", weights, *options, before=before
+    )
 
 
 def until(there: Callable[[], object], process: Fork, seconds: float = 120) -> None:
     """Wait for something; fail where the process ends before."""
     end = time.monotonic() + seconds
     while not there():
-        assert time.monotonic() < end and os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        assert (
+            time.monotonic() < end
+            and os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        )
         time.sleep(0.02)
 
 
@@ -103,7 +108,9 @@ def test_a_validation_frame_that_cannot_be_read_costs_no_epoch(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_while_testing_leaves_whole_masks(tmp_path: Path, weights: Path, number: int, code: int) -> None:
+def test_a_signal_while_testing_leaves_whole_masks(
+    tmp_path: Path, weights: Path, number: int, code: int
+) -> None:
     trees.folder(tmp_path, masked=(0,), frames=400)
     process = segmenting(tmp_path, weights)
     until(lambda: list(tmp_path.rglob("output/FOLDER/mine/*.png")), process)
@@ -152,7 +159,11 @@ def test_testing_is_killed_and_goes_on(tmp_path: Path, weights: Path, seed: int)
 
 
 def table(end: End) -> list[str]:
-    return sorted(line for line in end.out.splitlines() if line[:1] in "abcdef" and line[1:2] == " " or line.startswith("global"))
+    return sorted(
+        line
+        for line in end.out.splitlines()
+        if line[:1] in "abcdef" and line[1:2] == " " or line.startswith("global")
+    )
 
 
 # ---- what is done stays done, with the same settings ------------------------------------------------------------------
@@ -177,8 +188,13 @@ def test_a_damaged_note_is_named(tmp_path: Path, weights: Path) -> None:
     own(tmp_path)
     goes_on(segmenting(tmp_path, weights).wait())
     note = tmp_path / "output/FOLDER/.done/mine.json"
-    for damage in ("{", "[]", '{"recipe": 1}', note.read_text().replace('"seconds": ', '"seconds": null, "x": '),
-                   note.read_text().replace('"iou": ', '"iou": "", "y": ')):
+    for damage in (
+        "{",
+        "[]",
+        '{"recipe": 1}',
+        note.read_text().replace('"seconds": ', '"seconds": null, "x": '),
+        note.read_text().replace('"iou": ', '"iou": "", "y": '),
+    ):
         note.write_text(damage)
         one_line(segmenting(tmp_path, weights, "skip_done", "True").wait(), str(note), "remove it")
 
@@ -188,15 +204,34 @@ def test_a_submission_is_not_made_of_all_masks(tmp_path: Path, weights: Path) ->
     trees.youtube_vos(tmp_path)
     vos = Fork("test.py", *SMALL, "root", tmp_path, "valset", "VOS", "initial", weights).wait()
     goes_on(vos)
-    end = Fork("test.py", *SMALL, "root", tmp_path, "valset", "VOS", "initial", weights, "skip_done", "True", "submission", "True").wait()
+    end = Fork(
+        "test.py",
+        *SMALL,
+        "root",
+        tmp_path,
+        "valset",
+        "VOS",
+        "initial",
+        weights,
+        "skip_done",
+        "True",
+        "submission",
+        "True",
+    ).wait()
     assert "skip_done:" not in end.out
 
 
 def test_what_a_kill_left_half_written_goes(tmp_path: Path, weights: Path) -> None:
     """Masks, and the zip beside their folder; but nothing of another run in a folder further down."""
     own(tmp_path)
-    left = [tmp_path / "output" / name for name in ("FOLDER/mine/.00000.png.77.tmp", "FOLDER/.scores.csv.7.tmp", ".FOLDER.zip.77.tmp")]
-    others = [tmp_path / "output" / name for name in ("FOLDER/run/.r.pth.tar.7.tmp", "FOLDER/other/deep/.x.7.tmp", ".OTHER.zip.77.tmp")]
+    left = [
+        tmp_path / "output" / name
+        for name in ("FOLDER/mine/.00000.png.77.tmp", "FOLDER/.scores.csv.7.tmp", ".FOLDER.zip.77.tmp")
+    ]
+    others = [
+        tmp_path / "output" / name
+        for name in ("FOLDER/run/.r.pth.tar.7.tmp", "FOLDER/other/deep/.x.7.tmp", ".OTHER.zip.77.tmp")
+    ]
     for path in (*left, *others, tmp_path / "output/FOLDER/run/.lock"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"half")
@@ -211,14 +246,21 @@ def test_a_full_disk_while_a_checkpoint_is_written(tmp_path: Path) -> None:
     """The checkpoint of before stays whole."""
     goes_on(training(tmp_path, "epochs", "1").wait())
     before = (tmp_path / "ckpt/recurrent.pth.tar").read_bytes()
-    end = training(tmp_path, "epochs", "3", "resume", "auto", "save_steps", "0", before=small_disk(100_000)).wait()
+    end = training(
+        tmp_path, "epochs", "3", "resume", "auto", "save_steps", "0", before=small_disk(100_000)
+    ).wait()
     one_line(end, "recurrent.pth.tar", "cannot be written", "space")
     assert (tmp_path / "ckpt/recurrent.pth.tar").read_bytes() == before and not leftovers(tmp_path)
 
 
 def test_a_full_disk_while_masks_are_written(tmp_path: Path, weights: Path) -> None:
     own(tmp_path)
-    one_line(segmenting(tmp_path, weights, before=small_disk(600)).wait(), "mine/00000.png", "cannot be written", "space")
+    one_line(
+        segmenting(tmp_path, weights, before=small_disk(600)).wait(),
+        "mine/00000.png",
+        "cannot be written",
+        "space",
+    )
     assert not leftovers(tmp_path) and not list((tmp_path / "output").rglob("*.png"))
 
 
@@ -229,10 +271,27 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, weights: Path, script: str
     trees.folder(tmp_path)
     (tmp_path / "taken").write_text("")
     options = {
-        "train.py": ["trainset", "FOLDER", "checkpoint", tmp_path / "taken/ckpt", "datafreq", "1", "max_skip", "1"],
+        "train.py": [
+            "trainset",
+            "FOLDER",
+            "checkpoint",
+            tmp_path / "taken/ckpt",
+            "datafreq",
+            "1",
+            "max_skip",
+            "1",
+        ],
         "test.py": ["valset", "FOLDER", "output_dir", "taken/out", "initial", weights],
-        "demo/demo.py": ["video_path", tmp_path / "JPEGImages/mine", "mask_path", tmp_path / "Annotations/mine/00000.png",
-                         "output_dir", tmp_path / "taken/out", "initial", weights],
+        "demo/demo.py": [
+            "video_path",
+            tmp_path / "JPEGImages/mine",
+            "mask_path",
+            tmp_path / "Annotations/mine/00000.png",
+            "output_dir",
+            tmp_path / "taken/out",
+            "initial",
+            weights,
+        ],
     }[script]
     one_line(run(script, *SMALL, "root", tmp_path, *options), str(tmp_path / "taken"))
 
@@ -240,7 +299,11 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, weights: Path, script: str
 def test_a_folder_without_permission(tmp_path: Path, weights: Path) -> None:
     own(tmp_path)
     (tmp_path / "output").mkdir(mode=0o500)
-    one_line(segmenting(tmp_path, weights, before=bound_by_permissions).wait(), str(tmp_path / "output"), "cannot be written")
+    one_line(
+        segmenting(tmp_path, weights, before=bound_by_permissions).wait(),
+        str(tmp_path / "output"),
+        "cannot be written",
+    )
 
 
 def test_a_damaged_checkpoint_does_not_push_out_a_whole_one(tmp_path: Path) -> None:
@@ -254,8 +317,11 @@ def test_a_damaged_checkpoint_does_not_push_out_a_whole_one(tmp_path: Path) -> N
 
 def test_no_room_in_shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What torch raises in a loader process where /dev/shm is full; it must not be waited for."""
+
     def full(_: object) -> None:
-        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+        raise RuntimeError(
+            "unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)"
+        )
 
     monkeypatch.setattr(torch.Tensor, "share_memory_", full)
     one_line(training(tmp_path, "workers", "1").wait(), "/dev/shm", "workers")
@@ -281,12 +347,15 @@ run_guarded(run)
 
 def test_a_script_does_not_wait_for_loader_processes_that_ignore_its_end() -> None:
     """As those of a loader do that was left in the middle, where shared memory is full."""
-    end = subprocess.run([sys.executable, "-c", STUBBORN], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    end = subprocess.run(
+        [sys.executable, "-c", STUBBORN], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert end.returncode == 2 and end.stderr == "error: over\n"
 
 
 def test_nobody_reads_what_training_prints(tmp_path: Path) -> None:
     """As `| tee` that has died of Ctrl-C: training goes on, and its log has all of it."""
+
     def deaf() -> None:
         """A pipe without a reader as standard output."""
         reader, writer = os.pipe()
@@ -331,8 +400,11 @@ def test_a_loader_process_that_dies(tmp_path: Path, workers: str) -> None:
     read_file(tmp_path / "ckpt/recurrent.pth.tar")
 
 
-def test_out_of_memory_says_which_keys_to_lower(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_says_which_keys_to_lower(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What a GPU raises, raised by the network here."""
+
     def no_memory(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 

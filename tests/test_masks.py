@@ -7,15 +7,42 @@ import numpy as np
 import pytest
 import torch
 
-from libs.masks import IMAGENET_MEAN, IMAGENET_STD, VOID, Letterbox, normalise, object_ids, one_hot, palette, select_objects
+from libs.masks import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    VOID,
+    Letterbox,
+    normalise,
+    object_ids,
+    one_hot,
+    palette,
+    select_objects,
+)
 from tests.trees import iou
 
 SIZES = [  # source, target: height and width
-    ((480, 854), (240, 427)), ((480, 910), (240, 427)), ((720, 1280), (240, 427)), ((854, 480), (240, 427)),
-    ((101, 67), (240, 427)), ((240, 320), (240, 427)), ((37, 91), (48, 64)), ((91, 37), (48, 64)), ((48, 64), (96, 128)),
-    ((47, 63), (33, 49)), ((100, 100), (64, 65)), ((65, 64), (100, 101)), ((240, 427), (240, 428)), ((99, 198), (16, 16)),
+    ((480, 854), (240, 427)),
+    ((480, 910), (240, 427)),
+    ((720, 1280), (240, 427)),
+    ((854, 480), (240, 427)),
+    ((101, 67), (240, 427)),
+    ((240, 320), (240, 427)),
+    ((37, 91), (48, 64)),
+    ((91, 37), (48, 64)),
+    ((48, 64), (96, 128)),
+    ((47, 63), (33, 49)),
+    ((100, 100), (64, 65)),
+    ((65, 64), (100, 101)),
+    ((240, 427), (240, 428)),
+    ((99, 198), (16, 16)),
 ]
-LONG = [((99, 200), (16, 16)), ((1, 1000), (48, 64)), ((1000, 1), (48, 64)), ((3, 5000), (16, 16)), ((2, 2), (17, 31))]
+LONG = [
+    ((99, 200), (16, 16)),
+    ((1, 1000), (48, 64)),
+    ((1000, 1), (48, 64)),
+    ((3, 5000), (16, 16)),
+    ((2, 2), (17, 31)),
+]
 
 
 def blobs(size: tuple[int, int]) -> np.ndarray:
@@ -62,14 +89,18 @@ def test_object_ids_are_neither_background_nor_void() -> None:
 
 
 @pytest.mark.parametrize("source, target", SIZES + LONG)
-def test_the_box_is_inside_fills_one_side_and_is_centred(source: tuple[int, int], target: tuple[int, int]) -> None:
+def test_the_box_is_inside_fills_one_side_and_is_centred(
+    source: tuple[int, int], target: tuple[int, int]
+) -> None:
     letterbox = Letterbox(source, target)
     size, box = letterbox.size, letterbox.box
     assert 1 <= size[0] <= target[0] and 1 <= size[1] <= target[1]
     assert size[0] == target[0] or size[1] == target[1]
     scale = min(target[0] / source[0], target[1] / source[1])
     for side in (0, 1):
-        assert size[side] == max(1, math.floor(scale * source[side] + 1e-9))  # the aspect is kept, rounded down
+        assert size[side] == max(
+            1, math.floor(scale * source[side] + 1e-9)
+        )  # the aspect is kept, rounded down
         before, after = box[side].start, target[side] - box[side].stop
         assert box[side].stop - box[side].start == size[side]
         assert 0 <= before <= after <= before + 1
@@ -84,7 +115,9 @@ def test_scaled_sides_are_rounded_down_as_in_the_original() -> None:
 
 
 @pytest.mark.parametrize("source, target", SIZES + LONG)
-def test_pictures_and_labels_lie_in_the_box_with_zeros_around(source: tuple[int, int], target: tuple[int, int]) -> None:
+def test_pictures_and_labels_lie_in_the_box_with_zeros_around(
+    source: tuple[int, int], target: tuple[int, int]
+) -> None:
     letterbox = Letterbox(source, target)
     image = letterbox.image(np.full((*source, 3), 200, np.uint8))
     labels = letterbox.labels(np.full(source, 7, np.uint8))
@@ -147,9 +180,20 @@ def test_same_scale_only_pads() -> None:
 def test_the_palette_is_that_of_davis() -> None:
     colours = palette()
     assert colours.shape == (256, 3) and colours.dtype == np.uint8
-    known = {0: (0, 0, 0), 1: (128, 0, 0), 2: (0, 128, 0), 3: (128, 128, 0), 4: (0, 0, 128), 5: (128, 0, 128),
-             6: (0, 128, 128), 7: (128, 128, 128), 8: (64, 0, 0), 15: (192, 128, 128), 19: (128, 192, 0),
-             VOID: (224, 224, 192)}
+    known = {
+        0: (0, 0, 0),
+        1: (128, 0, 0),
+        2: (0, 128, 0),
+        3: (128, 128, 0),
+        4: (0, 0, 128),
+        5: (128, 0, 128),
+        6: (0, 128, 128),
+        7: (128, 128, 128),
+        8: (64, 0, 0),
+        15: (192, 128, 128),
+        19: (128, 192, 0),
+        VOID: (224, 224, 192),
+    }
     assert {label: tuple(colours[label].tolist()) for label in known} == known
     assert len({tuple(colour) for colour in colours.tolist()}) == 256
 

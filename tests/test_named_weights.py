@@ -29,7 +29,9 @@ def test_the_shipped_weights_are_in_the_clone() -> None:
 
 
 @pytest.mark.parametrize("name", RELEASED)
-def test_released_weights_are_downloaded_once(name: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_released_weights_are_downloaded_once(
+    name: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = []
 
     def download(address: str, output: str, quiet: bool, timeout: float) -> None:
@@ -43,8 +45,17 @@ def test_released_weights_are_downloaded_once(name: str, cache: Path, monkeypatc
     assert [path.name for path in cache.iterdir()] == [f"{name}.pth.tar"]
 
 
-@pytest.mark.parametrize("fault", [gdown.exceptions.DownloadError("no"), OSError("no network"), gdown.exceptions.FileURLRetrievalError("quota")])
-def test_without_network_one_line_says_what_to_put_where(fault: Exception, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "fault",
+    [
+        gdown.exceptions.DownloadError("no"),
+        OSError("no network"),
+        gdown.exceptions.FileURLRetrievalError("quota"),
+    ],
+)
+def test_without_network_one_line_says_what_to_put_where(
+    fault: Exception, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def download(address: str, output: str, quiet: bool, timeout: float) -> None:
         Path(output + "x1y2.part").write_bytes(b"half of")  # as gdown does
         raise fault
@@ -53,7 +64,11 @@ def test_without_network_one_line_says_what_to_put_where(fault: Exception, cache
     with pytest.raises(InputError) as told:
         weights_file("stm-cycle-resnet50")
     line = str(told.value)
-    assert "\n" not in line and RELEASED["stm-cycle-resnet50"][0] in line and str(cache / "stm-cycle-resnet50.pth.tar") in line
+    assert (
+        "\n" not in line
+        and RELEASED["stm-cycle-resnet50"][0] in line
+        and str(cache / "stm-cycle-resnet50.pth.tar") in line
+    )
     assert not any(cache.iterdir())  # nothing half is left
 
 

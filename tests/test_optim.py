@@ -29,9 +29,14 @@ def test_milestones_come_at_whole_epochs() -> None:
 
 def test_cosine_and_poly_fall_to_nothing() -> None:
     cosine, poly = rates("cosine"), rates("poly")
-    assert cosine[0] == poly[0] == 1 and cosine[4] == pytest.approx(0.5) and poly[4] == pytest.approx(0.5**0.9)
+    assert (
+        cosine[0] == poly[0] == 1 and cosine[4] == pytest.approx(0.5) and poly[4] == pytest.approx(0.5**0.9)
+    )
     assert all(a > b > 0 for r in (cosine, poly) for a, b in zip(r, r[1:]))
-    assert rate_factor(4, "cosine", 4, [], 0.1, 0) == pytest.approx(0) and rate_factor(4, "poly", 4, [], 0.1, 0) == 0
+    assert (
+        rate_factor(4, "cosine", 4, [], 0.1, 0) == pytest.approx(0)
+        and rate_factor(4, "poly", 4, [], 0.1, 0) == 0
+    )
 
 
 def test_warm_up_rises_to_the_full_rate() -> None:
@@ -48,8 +53,13 @@ def small_batch(size: tuple[int, int] = (48, 64)) -> Batch:
 
 def gradients(amp: str, grad_checkpoint: bool = False) -> tuple[float, torch.Tensor]:
     torch.manual_seed(0)
-    model, precision = STM("resnet18", 16, 16, decoder_dim=16, grad_checkpoint=grad_checkpoint), Precision(amp, torch.device("cpu"))
-    precision.scaler = torch.amp.GradScaler("cpu", init_scale=256.0, enabled=amp == "fp16")  # the usual start overflows once or twice
+    model, precision = (
+        STM("resnet18", 16, 16, decoder_dim=16, grad_checkpoint=grad_checkpoint),
+        Precision(amp, torch.device("cpu")),
+    )
+    precision.scaler = torch.amp.GradScaler(
+        "cpu", init_scale=256.0, enabled=amp == "fp16"
+    )  # the usual start overflows once or twice
     model.start_as_twins()
     with precision():
         losses = training_losses(model, small_batch(), "recurrent")
@@ -57,7 +67,9 @@ def gradients(amp: str, grad_checkpoint: bool = False) -> tuple[float, torch.Ten
     precision.scaler.scale(losses.total).backward()
     assert all(p.dtype == p.grad.dtype == torch.float32 for p in model.parameters() if p.grad is not None)
     scale = precision.scaler.get_scale()
-    return losses.total.item(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]) / scale
+    return losses.total.item(), torch.cat(
+        [p.grad.flatten() for p in model.parameters() if p.grad is not None]
+    ) / scale
 
 
 @pytest.mark.parametrize("amp", ["bf16", "fp16"])

@@ -35,7 +35,9 @@ def test_one_frame(name):
 def test_training(name):
     case = Case(name)
     state = case.weights()
-    forward, cycle, total, probs = oracle(case, state).train_clip(case.frames[:3], case.masks[:3], case.num_objects)
+    forward, cycle, total, probs = oracle(case, state).train_clip(
+        case.frames[:3], case.masks[:3], case.num_objects
+    )
     case.check_losses(forward, cycle, total)
     case.check_array("train_prob_last", probs[-1:])
     total.backward()
@@ -56,7 +58,8 @@ def test_loop_with_correction(name):
     case = Case(name)
     given = {0: (case.masks[0].double(), objects(case))}
     probs, masks = oracle(case, double(case.weights())).test_video(
-        case.frames.double(), given, case.save_freq, case.meta["loop"], case.meta["correction_rate"])
+        case.frames.double(), given, case.save_freq, case.meta["loop"], case.meta["correction_rate"]
+    )
     case.check_array("corrected_prob", probs)
     case.check_labels("corrected_labels", probs)
     case.check_array("corrected_mask_last", masks[case.save_freq][None])

@@ -82,8 +82,30 @@ gpu_id: 0
 output_dir: 'demo/output'
 """
 QUICK = (  # for the machine's sake: small, and from random weights
-    "trainset", "DAVIS17", "input_size", "(48, 64)", "epochs", "1", "arch", "resnet18", "keydim", "16", "valdim", "16",
-    "decoder_dim", "16", "pretrained", "False", "gpu_id", "-1", "loop", "0", "workers", "0", "datafreq", "1",
+    "trainset",
+    "DAVIS17",
+    "input_size",
+    "(48, 64)",
+    "epochs",
+    "1",
+    "arch",
+    "resnet18",
+    "keydim",
+    "16",
+    "valdim",
+    "16",
+    "decoder_dim",
+    "16",
+    "pretrained",
+    "False",
+    "gpu_id",
+    "-1",
+    "loop",
+    "0",
+    "workers",
+    "0",
+    "datafreq",
+    "1",
 )
 
 
@@ -225,11 +247,31 @@ def test_checkpoints_of_the_original_are_resumed(trained: tuple[Path, str, str],
     old = {"epoch": 3, "state_dict": own["state_dict"], "max_skip": [60]}
     torch.save(old, tmp_path / "original.pth.tar")
     code, out, err = run_in(
-        tmp_path, "train.py", "root", str(root), *QUICK, "epochs", "5", "epochs_per_increment", "5", "epoch_per_test", "0",
-        "milestone", "4", "resume", str(tmp_path / "original.pth.tar"), "initial", "nowhere.pth",
+        tmp_path,
+        "train.py",
+        "root",
+        str(root),
+        *QUICK,
+        "epochs",
+        "5",
+        "epochs_per_increment",
+        "5",
+        "epoch_per_test",
+        "0",
+        "milestone",
+        "4",
+        "resume",
+        str(tmp_path / "original.pth.tar"),
+        "initial",
+        "nowhere.pth",
     )
     assert code == 0, err
-    assert "epoch 4/5" in out and "epoch 3/5" not in out and "the optimizer is new" in out and "'initial' is ignored" in err
+    assert (
+        "epoch 4/5" in out
+        and "epoch 3/5" not in out
+        and "the optimizer is new" in out
+        and "'initial' is ignored" in err
+    )
     new = read_file(tmp_path / "ckpt/recurrent.pth.tar")
     assert new["epoch"] == 5 and new["max_skip"] == [65] and len(new["history"]) == 2
     assert [row["learning rate"] for row in new["history"]] == pytest.approx([1e-5, 1e-6])
@@ -240,14 +282,22 @@ def test_checkpoints_of_the_original_are_resumed(trained: tuple[Path, str, str],
 
 def test_the_originals_demo_config_runs_from_any_folder_and_writes_overlays(tmp_path: Path) -> None:
     """Its demo.yaml names no format, and neither arch: ResNet-50, overlays of the source's size."""
-    trees.write_video(tmp_path / "demo/data/videos/horsejump-high", tmp_path / "unused", {1: 0, 2: 0}, frames=2, size=(60, 100))
+    trees.write_video(
+        tmp_path / "demo/data/videos/horsejump-high",
+        tmp_path / "unused",
+        {1: 0, 2: 0},
+        frames=2,
+        size=(60, 100),
+    )
     trees.save_mask(tmp_path / "demo/data/masks/horsejump-high.png", trees.scene([1, 2], 0, (60, 100))[1])
     torch.manual_seed(0)
     torch.save({"state_dict": STM("resnet50").state_dict()}, tmp_path / "initial.pth")
     code, out, err = run_in(tmp_path, "demo/demo.py", "--cfg", written(tmp_path / "demo.yaml", DEMO))
     assert code == 0, err
     frames = sorted((tmp_path / "demo/output/horsejump-high").glob("*.png"))
-    assert len(frames) == 2 and Image.open(frames[0]).mode == "RGB" and Image.open(frames[0]).size == (100, 60)
+    assert (
+        len(frames) == 2 and Image.open(frames[0]).mode == "RGB" and Image.open(frames[0]).size == (100, 60)
+    )
     image = np.array(Image.open(tmp_path / "demo/data/videos/horsejump-high/00000.jpg")).astype(int)
     overlay, labels = np.array(Image.open(frames[0])).astype(int), trees.scene([1, 2], 0, (60, 100))[1]
     assert np.abs(overlay - image)[labels == 0].mean() < 10 < np.abs(overlay - image)[labels > 0].mean()

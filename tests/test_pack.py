@@ -12,7 +12,9 @@ from models.stm import STM
 from models.weights import load_weights
 
 
-def test_the_average_is_packed_in_half_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_average_is_packed_in_half_precision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     models = []
     for seed in (0, 1):
         torch.manual_seed(seed)

@@ -52,7 +52,9 @@ def test_times_pick_from_the_same_film() -> None:
 
 @pytest.mark.parametrize("size", [SIZE, (160, 160), (128, 48)])
 @pytest.mark.parametrize("closeness", [(1.0, 1.0), (0.7, 2.2)])
-def test_objects_are_numbered_from_one_and_in_sight_at_first(size: tuple[int, int], closeness: tuple[float, float]) -> None:
+def test_objects_are_numbered_from_one_and_in_sight_at_first(
+    size: tuple[int, int], closeness: tuple[float, float]
+) -> None:
     counts = set()
     for index in range(40):
         images, labels = draw_clip(1, index, (0, 5), size, closeness)
@@ -93,21 +95,37 @@ def test_a_mask_is_where_its_object_is_seen() -> None:
         while scene is None:
             scene = stage(rng, (192, 256), Flat(), 1.0)
         labels = np.zeros((192, 256), np.uint8)
-        picture = render(replace(scene, actors=[replace(actor, shadow=0.0) for actor in scene.actors]), labels, 3.0, scene.camera.pose(3.0))
+        picture = render(
+            replace(scene, actors=[replace(actor, shadow=0.0) for actor in scene.actors]),
+            labels,
+            3.0,
+            scene.camera.pose(3.0),
+        )
         bare = np.abs(picture - 10).max(-1) < 1
         assert not labels[bare].any()  # nothing is labelled where only the backdrop is seen
         for label in range(1, int(labels.max()) + 1):
             inside = cv2.erode((labels == label).astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
-            colours = [part.paint[0, 0, :3].astype(float) for actor in scene.actors if actor.label == label for part in actor.parts]
+            colours = [
+                part.paint[0, 0, :3].astype(float)
+                for actor in scene.actors
+                if actor.label == label
+                for part in actor.parts
+            ]
             own = [np.abs(picture - colour).max(-1) < 1.5 for colour in colours]
-            assert np.any(own, axis=0)[inside].mean() > (0.96 if len(colours) == 1 else 0.75)  # seams between its parts are mixed
+            assert np.any(own, axis=0)[inside].mean() > (
+                0.96 if len(colours) == 1 else 0.75
+            )  # seams between its parts are mixed
 
 
 def test_a_part_swings_around_its_joint() -> None:
-    part = Part(np.zeros((4, 4, 4), np.uint8), (1, 1), joint=(2.0, 1.0), middle=(1.0, 0.0), swing=Wave(1.0, 0.0, 1.0))
+    part = Part(
+        np.zeros((4, 4, 4), np.uint8), (1, 1), joint=(2.0, 1.0), middle=(1.0, 0.0), swing=Wave(1.0, 0.0, 1.0)
+    )
     for time in (0.0, 0.7, 2.0):
         assert np.hypot(*(part.pose(time)[:2, 2] - (2.0, 1.0))) == pytest.approx(1.0)
-    assert np.allclose(part.pose(0.0)[:2, 2], (3.0, 1.0)) and not np.allclose(part.pose(0.7)[:2, 2], (3.0, 1.0))
+    assert np.allclose(part.pose(0.0)[:2, 2], (3.0, 1.0)) and not np.allclose(
+        part.pose(0.7)[:2, 2], (3.0, 1.0)
+    )
 
 
 def test_a_path_stays_between_its_walls() -> None:
@@ -157,7 +175,7 @@ def test_the_tree_has_the_layout_of_davis_and_holds_the_drawn_clips(tmp_path: Pa
             mask = Image.open(tree / "Annotations" / "480p" / entry["name"] / f"{t:05d}.png")
             assert mask.mode == "P" and np.array_equal(np.asarray(mask), labels[t])
             used = palette()[:4].ravel().tolist()
-            assert mask.getpalette()[:len(used)] == used
+            assert mask.getpalette()[: len(used)] == used
             picture = Image.open(tree / "JPEGImages" / "480p" / entry["name"] / f"{t:05d}.jpg")
             assert picture.mode == "RGB" and np.abs(np.asarray(picture).astype(int) - images[t]).mean() < 8
 
@@ -178,17 +196,45 @@ def test_a_tree_is_kept_whatever_it_holds(tmp_path: Path) -> None:
 
 
 def test_the_command_line_writes_a_tree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["--out", str(tmp_path), "--train", "1", "--val", "0", "--frames", "2", "--size", "48x80", "--seed", "9"])
+    main(
+        [
+            "--out",
+            str(tmp_path),
+            "--train",
+            "1",
+            "--val",
+            "0",
+            "--frames",
+            "2",
+            "--size",
+            "48x80",
+            "--seed",
+            "9",
+        ]
+    )
     assert capsys.readouterr().out.strip() == str(tmp_path / "DAVIS17")
     assert Image.open(tmp_path / "DAVIS17/Annotations/480p/train-0000/00001.png").size == (80, 48)
 
 
-@pytest.mark.parametrize("arguments", [
-    "--size 240", "--size 8x8", "--size 40x400", "--size axb", "--frames 0", "--train -1", "--val x", "--seed -1",
-    "--train 0 --val 0", f"--seed {VAL_SEEDS}", "--nonsense 1",
-])
-def test_bad_arguments_end_with_code_2_and_write_nothing(tmp_path: Path, arguments: str,
-                                                         capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "--size 240",
+        "--size 8x8",
+        "--size 40x400",
+        "--size axb",
+        "--frames 0",
+        "--train -1",
+        "--val x",
+        "--seed -1",
+        "--train 0 --val 0",
+        f"--seed {VAL_SEEDS}",
+        "--nonsense 1",
+    ],
+)
+def test_bad_arguments_end_with_code_2_and_write_nothing(
+    tmp_path: Path, arguments: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["--out", str(tmp_path / "out"), *arguments.split()])
     assert stop.value.code == 2
@@ -197,6 +243,12 @@ def test_bad_arguments_end_with_code_2_and_write_nothing(tmp_path: Path, argumen
 
 
 def test_bad_arguments_of_a_clip_are_refused() -> None:
-    for seed, index, times in ((-1, 0, [0]), (0, 1 << 32, [0]), (0, 0, []), (0, 0, [1, 2]), (0, 0, [0, 3, 3])):
+    for seed, index, times in (
+        (-1, 0, [0]),
+        (0, 1 << 32, [0]),
+        (0, 0, []),
+        (0, 0, [1, 2]),
+        (0, 0, [0, 3, 3]),
+    ):
         with pytest.raises(InputError, match="expected"):
             draw_clip(seed, index, times, SIZE)

@@ -26,7 +26,9 @@ from models.stm import Memory, Objects
 from tests import trees
 from tests.test_wrong_input import small_model
 
-CASES = settings(max_examples=100, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+CASES = settings(
+    max_examples=100, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+)
 FUZZED = 150  # damaged files for each reader
 SIDES = st.integers(1, 200)
 SEEDS = st.integers(0, 1 << 32)
@@ -60,7 +62,9 @@ def test_a_letterbox_fits_and_is_undone(source_h: int, source_w: int, h: int, w:
     letterbox = Letterbox((source_h, source_w), (h, w))
     rows, columns = letterbox.box
     assert 0 <= rows.start < rows.stop <= h and 0 <= columns.start < columns.stop <= w
-    assert (rows.stop - rows.start, columns.stop - columns.start) == letterbox.size and (letterbox.size[0] == h or letterbox.size[1] == w)
+    assert (rows.stop - rows.start, columns.stop - columns.start) == letterbox.size and (
+        letterbox.size[0] == h or letterbox.size[1] == w
+    )
     everywhere = letterbox.labels(np.ones((source_h, source_w), np.uint8))
     assert everywhere.sum() == letterbox.size[0] * letterbox.size[1]
     back = letterbox.undo(torch.from_numpy(everywhere)[None].float())
@@ -77,7 +81,12 @@ def test_memory_stays_bounded_and_keeps_what_was_given(most: int, frames: int, g
     bank.appear(Objects(torch.zeros(1, dtype=torch.long), torch.ones(1, dtype=torch.long), 2))
     with torch.no_grad():
         for t in range(frames):
-            bank.add(Memory(torch.full((1, 1, 1), float(t)), torch.full((1, 1, 1), float(t)), None), t, keep=t % 2 == 0, given=t in marked)
+            bank.add(
+                Memory(torch.full((1, 1, 1), float(t)), torch.full((1, 1, 1), float(t)), None),
+                t,
+                keep=t % 2 == 0,
+                given=t in marked,
+            )
             held = bank.read()[0].keys[0, :, 0].tolist()
             assert held[-1] == t or t in bank.times()[0] and t in held  # the newest is there
             assert len(held) == len(set(held)) <= max(most, len([m for m in marked if m <= t]) + 2)
@@ -89,7 +98,7 @@ def test_memory_stays_bounded_and_keeps_what_was_given(most: int, frames: int, g
 def test_sampled_frames_rise_within_their_bounds(seed: int, length: int, count: int, max_skip: int) -> None:
     positions = sample_frames(length, count, max_skip, np.random.default_rng(seed))
     gaps = np.diff(positions)
-    assert len(positions) == min(length, count) and 0 <= positions[0] and positions[-1] < length
+    assert len(positions) == min(length, count) and positions[0] >= 0 and positions[-1] < length
     assert (gaps >= 1).all() and (gaps <= max_skip).all()
 
 
@@ -102,8 +111,14 @@ def test_the_curriculum_never_goes_back(skip: int, step: int) -> None:
 # ---- config -----------------------------------------------------------------------------------------------------------
 
 VALUES = st.one_of(
-    st.none(), st.booleans(), st.integers(-3, 1000), st.floats(), st.text(max_size=8), st.lists(st.integers(-2, 9), max_size=4),
-    st.dictionaries(st.text(max_size=3), st.integers(), max_size=2), st.sampled_from(["DAVIS17", "resnet18", "(1, 2)", "[a", "1e-5", "auto"]),
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 1000),
+    st.floats(),
+    st.text(max_size=8),
+    st.lists(st.integers(-2, 9), max_size=4),
+    st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+    st.sampled_from(["DAVIS17", "resnet18", "(1, 2)", "[a", "1e-5", "auto"]),
 )
 
 
@@ -137,7 +152,9 @@ def damaged(content: bytes, rng: np.random.Generator) -> bytes:
             case 2:
                 data[at:at] = data[at : at + length]
             case 3:
-                data[at:at] = rng.choice([b"..", b"/", b'"', b"{}", b"null", b"-1", b"1e999", b"\0", b"!!python/name:os.system "])
+                data[at:at] = rng.choice(
+                    [b"..", b"/", b'"', b"{}", b"null", b"-1", b"1e999", b"\0", b"!!python/name:os.system "]
+                )
             case 4 if rng.random() < 0.3:
                 del data[at:]
     return bytes(data)
@@ -157,21 +174,44 @@ def _weights(root: Path) -> Path:
 
 
 def _record(root: Path) -> Path:
-    record = {"recipe": "r", "frames": {}, "report": {"scores": [], "copies": [], "unscored": ["v"], "corrections": [], "round_trips": [],
-                                                      "frames": 3, "seconds": 1.0}}
+    record = {
+        "recipe": "r",
+        "frames": {},
+        "report": {
+            "scores": [],
+            "copies": [],
+            "unscored": ["v"],
+            "corrections": [],
+            "round_trips": [],
+            "frames": 3,
+            "seconds": 1.0,
+        },
+    }
     (root / ".done").mkdir()
     (root / ".done/v.json").write_text(json.dumps(record))
     return root / ".done/v.json"
 
 
 READERS: dict[str, tuple[Callable[[Path], Path], Callable[[Path, Path], object]]] = {
-    "mask": (lambda root: trees.folder(root) / "Annotations/mine/00000.png", lambda root, path: read_labels(path)),
-    "png": (lambda root: trees.folder(root) / "JPEGImages/mine/00000.png", lambda root, path: read_image(path)),
-    "jpeg": (lambda root: trees.davis17(root) / "JPEGImages/480p/duo/00000.jpg", lambda root, path: read_image(path, (20, 20))),
+    "mask": (
+        lambda root: trees.folder(root) / "Annotations/mine/00000.png",
+        lambda root, path: read_labels(path),
+    ),
+    "png": (
+        lambda root: trees.folder(root) / "JPEGImages/mine/00000.png",
+        lambda root, path: read_image(path),
+    ),
+    "jpeg": (
+        lambda root: trees.davis17(root) / "JPEGImages/480p/duo/00000.jpg",
+        lambda root, path: read_image(path, (20, 20)),
+    ),
     "meta.json": (_meta, lambda root, path: read_meta(path)),
     "db_info.yaml": (_info, lambda root, path: davis17(root, "val")),
     "weights": (_weights, lambda root, path: read_weights(path)),
-    "record": (_record, lambda root, path: ResultFolder(root, "r").resume([Video("v", (1,), 3, False, iter)])),
+    "record": (
+        _record,
+        lambda root, path: ResultFolder(root, "r").resume([Video("v", (1,), 3, False, iter)]),
+    ),
 }
 
 

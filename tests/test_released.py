@@ -42,13 +42,32 @@ def sets(tmp_path: Path) -> list[TrainingSet]:
 
 
 def loader_of(
-    backend: str, sets: list[TrainingSet], size: tuple[int, int], count: int = 3, samples_per_video: int = 1,
-    train_batch: int = 1, workers: int = 0, seed: int = 0, rank: int = 0, world: int = 1,
+    backend: str,
+    sets: list[TrainingSet],
+    size: tuple[int, int],
+    count: int = 3,
+    samples_per_video: int = 1,
+    train_batch: int = 1,
+    workers: int = 0,
+    seed: int = 0,
+    rank: int = 0,
+    world: int = 1,
     augmentation: str = "dali",
 ) -> ClipLoader:
     return build_loader(
-        backend, CPU, sets, size, count, samples_per_video, [5] * len(sets), train_batch, workers, seed, rank,
-        world, augmentation=augmentation,
+        backend,
+        CPU,
+        sets,
+        size,
+        count,
+        samples_per_video,
+        [5] * len(sets),
+        train_batch,
+        workers,
+        seed,
+        rank,
+        world,
+        augmentation=augmentation,
     )
 
 
@@ -92,7 +111,7 @@ DRAWS = {
 @pytest.mark.parametrize("factor", [1, 3])
 @pytest.mark.parametrize("name", DRAWS)
 def test_known_points_go_where_shear_rotation_and_mirror_move_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, name: str, factor: int,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, name: str, factor: int
 ) -> None:
     """Squares of 15 pixels; frames at the size of the source, and at a third of it."""
     size, points = (240, 420), [(100, 60), (310, 79), (202, 121), (88, 178), (322, 172)]
@@ -132,7 +151,7 @@ def test_no_pixel_has_a_new_value(tmp_path: Path, backend: str) -> None:
 
 
 def test_what_lies_outside_is_0_in_frames_and_labels(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str
 ) -> None:
     always(monkeypatch, replace(NOTHING, angles=(10, 10, 10)))
     sets = write_still(tmp_path, np.full((96, 160, 3), 200, np.uint8), np.ones((96, 160), np.uint8))
@@ -149,7 +168,10 @@ def test_what_lies_outside_is_0_in_frames_and_labels(
     ((720, 1280), (240, 427), None), ((97, 131), (61, 90), None),
 ])  # fmt: skip
 def test_frames_fit_inside_the_input_without_padding(
-    tmp_path: Path, backend: str, source: tuple[int, int], target: tuple[int, int],
+    tmp_path: Path,
+    backend: str,
+    source: tuple[int, int],
+    target: tuple[int, int],
     size: tuple[int, int] | None,
 ) -> None:
     sets = write_still(tmp_path, np.full((*source, 3), 9, np.uint8), np.ones(source, np.uint8), frames=2)
@@ -172,7 +194,7 @@ def test_frames_are_taken_at_their_whole_size(tmp_path: Path, monkeypatch: pytes
 
 
 def test_one_shear_and_mirror_per_clip_and_one_rotation_per_frame(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str
 ) -> None:
     image, label = figures()
     sets = write_still(tmp_path, image, label)
@@ -196,7 +218,9 @@ def test_draws_fill_their_ranges_evenly() -> None:
         assert abs(found.mean() - 0.5) < 0.025 and abs(found.std() - 12**-0.5) < 0.015, name
     mirror = [d.mirror for d in draws]
     assert abs(np.mean(mirror) - 0.5) < 0.04
-    assert np.abs(np.corrcoef([*values.values(), mirror]) - np.eye(6)).max() < 0.08  # independent of each other
+    assert (
+        np.abs(np.corrcoef([*values.values(), mirror]) - np.eye(6)).max() < 0.08
+    )  # independent of each other
 
 
 # ---- both loaders ----
@@ -216,7 +240,10 @@ def test_both_loaders_give_the_same_clips(tmp_path: Path, source: tuple[int, int
     assert len(pil) == 5
     for one, other in zip(pil, dali, strict=True):
         assert one.name == other.name and one.frames.shape == other.frames.shape
-        assert one.num_objects == other.num_objects == 4 and one.labels.dtype == other.labels.dtype == torch.uint8
+        assert (
+            one.num_objects == other.num_objects == 4
+            and one.labels.dtype == other.labels.dtype == torch.uint8
+        )
         assert ((one.frames - other.frames).abs().amax(1) > 1e-5).float().mean() < 0.004
         assert (one.labels != other.labels).float().mean() < 0.001
 
@@ -250,7 +277,7 @@ def test_a_mask_of_another_size_is_named(tmp_path: Path, backend: str) -> None:
 
 
 def test_frames_are_normalised_by_one_mean_and_deviation(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str
 ) -> None:
     always(monkeypatch, NOTHING)
     image = np.zeros((30, 50, 3), np.uint8)
@@ -265,7 +292,10 @@ def test_synthetic_clips_are_normalised_so_but_not_augmented() -> None:
     sets = training_sets(Path("none"), ["PROCEDURAL"], [1])
     loaders = [loader_of("PIL", sets, (48, 64), augmentation=name) for name in ("paper", "dali")]
     paper, own = (next(loader.batches(0))[0] for loader in loaders)
-    mean, std = torch.tensor([[[0.485]], [[0.456]], [[0.406]]]), torch.tensor([[[0.229]], [[0.224]], [[0.225]]])
+    mean, std = (
+        torch.tensor([[[0.485]], [[0.456]], [[0.406]]]),
+        torch.tensor([[[0.229]], [[0.224]], [[0.225]]]),
+    )
     assert torch.equal(paper.labels, own.labels)
     assert torch.allclose(paper.frames * std + mean, own.frames * 0.226 + 0.45, atol=1e-5)
 
@@ -301,6 +331,8 @@ def test_clips_depend_on_seed_epoch_and_position_alone(sets: list[TrainingSet], 
     assert same(first, epoch_of(loader_of(backend, sets, (24, 32), workers=2, train_batch=3)))
     assert same(first[4:], epoch_of(loader_of(backend, sets, (24, 32), train_batch=2), start=2))
     two = [loader_of(backend, sets, (24, 32), train_batch=2, world=2, rank=rank) for rank in range(2)]
-    assert same(first, [clip for step in zip(*(half.batches(0) for half in two)) for share in step for clip in share])
+    assert same(
+        first, [clip for step in zip(*(half.batches(0) for half in two)) for share in step for clip in share]
+    )
     assert not same(first, epoch_of(loader_of(backend, sets, (24, 32)), epoch=1))
     assert not same(first, epoch_of(loader_of(backend, sets, (24, 32), seed=1)))

@@ -82,5 +82,11 @@ def written(path: Path) -> int:
 
 def train(root: Path, name: str) -> subprocess.Popen:
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
-    return subprocess.Popen([sys.executable, "train.py", "--cfg", str(root / "run.yaml"), "checkpoint", str(root / name)], cwd=ROOT,
-                            env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "train.py", "--cfg", str(root / "run.yaml"), "checkpoint", str(root / name)],
+        cwd=ROOT,
+        env=env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )

@@ -6,8 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from libs.scores import Measure, ObjectScores, Summary, VideoScorer, VideoScores, format_table, j_and_f, measure
-from libs.scores import summarise, write_csv
+from libs.scores import (
+    Measure,
+    ObjectScores,
+    Summary,
+    VideoScorer,
+    VideoScores,
+    format_table,
+    j_and_f,
+    measure,
+    summarise,
+    write_csv,
+)
 from libs.structures import InputError
 
 GOLDEN = Path(__file__).parent / "golden" / "metrics.npz"
@@ -15,7 +25,9 @@ SEQUENCES = ("two_discs", "one_disc_480p", "three_discs")
 SIZE = (40, 60)
 
 
-def score(labels: list[np.ndarray | None], truth: list[np.ndarray], ids: list[int] | None = None) -> VideoScores:
+def score(
+    labels: list[np.ndarray | None], truth: list[np.ndarray], ids: list[int] | None = None
+) -> VideoScores:
     """Feed a whole video."""
     scorer = VideoScorer("clip", ids)
     for frame in zip(labels, truth):
@@ -28,7 +40,7 @@ def squares(*corners: int) -> np.ndarray:
     labels = np.zeros(SIZE, np.uint8)
     for label, corner in enumerate(corners, start=1):
         if corner >= 0:
-            labels[10:20, corner:corner + 10] = label
+            labels[10:20, corner : corner + 10] = label
     return labels
 
 
@@ -131,14 +143,14 @@ def test_one_scored_frame_has_no_decay() -> None:
     half = squares(5)
     half[:, 10:] = 0
     scores = score([squares(5), half, squares(5)], [squares(5)] * 3)
-    assert scores.objects[0].J == Measure(mean=0.5, recall=0.0, decay=0.0)  # 0.5 is not strictly above 0.5
+    assert Measure(mean=0.5, recall=0.0, decay=0.0) == scores.objects[0].J  # 0.5 is not strictly above 0.5
     assert_finite(scores)
 
 
 def test_unscored_videos_stay_out_of_the_mean() -> None:
     good, short = score([squares(5)] * 4, [squares(5)] * 4), score([None] * 2, [squares(5)] * 2)
     summary = summarise([good, short])
-    assert summary.J == Measure(1, 1, 0) and len(summary.objects) == 2
+    assert Measure(1, 1, 0) == summary.J and len(summary.objects) == 2
 
 
 def test_objects_weigh_the_same_whatever_video_they_are_in() -> None:
@@ -147,8 +159,16 @@ def test_objects_weigh_the_same_whatever_video_they_are_in() -> None:
     assert summarise([two, one]).J.mean == pytest.approx(2 / 3)
 
 
-@pytest.mark.parametrize("count, first, last", [(1, [0], [0]), (2, [0], [1]), (4, [0, 1], [2, 3]), (5, [0, 1], [3, 4]),
-                                                (300, range(0, 76), range(224, 300))])
+@pytest.mark.parametrize(
+    "count, first, last",
+    [
+        (1, [0], [0]),
+        (2, [0], [1]),
+        (4, [0, 1], [2, 3]),
+        (5, [0, 1], [3, 4]),
+        (300, range(0, 76), range(224, 300)),
+    ],
+)
 def test_decay_bins_share_their_ends(count: int, first: list[int], last: list[int]) -> None:
     values = np.linspace(0.9, 0.1, count) ** 2
     assert measure(values).decay == pytest.approx(values[list(first)].mean() - values[list(last)].mean())

@@ -20,14 +20,18 @@ def flat(process: Fork, megabytes: float) -> None:
         try:
             proc = Path(f"/proc/{process.pid}")
             resident = int((proc / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
-            samples.append((resident, len(list((proc / "fd").iterdir())), len(list((proc / "task").iterdir()))))
+            samples.append(
+                (resident, len(list((proc / "fd").iterdir())), len(list((proc / "task").iterdir())))
+            )
         except OSError:  # it has just ended
             break
         time.sleep(0.2)
     goes_on(process.wait())
     assert len(samples) > 40, "too short to tell"
     middle, late = samples[len(samples) // 3 : len(samples) // 2], samples[-len(samples) // 4 : -2]
-    print(f"\nfrom its middle {tuple(map(max, zip(*middle)))} to its end {tuple(map(max, zip(*late)))}: MB, open files, threads")
+    print(
+        f"\nfrom its middle {tuple(map(max, zip(*middle)))} to its end {tuple(map(max, zip(*late)))}: MB, open files, threads"
+    )
     grown = [max(after) - max(before) for before, after in zip(zip(*middle), zip(*late))]
     assert grown[0] < megabytes and grown[1] <= 1 and grown[2] <= 1, grown
 
@@ -40,11 +44,33 @@ def test_200_videos(tmp_path: Path, weights: Path) -> None:
 
 def test_5000_frames(tmp_path: Path, weights: Path) -> None:
     trees.folder(tmp_path, masked=(0,), frames=5000)
-    flat(Fork("test.py", *SMALL, "root", tmp_path, "valset", "FOLDER", "initial", weights, "memory_frames", "10"), 20)
+    flat(
+        Fork(
+            "test.py", *SMALL, "root", tmp_path, "valset", "FOLDER", "initial", weights, "memory_frames", "10"
+        ),
+        20,
+    )
 
 
 def test_2000_steps(tmp_path: Path) -> None:
     for name in "abcdefghij":
         trees.folder(tmp_path, name=name)
-    flat(Fork("train.py", *SMALL, "root", tmp_path, "trainset", "FOLDER", "datafreq", "10", "max_skip", "1", "epochs", "20",
-              "checkpoint", tmp_path / "ckpt"), 20)
+    flat(
+        Fork(
+            "train.py",
+            *SMALL,
+            "root",
+            tmp_path,
+            "trainset",
+            "FOLDER",
+            "datafreq",
+            "10",
+            "max_skip",
+            "1",
+            "epochs",
+            "20",
+            "checkpoint",
+            tmp_path / "ckpt",
+        ),
+        20,
+    )

@@ -29,7 +29,10 @@ def root(tmp_path: Path) -> Path:
     for i, ids in enumerate(([1, 2, 3], [255], [2, 5])):
         image, labels = trees.scene(ids, size=(60, 90))
         labels = labels + 1 if i == 0 else labels
-        trees.save_image(tmp_path / f"STATIC/images/{i}.jpg", np.clip(image + rng.integers(0, 20, image.shape), 0, 255).astype(np.uint8))
+        trees.save_image(
+            tmp_path / f"STATIC/images/{i}.jpg",
+            np.clip(image + rng.integers(0, 20, image.shape), 0, 255).astype(np.uint8),
+        )
         trees.save_mask(tmp_path / f"STATIC/masks/{i}.png", labels, mode="L" if i == 1 else "P")
     return tmp_path
 
@@ -40,10 +43,20 @@ def test_clips_of_every_kind_of_mask(root: Path) -> None:
     marked = 0
     for first in range(3):
         for index in range(6):
-            images, labels = draw_clip(0, index, (0, 3), INPUT, (0.7, 2.2), partial(open_album, pictures, first))
+            images, labels = draw_clip(
+                0, index, (0, 3), INPUT, (0.7, 2.2), partial(open_album, pictures, first)
+            )
             assert images.shape == (2, *INPUT, 3) and images.std() > 3
-            assert 1 <= labels[0].max() <= 3 and set(np.unique(labels[0])) | {0} == set(range(labels[0].max() + 1))
-        marked += sum(open_album(pictures, first, np.random.default_rng(i)).backdrop(np.random.default_rng(i), 80).shape[2] == 4 for i in range(8))
+            assert 1 <= labels[0].max() <= 3 and set(np.unique(labels[0])) | {0} == set(
+                range(labels[0].max() + 1)
+            )
+        marked += sum(
+            open_album(pictures, first, np.random.default_rng(i))
+            .backdrop(np.random.default_rng(i), 80)
+            .shape[2]
+            == 4
+            for i in range(8)
+        )
     assert 8 < marked < 23  # of 24, seven in ten are asked for
 
 
@@ -56,7 +69,10 @@ def test_a_cutout_is_a_thing_of_the_picture_and_nothing_else() -> None:
     for cut in cuts:
         inside = cut[..., 3] == 255
         assert cut.shape == (50, 50, 4) and inside.any() and not cut[0, 0, 3]
-        assert set(np.unique(trees.decode(cut[..., :3], [1, 2])[inside])) <= {1, 2}  # the squares' colours, no grey around them
+        assert set(np.unique(trees.decode(cut[..., :3], [1, 2])[inside])) <= {
+            1,
+            2,
+        }  # the squares' colours, no grey around them
 
 
 def test_a_picturewithout_a_mask_is_named(root: Path) -> None:
@@ -84,8 +100,13 @@ def test_made_clips_are_functions_of_seed_epoch_and_position(root: Path) -> None
     for position in range(0, 106, 15):
         clip = one[position]
         assert clip.frames.shape == (3, 3, *INPUT) and clip.frames.isfinite().all()
-        assert clip.labels.max() <= clip.num_objects <= 3 and clip.name.split("/")[0] in ("PROCEDURAL", "STATIC")
-        assert torch.equal(clip.frames, again[position].frames) and torch.equal(clip.labels, again[position].labels)
+        assert clip.labels.max() <= clip.num_objects <= 3 and clip.name.split("/")[0] in (
+            "PROCEDURAL",
+            "STATIC",
+        )
+        assert torch.equal(clip.frames, again[position].frames) and torch.equal(
+            clip.labels, again[position].labels
+        )
         assert not torch.equal(clip.frames, later[position].frames)
 
 
@@ -101,9 +122,13 @@ def test_every_step_has_one_of_the_sizes_and_coarse_epochs_the_smallest(root: Pa
     small, middle, large = (36, 48), (48, 64), (60, 80)
     seen = set()
     for epoch, expected in ((0, {small}), (1, {small}), (2, {small, middle, large})):
-        steps = [[clip.frames.shape[-2:] for clip in clips] for clips, _ in zip(loader.batches(epoch), range(8))]
+        steps = [
+            [clip.frames.shape[-2:] for clip in clips] for clips, _ in zip(loader.batches(epoch), range(8))
+        ]
         assert all(len(set(sizes)) == 1 for sizes in steps) and {sizes[0] for sizes in steps} == expected
-        shared = [[clip.frames.shape[-2:] for clip in clips] for clips, _ in zip(halves[1].batches(epoch), range(8))]
+        shared = [
+            [clip.frames.shape[-2:] for clip in clips] for clips, _ in zip(halves[1].batches(epoch), range(8))
+        ]
         assert [sizes[0] for sizes in shared] == [sizes[0] for sizes in steps]  # processes agree
         seen |= expected
     assert len(seen) == 3
@@ -130,7 +155,9 @@ def test_pictures_of_every_shape(size: tuple[int, int]) -> None:
     image, labels = rng.integers(0, 255, (*size, 3), np.uint8), np.ones(size, np.uint8)
     labels[:, : size[1] // 3] = 2
     for i in range(6):
-        images, maps = draw_clip(0, i, (0, 2), (64, 64), (0.7, 2.2), lambda _: Album(((image, labels), (image, labels))))
+        images, maps = draw_clip(
+            0, i, (0, 2), (64, 64), (0.7, 2.2), lambda _: Album(((image, labels), (image, labels)))
+        )
         assert images.shape == (2, 64, 64, 3) and maps[0].any()
 
 
@@ -169,10 +196,15 @@ def test_a_tree_of_pictures(root: Path, tmp_path: Path) -> None:
     pictures = index_pictures(root)
     first, second = np.random.default_rng(3).permutation(3)[:2]
     for name, seed, picture in (("train-0000", 3, first), ("val-0000", VAL_SEEDS + 3, second)):
-        images, labels = draw_clip(seed, 0, range(2), INPUT, open_paints=partial(open_album, pictures, picture))
+        images, labels = draw_clip(
+            seed, 0, range(2), INPUT, open_paints=partial(open_album, pictures, picture)
+        )
         assert np.array_equal(np.array(Image.open(tree / f"Annotations/480p/{name}/00001.png")), labels[1])
         written = np.array(Image.open(tree / f"JPEGImages/480p/{name}/00001.jpg")).astype(int)
-        assert np.abs(written - images[1]).mean() < np.abs(written - draw_clip(seed, 0, range(2), INPUT)[0][1]).mean() / 3
+        assert (
+            np.abs(written - images[1]).mean()
+            < np.abs(written - draw_clip(seed, 0, range(2), INPUT)[0][1]).mean() / 3
+        )
     (root / "STATIC/images/0.jpg").write_bytes((root / "STATIC/images/1.jpg").read_bytes())
     with pytest.raises(InputError, match="something else"):
         write_tree(tmp_path / "out", train=1, val=1, frames=2, size=INPUT, seed=3, static=root)

@@ -63,10 +63,8 @@ def test_the_writers_error_is_raised_and_nothing_hangs():
         if item == 3:
             raise OSError("disk full")
 
-    with pytest.raises(OSError, match="disk full"):
-        with WriteBehind(consume, depth=1) as behind:
-            for i in range(100):
-                behind.put(i)
-    with pytest.raises(OSError, match="disk full"):
-        with WriteBehind(consume) as behind:
-            behind.put(3)
+    with pytest.raises(OSError, match="disk full"), WriteBehind(consume, depth=1) as behind:
+        for i in range(100):
+            behind.put(i)
+    with pytest.raises(OSError, match="disk full"), WriteBehind(consume) as behind:
+        behind.put(3)

@@ -78,7 +78,9 @@ def test_one_fault_is_one_line(results, spoil, monkeypatch, capsys):
     told = spoil(results)
     (fault,) = check(results / "masks", results / "images")
     assert told in fault
-    monkeypatch.setattr("sys.argv", ["submission", str(results / "masks"), "--images", str(results / "images")])
+    monkeypatch.setattr(
+        "sys.argv", ["submission", str(results / "masks"), "--images", str(results / "images")]
+    )
     with pytest.raises(SystemExit) as end:
         main()
     assert end.value.code == 2 and told in capsys.readouterr().out

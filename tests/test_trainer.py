@@ -81,6 +81,7 @@ class Weight(nn.Module):
 @pytest.fixture
 def linear(monkeypatch: pytest.MonkeyPatch) -> None:
     """Instead of the network's loss: w times the mean of the frames, so that the gradient is that mean."""
+
     def losses(model: Weight, batch: Batch, *_) -> Losses:
         total = model.w * batch.frames.mean()
         return Losses(total.detach(), torch.zeros(()), total, 1, 3, torch.zeros(()))
@@ -89,13 +90,30 @@ def linear(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def settings(folder: Path, **changes) -> TrainSettings:
-    values = {"epochs": 1, "iter_size": 1, "epochs_per_increment": 5, "epoch_per_test": 0, "mode": "recurrent", "loss": "both",
-              "cycle": True, "iou_threshold": 0.65, "checkpoint": folder}
+    values = {
+        "epochs": 1,
+        "iter_size": 1,
+        "epochs_per_increment": 5,
+        "epoch_per_test": 0,
+        "mode": "recurrent",
+        "loss": "both",
+        "cycle": True,
+        "iou_threshold": 0.65,
+        "checkpoint": folder,
+    }
     return TrainSettings(**{**values, **changes})
 
 
-def trainer(folder: Path, loader: Batches, model: nn.Module | None = None, rate: float = 1.0, milestones: tuple[int, ...] = (),
-            solver: str = "sgd", validate=None, **changes) -> Trainer:
+def trainer(
+    folder: Path,
+    loader: Batches,
+    model: nn.Module | None = None,
+    rate: float = 1.0,
+    milestones: tuple[int, ...] = (),
+    solver: str = "sgd",
+    validate=None,
+    **changes,
+) -> Trainer:
     model = model or Weight()
     optimizer = build_optimizer(model.parameters(), solver, rate, (0.0, 0.999), 0.0)
     options = settings(folder, **changes)
@@ -112,7 +130,11 @@ def reports(*scores: float | None):
         validate.seen.append(model.training)
         score = waiting.pop(0)
         values = np.full((1, 3), score if score is not None else 0.0)
-        return Report(scores=[VideoScores("v", (1,), values, values)] if score is not None else [], frames=5, seconds=1.0)
+        return Report(
+            scores=[VideoScores("v", (1,), values, values)] if score is not None else [],
+            frames=5,
+            seconds=1.0,
+        )
 
     validate.seen = []
     return validate
@@ -121,8 +143,13 @@ def reports(*scores: float | None):
 # ---- steps ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("iter_size, updates", [(1, [1, 2, 4, 8, 16]), (2, [1.5, 6, 8]), (3, [7 / 3, 8]), (5, [31 / 5]), (8, [31 / 8])])
-def test_gradients_are_accumulated_and_what_is_left_is_applied(tmp_path: Path, linear: None, iter_size: int, updates: list[float]) -> None:
+@pytest.mark.parametrize(
+    "iter_size, updates",
+    [(1, [1, 2, 4, 8, 16]), (2, [1.5, 6, 8]), (3, [7 / 3, 8]), (5, [31 / 5]), (8, [31 / 8])],
+)
+def test_gradients_are_accumulated_and_what_is_left_is_applied(
+    tmp_path: Path, linear: None, iter_size: int, updates: list[float]
+) -> None:
     """The original dropped what was left at the end of an epoch."""
     run = trainer(tmp_path, Batches(*([clip(v)] for v in (1, 2, 4, 8, 16))), iter_size=iter_size)
     steps = []
@@ -146,7 +173,9 @@ def test_a_batch_is_the_mean_of_its_clips_whatever_their_lengths(tmp_path: Path,
 
 def test_a_batch_is_the_mean_of_its_clips_whatever_their_sizes(tmp_path: Path, linear: None) -> None:
     """Augmentation 'dali' does not pad: clips of unequal height or width take separate passes."""
-    run = trainer(tmp_path, Batches([clip(1, 2, size=(4, 6)), clip(2, 2, size=(6, 4)), clip(6, 2, size=(4, 6))]))
+    run = trainer(
+        tmp_path, Batches([clip(1, 2, size=(4, 6)), clip(2, 2, size=(6, 4)), clip(6, 2, size=(4, 6))])
+    )
     run.train_epoch()
     assert run.model.w.item() == pytest.approx(-3)
     assert run.totals.clips == 3
@@ -177,10 +206,16 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, linear: None, v
         run.run()
     assert [path.name for path in tmp_path.iterdir()] == ["stopped_0.pth.tar"]  # no checkpoint of it
     kept = read_file(tmp_path / "stopped_0.pth.tar")
-    assert kept["names"] == [f"clip of {value}"] and kept["frames"][0].shape == (2, 3, 2, 2) and kept["labels"][0].dtype == torch.uint8
+    assert (
+        kept["names"] == [f"clip of {value}"]
+        and kept["frames"][0].shape == (2, 3, 2, 2)
+        and kept["labels"][0].dtype == torch.uint8
+    )
 
 
-def test_minutes_are_looked_at_where_an_epoch_is_one_update_too(tmp_path: Path, linear: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_minutes_are_looked_at_where_an_epoch_is_one_update_too(
+    tmp_path: Path, linear: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = iter(range(0, 10_000, 30))
     monkeypatch.setattr(libs.trainer.time, "perf_counter", lambda: float(next(clock)))
     run = trainer(tmp_path, Batches([clip(1)]), epochs=50, max_minutes=3.0)
@@ -189,13 +224,19 @@ def test_minutes_are_looked_at_where_an_epoch_is_one_update_too(tmp_path: Path, 
     assert read_file(tmp_path / "recurrent.pth.tar")["epoch"] == run.epoch
 
 
-def test_a_run_stops_saved_when_its_minutes_are_over_and_goes_on(tmp_path: Path, linear: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_stops_saved_when_its_minutes_are_over_and_goes_on(
+    tmp_path: Path, linear: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = iter(range(0, 10_000, 30))  # half a minute at each look
     monkeypatch.setattr(libs.trainer.time, "perf_counter", lambda: float(next(clock)))
     values = (1, 2, 4, 8, 16, 32)
     run = trainer(tmp_path, Batches(*([clip(v)] for v in values)), epochs=2, max_minutes=1.4, iter_size=2)
     run.run()
-    assert (run.epoch, run.step) == (0, 4) and "stopped after" in run.log.lines[-1] and "resume auto" in run.log.lines[-1]
+    assert (
+        (run.epoch, run.step) == (0, 4)
+        and "stopped after" in run.log.lines[-1]
+        and "resume auto" in run.log.lines[-1]
+    )
     assert run.model.w.item() == pytest.approx(-(1 + 2 + 4 + 8) / 2)
     state, path = latest_checkpoint(tmp_path / "recurrent.pth.tar")
     later = trainer(tmp_path, Batches(*([clip(v)] for v in values)), epochs=2, iter_size=2)
@@ -214,7 +255,14 @@ def test_milestones_multiply_the_learning_rate_by_gamma(tmp_path: Path, linear: 
     run.run()
     assert run.log.of("learning_rate") == pytest.approx([0.5, 0.5, 0.05, 0.05, 0.005, 0.005])
     assert run.model.w.item() == pytest.approx(-2 * (0.5 + 0.05 + 0.005))
-    assert [step for step, _ in run.log.scalars] == [1, 2, 3, 4, 5, 6] and run.loader.asked == [0, 1, 2, 3, 4, 5]
+    assert [step for step, _ in run.log.scalars] == [1, 2, 3, 4, 5, 6] and run.loader.asked == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]
 
 
 def test_optimizers_are_as_the_config_says() -> None:
@@ -237,16 +285,24 @@ def test_the_curriculum_grows_every_so_many_epochs(tmp_path: Path, linear: None)
 
 
 @pytest.mark.parametrize("every, count", [(1, 5), (2, 3), (4, 2), (5, 1), (9, 1), (0, 0)])
-def test_validation_comes_every_so_many_epochs_and_at_the_end(tmp_path: Path, linear: None, every: int, count: int) -> None:
+def test_validation_comes_every_so_many_epochs_and_at_the_end(
+    tmp_path: Path, linear: None, every: int, count: int
+) -> None:
     validate = reports(*[0.5] * 5)
     trainer(tmp_path, Batches([clip(1)]), validate=validate, epochs=5, epoch_per_test=every).run()
     assert validate.seen == [False] * count  # in evaluation mode
 
 
-def test_training_mode_is_back_after_validation(tmp_path: Path, linear: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_mode_is_back_after_validation(
+    tmp_path: Path, linear: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = trainer(tmp_path, Batches([clip(1)]), validate=reports(0.5, 0.6), epochs=2, epoch_per_test=1)
     modes, losses = [], libs.trainer.training_losses
-    monkeypatch.setattr(libs.trainer, "training_losses", lambda model, *rest: modes.append(model.training) or losses(model, *rest))
+    monkeypatch.setattr(
+        libs.trainer,
+        "training_losses",
+        lambda model, *rest: modes.append(model.training) or losses(model, *rest),
+    )
     run.run()
     assert modes == [True, True]
 
@@ -254,9 +310,16 @@ def test_training_mode_is_back_after_validation(tmp_path: Path, linear: None, mo
 def test_the_best_checkpoint_is_kept_beside_the_last(tmp_path: Path, linear: None) -> None:
     run = trainer(tmp_path, Batches([clip(1)]), validate=reports(0.4, 0.7, 0.6), epochs=3, epoch_per_test=1)
     run.run()
-    assert {p.name for p in tmp_path.iterdir()} == {"recurrent.pth.tar", "recurrent_best.pth.tar", "curves.png"}
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "recurrent.pth.tar",
+        "recurrent_best.pth.tar",
+        "curves.png",
+    }
     last, best = read_file(tmp_path / "recurrent.pth.tar"), read_file(tmp_path / "recurrent_best.pth.tar")
-    assert (last["epoch"], last["best"]) == (3, pytest.approx(0.7)) and (best["epoch"], best["best"]) == (2, pytest.approx(0.7))
+    assert (last["epoch"], last["best"]) == (3, pytest.approx(0.7)) and (best["epoch"], best["best"]) == (
+        2,
+        pytest.approx(0.7),
+    )
     assert best["state_dict"]["w"] == -2 and last["state_dict"]["w"] == -3
     assert run.log.of("val__JF") == pytest.approx([0.4, 0.7, 0.6])
     assert sum("J&F" in line for line in run.log.lines) == 3
@@ -273,10 +336,16 @@ def test_validation_without_ground_truth_says_so(tmp_path: Path, linear: None) -
 
 
 def statistics(model: STM) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in model.state_dict().items() if "running" in name or "num_batches" in name}
+    return {
+        name: value.clone()
+        for name, value in model.state_dict().items()
+        if "running" in name or "num_batches" in name
+    }
 
 
-@pytest.mark.parametrize("mode, freeze_bn", [("mask", True), ("recurrent", True), ("threshold", True), ("recurrent", False)])
+@pytest.mark.parametrize(
+    "mode, freeze_bn", [("mask", True), ("recurrent", True), ("threshold", True), ("recurrent", False)]
+)
 def test_a_real_epoch_in_every_mode(tmp_path: Path, mode: str, freeze_bn: bool) -> None:
     torch.manual_seed(0)
     model = STM("resnet18", **SMALL, freeze_bn=freeze_bn)
@@ -311,7 +380,8 @@ def run_script(tree: Path, folder: Path, *options: str) -> dict:
     config.write_text(
         f"root: {tree}\ntrainset: FOLDER\nvalset: FOLDER\nmax_skip: 1\nepochs_per_increment: 1\ninput_size: (32, 48)\n"
         "sampled_frames: 2\nworkers: 0\narch: resnet18\nkeydim: 8\nvaldim: 8\ndecoder_dim: 8\npretrained: False\n"
-        "learning_rate: 1e-3\nmilestone: 1\ngamma: 0.5\niter_size: 2\nepochs: 2\nepoch_per_test: 0\ngpu_id: -1\ndatafreq: 1\n")
+        "learning_rate: 1e-3\nmilestone: 1\ngamma: 0.5\niter_size: 2\nepochs: 2\nepoch_per_test: 0\ngpu_id: -1\ndatafreq: 1\n"
+    )
     train.main(load_config(config, ["checkpoint", str(folder), *options]), StopSign())
     return read_file(folder / "recurrent.pth.tar")
 
@@ -335,7 +405,9 @@ def test_going_on_gives_the_run_that_was_never_stopped(
     torch.rand(7)  # whatever happens in between
     half = run_script(tree, tmp_path / "parts", "freeze_bn", freeze_bn, "epochs", "1")
     assert (half["epoch"], half["max_skip"]) == (1, [6]) and not same(half["state_dict"], whole["state_dict"])
-    resumed = run_script(tree, tmp_path / "parts", "freeze_bn", freeze_bn, "resume", str(tmp_path / "parts/recurrent.pth.tar"))
+    resumed = run_script(
+        tree, tmp_path / "parts", "freeze_bn", freeze_bn, "resume", str(tmp_path / "parts/recurrent.pth.tar")
+    )
     assert (resumed["epoch"], resumed["max_skip"]) == (2, [11])
     for part in ("state_dict", "optimizer", "scheduler", "best"):
         assert same(resumed[part], whole[part]), part
@@ -350,7 +422,9 @@ def test_one_seed_gives_one_run(tmp_path: Path, tree: Path, monkeypatch: pytest.
     torch.rand(5)
     np.random.seed(3)
     assert same(one["state_dict"], run_script(tree, tmp_path / "two", "epochs", "1")["state_dict"])
-    assert not same(one["state_dict"], run_script(tree, tmp_path / "three", "epochs", "1", "seed", "1")["state_dict"])
+    assert not same(
+        one["state_dict"], run_script(tree, tmp_path / "three", "epochs", "1", "seed", "1")["state_dict"]
+    )
 
 
 def test_a_finished_run_is_not_trained_further(tmp_path: Path, linear: None) -> None:
@@ -388,11 +462,17 @@ def test_a_state_of_another_run_is_refused(tmp_path: Path, linear: None) -> None
 def test_going_on_within_an_epoch(tmp_path: Path, linear: None, options: dict) -> None:
     """Stopped behind every update in turn."""
     loader = [[clip(v)] for v in (1, 2, 4, 8, 16)]
-    whole = trainer(tmp_path / "whole", Batches(*loader), epochs=2, keep=99, save_steps=1, milestones=(1,), **options)
+    whole = trainer(
+        tmp_path / "whole", Batches(*loader), epochs=2, keep=99, save_steps=1, milestones=(1,), **options
+    )
     whole.run()
     paths = sorted((tmp_path / "whole").glob("recurrent.*pth.tar"))
     states = [read_file(path) for path in paths]
-    assert len({(state["epoch"], state["step"]) for state in states}) == len(states) == {1: 10, 2: 6}[options.get("iter_size", 1)]
+    assert (
+        len({(state["epoch"], state["step"]) for state in states})
+        == len(states)
+        == {1: 10, 2: 6}[options.get("iter_size", 1)]
+    )
     for number, state in enumerate(states):
         again = trainer(tmp_path / f"again{number}", Batches(*loader), epochs=2, milestones=(1,), **options)
         again.model.load_state_dict(state["state_dict"])
@@ -424,8 +504,13 @@ def test_the_last_checkpoints_stay_and_the_newest_whole_one_is_found(tmp_path: P
 
 def test_the_running_average_is_validated_and_used(tmp_path: Path, linear: None) -> None:
     seen = []
-    run = trainer(tmp_path, Batches([clip(1)], [clip(1)], [clip(1)]), validate=lambda model: seen.append(model.w.item()) or reports(0.5)(model),
-                  epoch_per_test=1, ema=0.9)
+    run = trainer(
+        tmp_path,
+        Batches([clip(1)], [clip(1)], [clip(1)]),
+        validate=lambda model: seen.append(model.w.item()) or reports(0.5)(model),
+        epoch_per_test=1,
+        ema=0.9,
+    )
     run.run()  # w: -1, -2, -3; the first is taken as it is
     assert run.model.w.item() == -3 and seen == [pytest.approx(0.9 * (0.9 * -1 + 0.1 * -2) + 0.1 * -3)]
     state = read_file(tmp_path / "recurrent.pth.tar")
@@ -442,7 +527,14 @@ def test_rates_of_the_config_win_when_going_on(tmp_path: Path, linear: None) -> 
 
 
 def test_other_steps_are_refused_within_an_epoch_and_welcome_between(tmp_path: Path, linear: None) -> None:
-    whole = trainer(tmp_path, Batches(*([clip(v)] for v in (1, 2, 4, 8))), epochs=3, keep=99, save_steps=1, milestones=(2,))
+    whole = trainer(
+        tmp_path,
+        Batches(*([clip(v)] for v in (1, 2, 4, 8))),
+        epochs=3,
+        keep=99,
+        save_steps=1,
+        milestones=(2,),
+    )
     whole.run()
     states = {(s["epoch"], s["step"]): s for s in map(read_file, tmp_path.glob("recurrent.*pth.tar"))}
     pairs = [[clip(1), clip(2)], [clip(4), clip(8)]]  # twice the batch, half the steps
@@ -468,7 +560,9 @@ def test_gradients_are_cut_to_their_longest_norm(tmp_path: Path, linear: None) -
     assert run.model.w.item() == pytest.approx(-1.5)
 
 
-def test_a_failure_while_saving_leaves_the_last_epoch(tmp_path: Path, linear: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_while_saving_leaves_the_last_epoch(
+    tmp_path: Path, linear: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = trainer(tmp_path, Batches([clip(1)]), epochs=2)
     save, count = torch.save, [0]
 

@@ -17,7 +17,9 @@ from models.stm import STM, Objects
 def drawn(size=(60, 100), frames=4, index=0):
     images, labels = draw_clip(3, index, range(frames), size)
     ids = tuple(range(1, int(labels[0].max()) + 1))
-    sources = [SourceFrame(f"{t:05d}", images[t], labels[0] if t == 0 else None, labels[t]) for t in range(frames)]
+    sources = [
+        SourceFrame(f"{t:05d}", images[t], labels[0] if t == 0 else None, labels[t]) for t in range(frames)
+    ]
     return Video("drawn", ids, frames, True, lambda: iter(sources))
 
 
@@ -29,17 +31,27 @@ def model():
     return network.eval()
 
 
-@pytest.mark.parametrize("source, max_size, scale, expected", [
-    ((1080, 1920), 854, 1.0, (480, 854)), ((1920, 1080), 854, 1.0, (854, 480)), ((480, 854), 1000, 1.0, (480, 854)),
-    ((480, 854), 0, 1.0, (240, 427)), ((480, 854), 427, 1.5, (360, 640)),
-])
+@pytest.mark.parametrize(
+    "source, max_size, scale, expected",
+    [
+        ((1080, 1920), 854, 1.0, (480, 854)),
+        ((1920, 1080), 854, 1.0, (854, 480)),
+        ((480, 854), 1000, 1.0, (480, 854)),
+        ((480, 854), 0, 1.0, (240, 427)),
+        ((480, 854), 427, 1.5, (360, 640)),
+    ],
+)
 def test_size_of_the_input(source, max_size, scale, expected):
     box = View((240, 427), max_size, scale).box(source)
     assert box.target == expected
-    assert max_size == 0 or abs(box.size[0] - expected[0]) <= 1 and abs(box.size[1] - expected[1]) <= 1  # no border
+    assert (
+        max_size == 0 or abs(box.size[0] - expected[0]) <= 1 and abs(box.size[1] - expected[1]) <= 1
+    )  # no border
 
 
-@pytest.mark.parametrize("view", [View((48, 64)), View((48, 64), flip=True), View((48, 64), 90), View((40, 90), 0, 1.3, True)])
+@pytest.mark.parametrize(
+    "view", [View((48, 64)), View((48, 64), flip=True), View((48, 64), 90), View((40, 90), 0, 1.3, True)]
+)
 def test_given_masks_come_back(view):
     frame = next(iter(drawn().read()))
     masks = view.given(frame, int(frame.given.max()) + 1)
@@ -54,7 +66,10 @@ def test_a_mirrored_view_sees_the_mirrored_picture():
 
 
 def test_views_are_averaged(model):
-    one = [p.object_probs for p in segment_video(VideoSegmenter(model, InferenceSettings((48, 64), object_probs=True)), drawn())]
+    one = [
+        p.object_probs
+        for p in segment_video(VideoSegmenter(model, InferenceSettings((48, 64), object_probs=True)), drawn())
+    ]
     flipped = InferenceSettings((48, 64), object_probs=True, tta_flip=True, tta_scales=(1.0, 1.25))
     many = [p.object_probs for p in segment_video(VideoSegmenter(model, flipped), drawn())]
     singles = []
@@ -84,8 +99,13 @@ def test_half_precision_keeps_the_labels():
     half = STM("resnet18")
     half.load_state_dict(plain.state_dict())
     half = for_inference(half, "bf16")
-    assert half.Decoder.pred2.weight.dtype == torch.bfloat16 and not any(p.requires_grad for p in half.parameters())
-    labels = [[p.labels for p in segment_video(VideoSegmenter(m, InferenceSettings((96, 160))), drawn())] for m in (plain, half)]
+    assert half.Decoder.pred2.weight.dtype == torch.bfloat16 and not any(
+        p.requires_grad for p in half.parameters()
+    )
+    labels = [
+        [p.labels for p in segment_video(VideoSegmenter(m, InferenceSettings((96, 160))), drawn())]
+        for m in (plain, half)
+    ]
     assert np.mean(np.stack(labels[0]) == np.stack(labels[1])) > 0.995
 
 

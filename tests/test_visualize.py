@@ -42,7 +42,7 @@ def save_gif(path: Path, frames: Iterable[np.ndarray], fps: float, max_width: in
 def moving_square(count: int, height: int, width: int) -> Iterator[np.ndarray]:
     for i in range(count):
         frame = np.full((height, width, 3), 200, np.uint8)
-        frame[5:25, 5 + 3 * i:25 + 3 * i] = (220, 30, 10)
+        frame[5:25, 5 + 3 * i : 25 + 3 * i] = (220, 30, 10)
         yield frame
 
 
@@ -86,7 +86,9 @@ def test_overlay_changes_object_pixels_only(image: np.ndarray, labels: np.ndarra
     np.testing.assert_allclose(inside, (image[12:28, 7:23] + np.array([128, 0, 0])) / 2, atol=0.5)
 
 
-def test_overlay_draws_contours_between_objects_but_not_along_the_frame(image: np.ndarray, labels: np.ndarray) -> None:
+def test_overlay_draws_contours_between_objects_but_not_along_the_frame(
+    image: np.ndarray, labels: np.ndarray
+) -> None:
     picture = overlay(image, labels, alpha=0)
     assert picture[20, 24].tolist() == [255, 0, 0] and picture[20, 25].tolist() == [0, 255, 0]
     assert picture[40, 55].tolist() == [255, 0, 255]
@@ -125,7 +127,9 @@ def test_formats_show_what_they_say(prediction: Prediction) -> None:
     image, labels = prediction.frame.image, prediction.labels
     np.testing.assert_array_equal(render(prediction, "segmentation"), overlay(image, labels))
     np.testing.assert_array_equal(render(prediction, "mask"), overlay(image, (labels == 1).astype(np.uint8)))
-    np.testing.assert_array_equal(render(prediction, "heatmap"), heatmap(image, prediction.object_probs.max(axis=0)))
+    np.testing.assert_array_equal(
+        render(prediction, "heatmap"), heatmap(image, prediction.object_probs.max(axis=0))
+    )
 
 
 def test_heatmap_of_no_object_and_of_no_probabilities(image: np.ndarray, labels: np.ndarray) -> None:
@@ -157,7 +161,7 @@ def test_gif_is_scaled_down_and_does_not_flicker(tmp_path: Path) -> None:
     background = cv2.resize(np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8), (300, 200))
     frames = [background.copy() for _ in range(4)]
     for i, frame in enumerate(frames):
-        frame[:40, 20 * i:20 * i + 40] = 255
+        frame[:40, 20 * i : 20 * i + 40] = 255
     save_gif(tmp_path / "clip.gif", frames, fps=10, max_width=150)
     with Image.open(tmp_path / "clip.gif") as gif:
         assert gif.size == (150, 100)
@@ -213,8 +217,7 @@ def test_mp4_that_cannot_be_opened_is_an_input_error(tmp_path: Path) -> None:
 
 def test_mp4_that_lost_frames_is_an_input_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cv2.VideoCapture, "get", lambda capture, key: 1.0, raising=False)
-    with pytest.raises(InputError, match="1 of 3 frames"):
-        with Mp4Writer(tmp_path / "a.mp4", fps=10) as video:
-            for frame in moving_square(3, 40, 60):
-                video.add(frame)
+    with pytest.raises(InputError, match="1 of 3 frames"), Mp4Writer(tmp_path / "a.mp4", fps=10) as video:
+        for frame in moving_square(3, 40, 60):
+            video.add(frame)
     assert not list(tmp_path.iterdir())

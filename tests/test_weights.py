@@ -25,12 +25,15 @@ from tests.golden.weights import fill_
 
 SMALL = {"keydim": 8, "valdim": 8, "decoder_dim": 8}
 CPU = torch.device("cpu")
-WHOLE = {name: (kind if isinstance(kind, type) else kind[0])() for name, kind in TRAINING_STATE.items()} | {"ema": None}  # of the right types
+WHOLE = {name: (kind if isinstance(kind, type) else kind[0])() for name, kind in TRAINING_STATE.items()} | {
+    "ema": None
+}  # of the right types
 
 
 @pytest.fixture(autouse=True)
 def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of an earlier download lies around, and a download fails."""
+
     def urlopen(*_, **__):
         raise URLError("this machine has no network")
 
@@ -84,7 +87,9 @@ def same(model: STM, state: dict[str, Tensor]) -> bool:
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 @pytest.mark.parametrize("prefix", [True, False], ids=["module", "plain"])
 @pytest.mark.parametrize("nested", [True, False], ids=["nested", "bare"])
-def test_every_variant_of_a_file_loads(tmp_path: Path, state: dict[str, Tensor], nested: bool, prefix: bool, zipped: bool) -> None:
+def test_every_variant_of_a_file_loads(
+    tmp_path: Path, state: dict[str, Tensor], nested: bool, prefix: bool, zipped: bool
+) -> None:
     content = prefixed(state) if prefix else state
     content = {"epoch": 240, "state_dict": content, "max_skip": [100, 50]} if nested else content
     torch.save(content, tmp_path / "model.pth", _use_new_zipfile_serialization=zipped)
@@ -94,7 +99,9 @@ def test_every_variant_of_a_file_loads(tmp_path: Path, state: dict[str, Tensor],
 
 
 @pytest.mark.parametrize("prefix", [True, False], ids=["module", "plain"])
-def test_official_weights_bring_their_context_and_padding(tmp_path: Path, official: dict[str, Tensor], prefix: bool) -> None:
+def test_official_weights_bring_their_context_and_padding(
+    tmp_path: Path, official: dict[str, Tensor], prefix: bool
+) -> None:
     torch.save(prefixed(official) if prefix else official, tmp_path / "STM_weights.pth")
     model = load(tmp_path / "STM_weights.pth")
     assert model.Encoder_M.context == "others" and model.pad_to == 16
@@ -133,7 +140,9 @@ def test_missing_extra_and_misshaped_entries_are_listed(tmp_path: Path, state: d
     wrong["Encoder_Q.conv1.weight"] = torch.zeros(64, 4, 7, 7)
     torch.save(wrong, tmp_path / "wrong.pth")
     message = refused(tmp_path / "wrong.pth")
-    missing, unknown, shape = (message.split(f"{kind}: ")[1].split(";")[0] for kind in ("missing", "unknown", "shape"))
+    missing, unknown, shape = (
+        message.split(f"{kind}: ")[1].split(";")[0] for kind in ("missing", "unknown", "shape")
+    )
     assert set(missing.split(", ")) == {"KV_M_r4.Key.weight", "Decoder.pred2.bias"}
     assert unknown == "Decoder.extra"
     assert shape == "Encoder_Q.conv1.weight (64, 4, 7, 7) instead of (64, 3, 7, 7)"
@@ -174,7 +183,14 @@ def test_a_refused_file_leaves_the_model_alone(state: dict[str, Tensor]) -> None
     model = STM("resnet18", **SMALL)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.raises(WeightsError):
-        load_weights(model, Weights({name: value for name, value in state.items() if name != "Decoder.pred2.bias"}, "background", "bn"))
+        load_weights(
+            model,
+            Weights(
+                {name: value for name, value in state.items() if name != "Decoder.pred2.bias"},
+                "background",
+                "bn",
+            ),
+        )
     assert same(model, before)
 
 
@@ -191,13 +207,28 @@ def test_the_arch_is_told_from_the_names(arch: str) -> None:
     assert guess_arch(names) == arch
 
 
-@pytest.mark.parametrize("content", [
-    [1, 2], 5, {}, {"state_dict": {}}, {"state_dict": [1]}, {"epoch": 3}, {1: torch.zeros(1)}, torch.zeros(3), {"a": {"b": torch.zeros(1)}},
-    {"state": {0: {"step": torch.zeros(1)}}, "param_groups": []}, None,
-], ids=str)
+@pytest.mark.parametrize(
+    "content",
+    [
+        [1, 2],
+        5,
+        {},
+        {"state_dict": {}},
+        {"state_dict": [1]},
+        {"epoch": 3},
+        {1: torch.zeros(1)},
+        torch.zeros(3),
+        {"a": {"b": torch.zeros(1)}},
+        {"state": {0: {"step": torch.zeros(1)}}, "param_groups": []},
+        None,
+    ],
+    ids=str,
+)
 def test_what_is_no_state_dict_is_refused(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "other.pth")
-    assert "state dict" in refused(tmp_path / "other.pth") or "named, dense tensors only" in refused(tmp_path / "other.pth")
+    assert "state dict" in refused(tmp_path / "other.pth") or "named, dense tensors only" in refused(
+        tmp_path / "other.pth"
+    )
 
 
 # ---- damaged and dangerous files --------------------------------------------------------------------------------------
@@ -215,11 +246,16 @@ class Payload:
 
 @pytest.mark.parametrize("zipped", [True, False, None], ids=["zip", "legacy", "pickle"])
 @pytest.mark.parametrize("place", ["value", "state_dict", "beside"])
-def test_a_file_that_would_run_code_is_refused_and_not_run(tmp_path: Path, place: str, zipped: bool | None) -> None:
+def test_a_file_that_would_run_code_is_refused_and_not_run(
+    tmp_path: Path, place: str, zipped: bool | None
+) -> None:
     mark, path = tmp_path / "mark", tmp_path / "evil.pth"
     evil = Payload(mark)
-    content = {"value": {"weight": evil}, "state_dict": {"state_dict": evil},
-               "beside": {"state_dict": {"weight": torch.zeros(1)}, "epoch": evil}}[place]
+    content = {
+        "value": {"weight": evil},
+        "state_dict": {"state_dict": evil},
+        "beside": {"state_dict": {"weight": torch.zeros(1)}, "epoch": evil},
+    }[place]
     if zipped is None:
         path.write_bytes(pickle.dumps(content, protocol=2))
     else:
@@ -239,7 +275,9 @@ def test_a_file_that_would_run_code_is_refused_and_not_run(tmp_path: Path, place
 def test_a_damaged_file_is_named(tmp_path: Path, zipped: bool) -> None:
     """Cut at many places, or with bytes turned over: an InputError, or content that is not the network's."""
     path = tmp_path / "cut.pth"
-    torch.save({"a": torch.arange(50.0), "b": {"c": torch.zeros(3, 4)}}, path, _use_new_zipfile_serialization=zipped)
+    torch.save(
+        {"a": torch.arange(50.0), "b": {"c": torch.zeros(3, 4)}}, path, _use_new_zipfile_serialization=zipped
+    )
     whole = path.read_bytes()
     for length in [0, 1, 2, 5, 10, 30, 64, 100, *range(128, len(whole), 61), len(whole) - 1]:
         path.write_bytes(whole[:length])
@@ -250,8 +288,13 @@ def test_a_damaged_file_is_named(tmp_path: Path, zipped: bool) -> None:
 
 
 def test_files_of_something_else_are_named(tmp_path: Path) -> None:
-    for name, content in (("text.pth", b"hello world\n"), ("html.pth", b"<html>quota exceeded</html>"), ("png.pth", b"\x89PNG\r\n\x1a\n" * 9),
-                          ("zip.pth", b"PK\x05\x06" + bytes(18)), ("empty.pth", b"")):
+    for name, content in (
+        ("text.pth", b"hello world\n"),
+        ("html.pth", b"<html>quota exceeded</html>"),
+        ("png.pth", b"\x89PNG\r\n\x1a\n" * 9),
+        ("zip.pth", b"PK\x05\x06" + bytes(18)),
+        ("empty.pth", b""),
+    ):
         (tmp_path / name).write_bytes(content)
         refused(tmp_path / name)
 
@@ -263,7 +306,9 @@ def test_a_missing_file_or_a_folder_is_named(tmp_path: Path) -> None:
 
 
 def test_resume_needs_a_whole_training_state(tmp_path: Path, state: dict[str, Tensor]) -> None:
-    torch.save({"epoch": 1, "state_dict": state, "max_skip": [5, 3], "optimizer": {}}, tmp_path / "released.pth.tar")
+    torch.save(
+        {"epoch": 1, "state_dict": state, "max_skip": [5, 3], "optimizer": {}}, tmp_path / "released.pth.tar"
+    )
     with pytest.raises(InputError, match="released.pth.tar.*best.*history.*rng.*scheduler.*initial") as fault:
         build_model(config(tmp_path, "resume", str(tmp_path / "released.pth.tar")), CPU, resume=True)
     assert "\n" not in str(fault.value)
@@ -273,7 +318,9 @@ def test_resume_needs_a_whole_training_state(tmp_path: Path, state: dict[str, Te
         with pytest.raises(InputError, match="hollow.pth.tar"):
             build_model(config(tmp_path, "resume", str(tmp_path / "hollow.pth.tar")), CPU, resume=True)
     torch.save({**whole, "state_dict": state}, tmp_path / "whole.pth.tar")
-    model, resumed = build_model(config(tmp_path, "resume", str(tmp_path / "whole.pth.tar")), CPU, resume=True)
+    model, resumed = build_model(
+        config(tmp_path, "resume", str(tmp_path / "whole.pth.tar")), CPU, resume=True
+    )
     assert same(model, state) and resumed["epoch"] == 1
 
 
@@ -299,7 +346,9 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch
     assert read_file(path) == {"epoch": 2} and list(path.parent.iterdir()) == [path]
 
 
-def test_until_the_new_file_is_whole_the_old_one_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_until_the_new_file_is_whole_the_old_one_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, seen = tmp_path / "recurrent.pth.tar", []
     save_checkpoint(path, {"epoch": 1})
     save = torch.save
@@ -329,13 +378,18 @@ def imagenet(monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, Tensor], list[s
     return weights, asked
 
 
-def test_imagenet_weights_fill_both_encoders(tmp_path: Path, imagenet: tuple[dict[str, Tensor], list[str]]) -> None:
+def test_imagenet_weights_fill_both_encoders(
+    tmp_path: Path, imagenet: tuple[dict[str, Tensor], list[str]]
+) -> None:
     weights, asked = imagenet
     model, _ = build_model(config(tmp_path), CPU)
     assert len(asked) == 1 and "resnet18" in asked[0]
     stages = {"layer1": "res2", "layer2": "res3", "layer3": "res4"}
-    expected = {stages.get(name.split(".")[0], name.split(".")[0]) + name[len(name.split(".")[0]) :]: value
-                for name, value in weights.items() if name.split(".")[0] not in ("layer4", "fc")}
+    expected = {
+        stages.get(name.split(".")[0], name.split(".")[0]) + name[len(name.split(".")[0]) :]: value
+        for name, value in weights.items()
+        if name.split(".")[0] not in ("layer4", "fc")
+    }
     for encoder in (model.Encoder_M, model.Encoder_Q):
         own = encoder.state_dict()
         assert set(own) - set(expected) <= {"mean", "std", "conv1_m.weight", "conv1_bg.weight"}
@@ -350,7 +404,9 @@ def test_nothing_is_downloaded_where_a_file_brings_the_weights(
     torch.save(state, tmp_path / "model.pth")
     assert same(load(tmp_path / "model.pth", "pretrained", "True"), state)
     torch.save({**WHOLE, "state_dict": state}, tmp_path / "run.pth.tar")
-    assert same(build_model(config(tmp_path, "resume", str(tmp_path / "run.pth.tar")), CPU, resume=True)[0], state)
+    assert same(
+        build_model(config(tmp_path, "resume", str(tmp_path / "run.pth.tar")), CPU, resume=True)[0], state
+    )
     build_model(config(tmp_path, "pretrained", "False"), CPU)
     assert imagenet[1] == []
 
@@ -370,7 +426,9 @@ def test_a_new_network_is_a_function_of_the_seed(tmp_path: Path) -> None:
     assert same(build("3"), one.state_dict()) and not same(build("4"), one.state_dict())
 
 
-def test_reading_weights_and_training_states_is_the_same_file(tmp_path: Path, state: dict[str, Tensor]) -> None:
+def test_reading_weights_and_training_states_is_the_same_file(
+    tmp_path: Path, state: dict[str, Tensor]
+) -> None:
     """What training saves is what `initial` takes."""
     content = {**WHOLE, "epoch": 2, "state_dict": state, "best": 0.5}
     save_checkpoint(tmp_path / "run.pth.tar", content)

@@ -19,8 +19,37 @@ from models.stm import STM
 from tests import trees
 from tests.forked import End, bound_by_permissions, run
 
-NETWORK = ["arch", "resnet18", "keydim", "8", "valdim", "8", "decoder_dim", "8", "pretrained", "False", "gpu_id", "-1"]
-SMALL = [*NETWORK, "input_size", "(32, 48)", "workers", "0", "sampled_frames", "2", "iter_size", "1", "epochs", "1", "loop", "0", "epoch_per_test", "0"]
+NETWORK = [
+    "arch",
+    "resnet18",
+    "keydim",
+    "8",
+    "valdim",
+    "8",
+    "decoder_dim",
+    "8",
+    "pretrained",
+    "False",
+    "gpu_id",
+    "-1",
+]
+SMALL = [
+    *NETWORK,
+    "input_size",
+    "(32, 48)",
+    "workers",
+    "0",
+    "sampled_frames",
+    "2",
+    "iter_size",
+    "1",
+    "epochs",
+    "1",
+    "loop",
+    "0",
+    "epoch_per_test",
+    "0",
+]
 
 
 def small_model() -> dict[str, torch.Tensor]:
@@ -42,7 +71,9 @@ def one_line(end: End, *named: str) -> None:
     errors = [line for line in end.err.splitlines() if line.startswith("error: ")]
     assert end.code == 2, (end.code, end.out, end.err)
     assert len(errors) == 1 and "Traceback" not in end.err and len(errors[0]) < 2500, end.err
-    own = [line for line in end.err.splitlines() if not re.match(r"\[[\w,]+ @ 0x", line)]  # ffmpeg talks where the parent has used it before
+    own = [
+        line for line in end.err.splitlines() if not re.match(r"\[[\w,]+ @ 0x", line)
+    ]  # ffmpeg talks where the parent has used it before
     assert all(line.startswith(("error: ", "warning: ")) for line in own), end.err
     for word in named:
         assert word in errors[0], errors[0]
@@ -63,7 +94,11 @@ CONFIG = {  # content of the file (None: no file), options, words
     "not YAML": ("a: [1", [], ["c.yaml", "not plain YAML"]),
     "no keys": ("- 1\n- 2", [], ["c.yaml", "key: value"]),
     "not text": (b"\xff\xfe\x00\x01", [], ["c.yaml"]),
-    "object tag": ("root: !!python/object/apply:os.system ['touch {root}/pwned']", [], ["c.yaml", "not plain YAML"]),
+    "object tag": (
+        "root: !!python/object/apply:os.system ['touch {root}/pwned']",
+        [],
+        ["c.yaml", "not plain YAML"],
+    ),
     "unknown key": ("epoch: 3", [], ["'epoch'", "'epochs'"]),
     "unknown option": ("", ["learning_rat", "1"], ["'learning_rat'", "'learning_rate'"]),
     "wrong type": ("epochs: many", [], ["'epochs'", "whole number"]),
@@ -100,7 +135,11 @@ CONFIG = {  # content of the file (None: no file), options, words
     "infinite sharpness": ("sharpness: .inf", [], ["'sharpness'"]),
     "NUL in a path": ('output_dir: "a\\0b"', [], ["'output_dir'", "NUL"]),
     "group norm from ImageNet": ("norm: gn", [], ["'norm'", "pretrained False"]),
-    "coloured masks for a server": ("submission: True\nsave_indexed_format: segmentation", [], ["'submission'", "index"]),
+    "coloured masks for a server": (
+        "submission: True\nsave_indexed_format: segmentation",
+        [],
+        ["'submission'", "index"],
+    ),
     "a GPU below 0": ("multi_gpu_ids: [-1]", [], ["'multi_gpu_ids'"]),
     "a line of its own": ('"a\\nerror: b": 1', [], ["there is no key"]),
 }
@@ -111,7 +150,9 @@ def test_config(tmp_path: Path, name: str) -> None:
     content, options, words = CONFIG[name]
     path = tmp_path / "c.yaml"
     if content is not None:
-        path.write_bytes(content if isinstance(content, bytes) else content.replace("{root}", str(tmp_path)).encode())
+        path.write_bytes(
+            content if isinstance(content, bytes) else content.replace("{root}", str(tmp_path)).encode()
+        )
     script = ("train.py", "test.py", "demo/demo.py")[len(name) % 3] if name != "unknown set" else "train.py"
     one_line(run(script, "--cfg", path, *options), *words)
     assert not (tmp_path / "pwned").exists()
@@ -165,16 +206,31 @@ WEIGHTS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "truncated": (_truncated, ["w.pth", "whole"]),
     "zip of something else": (_zip, ["w.pth"]),
     "code in a pickle": (_pickled, ["w.pth", "safe"]),
-    "code in a torch file": (lambda p: torch.save({"state_dict": Payload(p.parent / "pwned")}, p), ["w.pth", "safe"]),
+    "code in a torch file": (
+        lambda p: torch.save({"state_dict": Payload(p.parent / "pwned")}, p),
+        ["w.pth", "safe"],
+    ),
     "NaN": (lambda p: torch.save(not_finite(), p), ["w.pth", "NaN", "Decoder.pred2.bias"]),
     "a list": (lambda p: torch.save([1, 2], p), ["w.pth", "state dict"]),
     "an empty dict": (lambda p: torch.save({}, p), ["w.pth", "state dict"]),
-    "an optimizer": (lambda p: torch.save({"state": {}, "param_groups": [{"lr": 0.1}]}, p), ["w.pth", "network weights"]),
-    "another arch": (lambda p: torch.save(STM("resnet50", 8, 8, decoder_dim=8).state_dict(), p), ["w.pth", "resnet50", "set arch resnet50"]),
-    "another width": (lambda p: torch.save(STM("resnet18", 16, 8, decoder_dim=8).state_dict(), p), ["w.pth", "keydim 16", "instead of"]),
+    "an optimizer": (
+        lambda p: torch.save({"state": {}, "param_groups": [{"lr": 0.1}]}, p),
+        ["w.pth", "network weights"],
+    ),
+    "another arch": (
+        lambda p: torch.save(STM("resnet50", 8, 8, decoder_dim=8).state_dict(), p),
+        ["w.pth", "resnet50", "set arch resnet50"],
+    ),
+    "another width": (
+        lambda p: torch.save(STM("resnet18", 16, 8, decoder_dim=8).state_dict(), p),
+        ["w.pth", "keydim 16", "instead of"],
+    ),
     "a tensor as average": (lambda p: torch.save({"ema": torch.zeros(2)}, p), ["w.pth"]),
     "odd names": (lambda p: torch.save({"Encoder_Q.res4.x": torch.zeros(2)}, p), ["w.pth", "unknown"]),
-    "sparse": (lambda p: torch.save({"Decoder.pred2.bias": torch.zeros(2).to_sparse()}, p), ["w.pth", "dense"]),
+    "sparse": (
+        lambda p: torch.save({"Decoder.pred2.bias": torch.zeros(2).to_sparse()}, p),
+        ["w.pth", "dense"],
+    ),
     "half of it": (lambda p: torch.save(dict(list(small_model().items())[:50]), p), ["w.pth", "missing"]),
 }
 
@@ -206,14 +262,46 @@ def test_weights_that_fit(tmp_path: Path, name: str, old: bool) -> None:
 
 def test_weights_where_a_training_state_is_wanted(tmp_path: Path, weights: Path) -> None:
     trees.davis17(tmp_path)
-    end = run("train.py", *SMALL, "root", tmp_path, "trainset", "DAVIS17", "checkpoint", tmp_path / "ckpt", "resume", weights)
+    end = run(
+        "train.py",
+        *SMALL,
+        "root",
+        tmp_path,
+        "trainset",
+        "DAVIS17",
+        "checkpoint",
+        tmp_path / "ckpt",
+        "resume",
+        weights,
+    )
     one_line(end, str(weights), "optimizer", "initial")
 
 
-@pytest.mark.parametrize("damage", [{"rng": {}}, {"optimizer": {}}, {"epoch": "3"}, {"totals": {"x": 1}}, {"scheduler": {}}, {"max_skip": [None]}])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"rng": {}},
+        {"optimizer": {}},
+        {"epoch": "3"},
+        {"totals": {"x": 1}},
+        {"scheduler": {}},
+        {"max_skip": [None]},
+    ],
+)
 def test_a_training_state_of_odd_content(tmp_path: Path, damage: dict) -> None:
     trees.folder(tmp_path)
-    options = ["root", tmp_path, "trainset", "FOLDER", "datafreq", "1", "max_skip", "1", "checkpoint", tmp_path / "ckpt"]
+    options = [
+        "root",
+        tmp_path,
+        "trainset",
+        "FOLDER",
+        "datafreq",
+        "1",
+        "max_skip",
+        "1",
+        "checkpoint",
+        tmp_path / "ckpt",
+    ]
     goes_on(run("train.py", *SMALL, *options))
     path = tmp_path / "ckpt/recurrent.pth.tar"
     torch.save({**torch.load(path, weights_only=True), **damage}, path)
@@ -223,7 +311,10 @@ def test_a_training_state_of_odd_content(tmp_path: Path, damage: dict) -> None:
 def test_output_that_is_not_finite_is_no_background(tmp_path: Path) -> None:
     own(tmp_path)
     state = small_model()
-    torch.save({name: value * 1e30 if name.startswith("Decoder") else value for name, value in state.items()}, tmp_path / "w.pth")
+    torch.save(
+        {name: value * 1e30 if name.startswith("Decoder") else value for name, value in state.items()},
+        tmp_path / "w.pth",
+    )
     end = segment_folder(tmp_path, tmp_path / "w.pth")
     one_line(end, "2 of 2 videos failed")
     assert "not finite" in end.err
@@ -255,7 +346,18 @@ def bomb(path: Path) -> None:
 
 
 def segment_folder(root: Path, weights: Path, *options: str) -> End:
-    return run("test.py", *SMALL, "root", root, "valset", "FOLDER", "initial", weights, *options, before=bound_by_permissions)
+    return run(
+        "test.py",
+        *SMALL,
+        "root",
+        root,
+        "valset",
+        "FOLDER",
+        "initial",
+        weights,
+        *options,
+        before=bound_by_permissions,
+    )
 
 
 BROKEN_FRAMES = {  # the video fails, the others go on
@@ -265,10 +367,15 @@ BROKEN_FRAMES = {  # the video fails, the others go on
     "another size": lambda folder: Image.new("RGB", (60, 60)).save(folder / "00002.png"),
     "decompression bomb": lambda folder: bomb(folder / "00002.png"),
     "a folder": lambda folder: ((folder / "00002.png").unlink(), (folder / "00002.png").mkdir()),
-    "dangling link": lambda folder: ((folder / "00002.png").unlink(), (folder / "00002.png").symlink_to("nowhere.png")),
+    "dangling link": lambda folder: (
+        (folder / "00002.png").unlink(),
+        (folder / "00002.png").symlink_to("nowhere.png"),
+    ),
     "unreadable": lambda folder: (folder / "00002.png").chmod(0),
     "a pipe": lambda folder: ((folder / "00002.png").unlink(), os.mkfifo(folder / "00002.png")),
-    "PostScript": lambda folder: (folder / "00002.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 48\n%%EndComments\n"),
+    "PostScript": lambda folder: (folder / "00002.png").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 48\n%%EndComments\n"
+    ),
 }
 
 
@@ -280,11 +387,13 @@ def test_a_frame_that_cannot_be_read(tmp_path: Path, weights: Path, name: str) -
     one_line(end, "1 of 2 videos failed")
     assert "video 'mine' failed" in end.err and "00002" in end.err
     assert len(list((tmp_path / "output/FOLDER/other").glob("*.png"))) == 4
-    assert all(Image.open(path).size == trees.SIZE[::-1] for path in (tmp_path / "output/FOLDER/mine").glob("*.png"))
+    assert all(
+        Image.open(path).size == trees.SIZE[::-1] for path in (tmp_path / "output/FOLDER/mine").glob("*.png")
+    )
 
 
 ODD_EXIF = (  # held sideways, and with bytes as resolution
-    b"Exif\0\0MM\0*\0\0\0\x08\0\x02" b"\x01\x12\0\x03\0\0\0\x01\0\x06\0\0" b"\x01\x1a\0\x07\0\0\0\x01X\0\0\0" b"\0\0\0\0"
+    b"Exif\0\0MM\0*\0\0\0\x08\0\x02\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\x01\x1a\0\x07\0\0\0\x01X\0\0\0\0\0\0\0"
 )
 GOOD_FRAMES = {
     "one frame": lambda folder: [path.unlink() for path in sorted(folder.iterdir())[1:]],
@@ -295,8 +404,13 @@ GOOD_FRAMES = {
     "CMYK": lambda folder: resave(folder / "00001.png", lambda p: p.convert("CMYK"), format="JPEG"),
     "a number missing": lambda folder: (folder / "00002.png").unlink(),
     "names of letters": lambda folder: (folder / "00002.png").rename(folder / "schön und gut.png"),
-    "odd EXIF": lambda folder: resave(folder / "00001.png", lambda p: p.transpose(Image.Transpose.ROTATE_90), format="JPEG", exif=ODD_EXIF),
-    "a link": lambda folder: ((folder / "00002.png").rename(folder.parent / "x.png"), (folder / "00002.png").symlink_to(folder.parent / "x.png")),
+    "odd EXIF": lambda folder: resave(
+        folder / "00001.png", lambda p: p.transpose(Image.Transpose.ROTATE_90), format="JPEG", exif=ODD_EXIF
+    ),
+    "a link": lambda folder: (
+        (folder / "00002.png").rename(folder.parent / "x.png"),
+        (folder / "00002.png").symlink_to(folder.parent / "x.png"),
+    ),
     "hidden files": lambda folder: (folder / "._00001.png").write_text("of a Mac"),
 }
 
@@ -371,10 +485,24 @@ FILMS = {
     "text": (lambda path: path.write_text("no film"), ["film.mp4", "single frame"]),
     "empty": (lambda path: path.write_bytes(b""), ["film.mp4", "single frame"]),
     "no frames": (lambda path: path.write_bytes(film(path).read_bytes()[:48]), ["film.mp4", "single frame"]),
-    "cut off": (lambda path: path.write_bytes(film(path).read_bytes()[: path.stat().st_size // 2]), ["film.mp4"]),
+    "cut off": (
+        lambda path: path.write_bytes(film(path).read_bytes()[: path.stat().st_size // 2]),
+        ["film.mp4"],
+    ),
     "missing": (lambda path: None, ["film.mp4"]),
-    "a picture": (lambda path: trees.save_image(path.with_suffix(".png"), trees.scene([1])[0]) or path.with_suffix(".png").rename(path), ["film.mp4", "single frame"]),
-    "a playlist": (lambda path: path.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{film(path.parent / 'other.mp4')}\n#EXT-X-ENDLIST\n"), ["film.mp4"]),
+    "a picture": (
+        lambda path: (
+            trees.save_image(path.with_suffix(".png"), trees.scene([1])[0])
+            or path.with_suffix(".png").rename(path)
+        ),
+        ["film.mp4", "single frame"],
+    ),
+    "a playlist": (
+        lambda path: path.write_text(
+            f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{film(path.parent / 'other.mp4')}\n#EXT-X-ENDLIST\n"
+        ),
+        ["film.mp4"],
+    ),
 }
 
 
@@ -383,7 +511,18 @@ def test_a_film(tmp_path: Path, weights: Path, name: str) -> None:
     make, words = FILMS[name]
     make(tmp_path / "film.mp4")
     trees.save_mask(tmp_path / "m.png", trees.scene([1, 2])[1])
-    end = run("demo/demo.py", *SMALL, "initial", weights, "video_path", tmp_path / "film.mp4", "mask_path", tmp_path / "m.png", "output_dir", tmp_path / "out")
+    end = run(
+        "demo/demo.py",
+        *SMALL,
+        "initial",
+        weights,
+        "video_path",
+        tmp_path / "film.mp4",
+        "mask_path",
+        tmp_path / "m.png",
+        "output_dir",
+        tmp_path / "out",
+    )
     one_line(end, *words)
     assert not list(tmp_path.rglob("*.gif")) and not list(tmp_path.rglob("out/film/*.png"))
 
@@ -394,7 +533,14 @@ def uneven(path: Path) -> None:
     at = data.index(b"stts") + 8
     _, count, duration = struct.unpack(">3I", data[at : at + 12])
     data[at : at + 12] = struct.pack(">5I", 2, 3, duration, count - 3, duration // 4)
-    for box in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stts"):  # each holds the next, and is 8 bytes longer now
+    for box in (
+        b"moov",
+        b"trak",
+        b"mdia",
+        b"minf",
+        b"stbl",
+        b"stts",
+    ):  # each holds the next, and is 8 bytes longer now
         start = data.index(box) - 4
         data[start : start + 4] = struct.pack(">I", struct.unpack(">I", data[start : start + 4])[0] + 8)
     path.write_bytes(data)
@@ -408,20 +554,47 @@ def test_a_film_of_varying_frame_rate(tmp_path: Path, weights: Path) -> None:
     end = segment_folder(tmp_path, weights)
     goes_on(end)
     assert "cut off" not in end.err
-    assert sorted(path.stem for path in (tmp_path / "output/FOLDER/mine").glob("*.png")) == [f"{t:05d}" for t in range(12)]
+    assert sorted(path.stem for path in (tmp_path / "output/FOLDER/mine").glob("*.png")) == [
+        f"{t:05d}" for t in range(12)
+    ]
 
 
 def test_half_of_the_bundled_clip_is_no_input(tmp_path: Path, weights: Path) -> None:
     trees.folder(tmp_path)
-    for key, path, other in (("video_path", "JPEGImages/mine", "mask_path"), ("mask_path", "Annotations/mine", "video_path")):
-        one_line(run("demo/demo.py", *SMALL, "initial", weights, key, tmp_path / path, "output_dir", tmp_path / "out"), f"'{other}'")
+    for key, path, other in (
+        ("video_path", "JPEGImages/mine", "mask_path"),
+        ("mask_path", "Annotations/mine", "video_path"),
+    ):
+        one_line(
+            run(
+                "demo/demo.py",
+                *SMALL,
+                "initial",
+                weights,
+                key,
+                tmp_path / path,
+                "output_dir",
+                tmp_path / "out",
+            ),
+            f"'{other}'",
+        )
 
 
 def test_the_demo_does_not_write_over_its_input(tmp_path: Path, weights: Path) -> None:
     trees.folder(tmp_path)
     for where in ("JPEGImages", "Annotations"):
-        end = run("demo/demo.py", *SMALL, "initial", weights, "video_path", tmp_path / "JPEGImages/mine", "mask_path",
-                  tmp_path / "Annotations/mine/00000.png", "output_dir", tmp_path / where)
+        end = run(
+            "demo/demo.py",
+            *SMALL,
+            "initial",
+            weights,
+            "video_path",
+            tmp_path / "JPEGImages/mine",
+            "mask_path",
+            tmp_path / "Annotations/mine/00000.png",
+            "output_dir",
+            tmp_path / where,
+        )
         one_line(end, "'output_dir'", f"{where}/mine")
 
 
@@ -433,12 +606,17 @@ def labels(*ids: int) -> np.ndarray:
 
 
 def ramp() -> Image.Image:
-    return Image.fromarray(np.linspace(0, 255, trees.SIZE[0] * trees.SIZE[1]).astype(np.uint8).reshape(trees.SIZE))
+    return Image.fromarray(
+        np.linspace(0, 255, trees.SIZE[0] * trees.SIZE[1]).astype(np.uint8).reshape(trees.SIZE)
+    )
 
 
 BAD_MASKS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "none": (lambda p: p.unlink(), ["Annotations/mine", "mask"]),
-    "another size": (lambda p: trees.save_mask(p, trees.scene([1], size=(40, 40))[1]), ["00000.png", "40x40"]),
+    "another size": (
+        lambda p: trees.save_mask(p, trees.scene([1], size=(40, 40))[1]),
+        ["00000.png", "40x40"],
+    ),
     "no object": (lambda p: trees.save_mask(p, labels() * 0), ["00000.png", "at least one object"]),
     "smoothed": (lambda p: ramp().save(p), ["00000.png", "anti-aliased"]),
     "smoothed colours": (lambda p: ramp().convert("RGB").save(p), ["00000.png", "anti-aliased"]),
@@ -522,22 +700,59 @@ SETS: dict[str, tuple[Callable[[Path], object], str, list[str]]] = {
     "no YouTube-VOS": (lambda r: None, "VOS", ["meta.json", "set root"]),
     "no folder": (lambda r: None, "FOLDER", ["JPEGImages"]),
     "half a set": (_half, "DAVIS17", ["14 of 14 videos are incomplete", "v00", "v09"]),
-    "listed, not there": (lambda r: trees.write_db_info(trees.davis17(r), [("ghost", "val", 2017)]), "DAVIS17", ["ghost", "complete the data set"]),
-    "no video of the split": (lambda r: trees.write_db_info(trees.davis17(r), [("pair", "train", 2017)]), "DAVIS17", ["'val'"]),
+    "listed, not there": (
+        lambda r: trees.write_db_info(trees.davis17(r), [("ghost", "val", 2017)]),
+        "DAVIS17",
+        ["ghost", "complete the data set"],
+    ),
+    "no video of the split": (
+        lambda r: trees.write_db_info(trees.davis17(r), [("pair", "train", 2017)]),
+        "DAVIS17",
+        ["'val'"],
+    ),
     "db_info not YAML": (lambda r: _db_info(r, "sequences: ["), "DAVIS17", ["db_info.yaml"]),
-    "db_info of another shape": (lambda r: _db_info(r, "sequences: {a: 1}"), "DAVIS17", ["db_info.yaml", "sequences"]),
+    "db_info of another shape": (
+        lambda r: _db_info(r, "sequences: {a: 1}"),
+        "DAVIS17",
+        ["db_info.yaml", "sequences"],
+    ),
     "db_info with an object tag": (
-        lambda r: _db_info(r, "sequences: !!python/object/apply:os.system ['touch {root}/pwned']"), "DAVIS17", ["db_info.yaml"],
+        lambda r: _db_info(r, "sequences: !!python/object/apply:os.system ['touch {root}/pwned']"),
+        "DAVIS17",
+        ["db_info.yaml"],
     ),
     "meta.json without the video": (lambda r: _meta(r, {"videos": {"ghost": LISTED}}), "VOS", ["ghost"]),
     "meta.json empty": (lambda r: _meta(r, {}), "VOS", ["meta.json", "videos"]),
-    "meta.json nested deeply": (lambda r: (trees.youtube_vos(r) / "valid/meta.json").write_text("[" * 100000), "VOS", ["meta.json"]),
-    "../ in db_info": (lambda r: trees.write_db_info(trees.davis17(r), [("../../x", "val", 2017)]), "DAVIS17", ["would leave the folder"]),
+    "meta.json nested deeply": (
+        lambda r: (trees.youtube_vos(r) / "valid/meta.json").write_text("[" * 100000),
+        "VOS",
+        ["meta.json"],
+    ),
+    "../ in db_info": (
+        lambda r: trees.write_db_info(trees.davis17(r), [("../../x", "val", 2017)]),
+        "DAVIS17",
+        ["would leave the folder"],
+    ),
     "../ in meta.json": (lambda r: _meta(r, {"videos": {"../x": LISTED}}), "VOS", ["would leave the folder"]),
     "odd tag in db_info": (lambda r: _db_info(r, "sequences: !!int ''"), "DAVIS17", ["db_info.yaml"]),
-    "a name that is a list": (lambda r: _db_info(r, "sequences: [{name: [a], set: val}]"), "DAVIS17", ["db_info.yaml", "sequences"]),
-    "two videos of a name": (lambda r: (trees.folder(r, masked=(0,)), film(r / "JPEGImages/mine.mp4")), "FOLDER", ["'mine'", "twice"]),
-    "two frames of a name": (lambda r: (trees.folder(r, masked=(0,)), trees.save_image(r / "JPEGImages/mine/00001.jpg", labels(1))), "FOLDER", ["'00001'", "twice"]),
+    "a name that is a list": (
+        lambda r: _db_info(r, "sequences: [{name: [a], set: val}]"),
+        "DAVIS17",
+        ["db_info.yaml", "sequences"],
+    ),
+    "two videos of a name": (
+        lambda r: (trees.folder(r, masked=(0,)), film(r / "JPEGImages/mine.mp4")),
+        "FOLDER",
+        ["'mine'", "twice"],
+    ),
+    "two frames of a name": (
+        lambda r: (
+            trees.folder(r, masked=(0,)),
+            trees.save_image(r / "JPEGImages/mine/00001.jpg", labels(1)),
+        ),
+        "FOLDER",
+        ["'00001'", "twice"],
+    ),
     "a made set to test on": (lambda r: None, "STATIC", ["'valset'", "STATIC"]),
 }
 
@@ -561,14 +776,23 @@ def static_with(root: Path, picture: bytes | None, mask: bool) -> None:
 
 TRAINING: dict[str, tuple[Callable[[Path], object], str, list[str]]] = {
     "wrong root": (lambda r: None, "DAVIS17", ["DAVIS17", "set root"]),
-    "no clip to train on": (lambda r: trees.folder(r, masked=(0,)), "FOLDER", ["'FOLDER'", "two annotated frames"]),
+    "no clip to train on": (
+        lambda r: trees.folder(r, masked=(0,)),
+        "FOLDER",
+        ["'FOLDER'", "two annotated frames"],
+    ),
     "no pictures": (lambda r: None, "STATIC", ["STATIC/images"]),
     "a picture without a mask": (lambda r: static_with(r, None, False), "STATIC", ["STATIC/masks", "a.png"]),
     "a broken picture": (lambda r: static_with(r, b"no picture", True), "STATIC", ["a.png", "readable"]),
     "a broken frame": (lambda r: cut(trees.folder(r) / "JPEGImages/mine/00001.png"), "FOLDER", ["00001.png"]),
     "a broken mask": (lambda r: cut(trees.folder(r) / "Annotations/mine/00001.png"), "FOLDER", ["00001.png"]),
     "a mask of another size": (
-        lambda r: [trees.save_mask(p, trees.scene([1], size=(40, 40))[1]) for p in (trees.folder(r) / "Annotations/mine").iterdir()], "FOLDER", ["40x40"],
+        lambda r: [
+            trees.save_mask(p, trees.scene([1], size=(40, 40))[1])
+            for p in (trees.folder(r) / "Annotations/mine").iterdir()
+        ],
+        "FOLDER",
+        ["40x40"],
     ),
 }
 
@@ -578,8 +802,24 @@ TRAINING: dict[str, tuple[Callable[[Path], object], str, list[str]]] = {
 def test_training_sets(tmp_path: Path, name: str, workers: str) -> None:
     make, trainset, words = TRAINING[name]
     make(tmp_path)
-    end = run("train.py", *SMALL, "root", tmp_path, "trainset", trainset, "datafreq", "1", "max_skip", "1", "workers", workers,
-              "samples_per_video", "4", "checkpoint", tmp_path / "ckpt")
+    end = run(
+        "train.py",
+        *SMALL,
+        "root",
+        tmp_path,
+        "trainset",
+        trainset,
+        "datafreq",
+        "1",
+        "max_skip",
+        "1",
+        "workers",
+        workers,
+        "samples_per_video",
+        "4",
+        "checkpoint",
+        tmp_path / "ckpt",
+    )
     one_line(end, *words)
 
 

@@ -62,8 +62,16 @@ def save_mask(path: Path, labels: np.ndarray, mode: str = "P") -> None:
     picture.save(path)
 
 
-def write_video(pictures: Path, masks: Path, objects: dict[int, int], frames: int = 4, masked: Iterable[int] | None = None,
-                size: tuple[int, int] = SIZE, mode: str = "P", suffix: str = ".jpg") -> None:
+def write_video(
+    pictures: Path,
+    masks: Path,
+    objects: dict[int, int],
+    frames: int = 4,
+    masked: Iterable[int] | None = None,
+    size: tuple[int, int] = SIZE,
+    mode: str = "P",
+    suffix: str = ".jpg",
+) -> None:
     """Frames and masks of one video.
 
     Args:
@@ -99,10 +107,20 @@ def davis17(root: Path, lists: str = "db_info") -> Path:
         lists: 'db_info' for data/db_info.yaml, 'ImageSets' for the lists of the official archives.
     """
     tree = root / "DAVIS17"
-    videos = {"pair": ("train", (1, 2)), "trio": ("train", (1, 2, 3)), "duo": ("val", (1, 2)), "dev": ("test-dev", (1, 2, 3))}
+    videos = {
+        "pair": ("train", (1, 2)),
+        "trio": ("train", (1, 2, 3)),
+        "duo": ("val", (1, 2)),
+        "dev": ("test-dev", (1, 2, 3)),
+    }
     for name, (subset, ids) in videos.items():
         masked = (0,) if subset == "test-dev" else None
-        write_video(tree / "JPEGImages/480p" / name, tree / "Annotations/480p" / name, dict.fromkeys(ids, 0), masked=masked)
+        write_video(
+            tree / "JPEGImages/480p" / name,
+            tree / "Annotations/480p" / name,
+            dict.fromkeys(ids, 0),
+            masked=masked,
+        )
     if lists == "db_info":
         write_db_info(tree, [(name, subset, 2017) for name, (subset, _) in videos.items()])
         return tree
@@ -126,7 +144,9 @@ def youtube_vos(root: Path) -> Path:
     """
     tree = root / "Youtube-VOS"
     write_video(tree / "train/JPEGImages/aaa", tree / "train/Annotations/aaa", {1: 0, 2: 0})
-    write_video(tree / "valid/JPEGImages/bbb", tree / "valid/Annotations/bbb", {2: 0, 5: 3}, frames=7, masked=(0, 3))
+    write_video(
+        tree / "valid/JPEGImages/bbb", tree / "valid/Annotations/bbb", {2: 0, 5: 3}, frames=7, masked=(0, 3)
+    )
     every = [f"{t:05d}" for t in range(4)]
     write_meta(tree / "train", {"aaa": {"1": every, "2": every}})
     write_meta(tree / "valid", {"bbb": {"2": ["00000", "00003", "00006"], "5": ["00003", "00006"]}})
@@ -135,16 +155,31 @@ def youtube_vos(root: Path) -> Path:
 
 def write_meta(part: Path, videos: dict[str, dict[str, list[str]]]) -> None:
     """videos: video -> object -> frames."""
-    entries = {video: {"objects": {o: {"category": "thing", "frames": frames} for o, frames in objects.items()}}
-               for video, objects in videos.items()}
+    entries = {
+        video: {"objects": {o: {"category": "thing", "frames": frames} for o, frames in objects.items()}}
+        for video, objects in videos.items()
+    }
     (part / "meta.json").write_text(json.dumps({"videos": entries}))
 
 
-def folder(root: Path, masked: Iterable[int] | None = None, name: str = "mine", mode: str = "P",
-           objects: Sequence[int] = (1, 2), frames: int = 4) -> Path:
+def folder(
+    root: Path,
+    masked: Iterable[int] | None = None,
+    name: str = "mine",
+    mode: str = "P",
+    objects: Sequence[int] = (1, 2),
+    frames: int = 4,
+) -> Path:
     """One's own videos: JPEGImages/<name> and Annotations/<name>, PNG frames."""
-    write_video(root / "JPEGImages" / name, root / "Annotations" / name, dict.fromkeys(objects, 0), masked=masked,
-                mode=mode, suffix=".png", frames=frames)
+    write_video(
+        root / "JPEGImages" / name,
+        root / "Annotations" / name,
+        dict.fromkeys(objects, 0),
+        masked=masked,
+        mode=mode,
+        suffix=".png",
+        frames=frames,
+    )
     return root
 
 

@@ -10,12 +10,19 @@ from libs.structures import InputError
 
 def main(argv: list[str] | None = None) -> None:
     """The command line; wrong arguments end it with code 2."""
-    parser = argparse.ArgumentParser(prog="python3 -m dataset.procedural", description="Draw a DAVIS-2017 tree.")
+    parser = argparse.ArgumentParser(
+        prog="python3 -m dataset.procedural", description="Draw a DAVIS-2017 tree."
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder to put DAVIS17 in")
     for name, default in (("train", 24), ("val", 4), ("frames", 24), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=default, help=f"default: {default}")
     parser.add_argument("--size", type=_height_x_width, default=(240, 432), metavar="HxW", help="in pixels")
-    parser.add_argument("--static", type=Path, metavar="ROOT", help="make the clips of the pictures of ROOT/STATIC instead of drawing all")
+    parser.add_argument(
+        "--static",
+        type=Path,
+        metavar="ROOT",
+        help="make the clips of the pictures of ROOT/STATIC instead of drawing all",
+    )
     try:
         print(write_tree(**vars(parser.parse_args(argv))))
     except (InputError, OSError) as error:

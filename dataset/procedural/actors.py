@@ -63,7 +63,9 @@ class Motion:
         if self.room is not None:
             low, span = self.room[0], self.room[1] - self.room[0]
             place = low + span - np.abs((place - low) % (2 * span) - span)
-        return affine(place, self.facing + self.turn * time + self.rock.at(time), math.exp(self.breath.at(time)))
+        return affine(
+            place, self.facing + self.turn * time + self.rock.at(time), math.exp(self.breath.at(time))
+        )
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,9 @@ class Actor:
     shadow: float = 0.0  # how dark a shadow it throws
 
 
-def affine(shift: tuple[float, float] | np.ndarray = (0.0, 0.0), angle: float = 0.0, scale: float = 1.0) -> np.ndarray:
+def affine(
+    shift: tuple[float, float] | np.ndarray = (0.0, 0.0), angle: float = 0.0, scale: float = 1.0
+) -> np.ndarray:
     """(3, 3): scale, then rotate, then shift."""
     cos, sin = scale * math.cos(angle), scale * math.sin(angle)
     return np.array([[cos, -sin, shift[0]], [sin, cos, shift[1]], [0, 0, 1]])
@@ -108,17 +112,27 @@ def figure(rng: np.random.Generator, paints: Paints, diameter: float, unit: floa
         around = np.linspace(0, math.tau, 48, endpoint=False)
         thin = np.stack([np.cos(around), rng.uniform(0.15, 0.45) * np.sin(around)], axis=1)
         turned = thin @ np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
-        limb = _piece(rng, paints, length, unit, turned / np.abs(turned).max(), alike if rng.random() < 0.7 else None)
+        limb = _piece(
+            rng, paints, length, unit, turned / np.abs(turned).max(), alike if rng.random() < 0.7 else None
+        )
         toward = np.array([math.cos(angle), math.sin(angle)])
         limb = replace(
-            limb, joint=tuple(0.35 * diameter * toward), middle=tuple(0.35 * length * toward), swing=random_wave(rng, 0.6, (0.1, 0.4))
+            limb,
+            joint=tuple(0.35 * diameter * toward),
+            middle=tuple(0.35 * length * toward),
+            swing=random_wave(rng, 0.6, (0.1, 0.4)),
         )
         parts.insert(int(rng.integers(0, len(parts) + 1)), limb)
     return tuple(parts)
 
 
 def _piece(
-    rng: np.random.Generator, paints: Paints, diameter: float, unit: float, points: np.ndarray, surface: np.ndarray | None = None
+    rng: np.random.Generator,
+    paints: Paints,
+    diameter: float,
+    unit: float,
+    points: np.ndarray,
+    surface: np.ndarray | None = None,
 ) -> Part:
     """An outline filled with a surface; `diameter` of a disc of the same area."""
     area = cv2.contourArea(points.astype(np.float32))
@@ -135,7 +149,9 @@ def _side(pixels: float) -> int:
     return int(min(max(pixels, 12), MAX_SIDE))
 
 
-def stroll(rng: np.random.Generator, picture: np.ndarray, diameter: float, brisk: float, inset: float = 0.12) -> Motion:
+def stroll(
+    rng: np.random.Generator, picture: np.ndarray, diameter: float, brisk: float, inset: float = 0.12
+) -> Motion:
     """A random path for a figure of this diameter.
 
     Args:
@@ -145,9 +161,14 @@ def stroll(rng: np.random.Generator, picture: np.ndarray, diameter: float, brisk
     room = np.stack([inset * picture, (1 - inset) * picture])
     heading, speed = rng.uniform(0, math.tau), diameter * rng.uniform(0, brisk)
     return Motion(
-        start=rng.uniform(*room), room=room, velocity=speed * np.array([math.cos(heading), math.sin(heading)]),
-        sway=(random_wave(rng, 0.3 * diameter), random_wave(rng, 0.3 * diameter)), facing=rng.uniform(0, math.tau),
-        turn=rng.uniform(-0.04, 0.04) if rng.random() < 0.5 else 0.0, rock=random_wave(rng, 0.3), breath=random_wave(rng, 0.3, (0.03, 0.12)),
+        start=rng.uniform(*room),
+        room=room,
+        velocity=speed * np.array([math.cos(heading), math.sin(heading)]),
+        sway=(random_wave(rng, 0.3 * diameter), random_wave(rng, 0.3 * diameter)),
+        facing=rng.uniform(0, math.tau),
+        turn=rng.uniform(-0.04, 0.04) if rng.random() < 0.5 else 0.0,
+        rock=random_wave(rng, 0.3),
+        breath=random_wave(rng, 0.3, (0.03, 0.12)),
     )
 
 
@@ -155,6 +176,6 @@ def camera(rng: np.random.Generator, shake: float) -> Motion:
     """How the whole scene moves in the picture: a bounded pan, roll and zoom."""
     return Motion(
         sway=(random_wave(rng, 0.3 * shake, (0.03, 0.12)), random_wave(rng, 0.2 * shake, (0.03, 0.12))),
-        rock=random_wave(rng, 0.12 * shake, (0.03, 0.15)), breath=random_wave(rng, 0.25 * shake, (0.02, 0.1)),
+        rock=random_wave(rng, 0.12 * shake, (0.03, 0.15)),
+        breath=random_wave(rng, 0.25 * shake, (0.02, 0.1)),
     )
-

@@ -31,8 +31,13 @@ class Scene:
 
 
 def draw_clip(
-    seed: int, index: int, times: Sequence[int], size: Size, closeness: tuple[float, float] = (1.0, 1.0),
-    open_paints: Callable[[np.random.Generator], Paints] = Drawn, jolt: float = 0.0,
+    seed: int,
+    index: int,
+    times: Sequence[int],
+    size: Size,
+    closeness: tuple[float, float] = (1.0, 1.0),
+    open_paints: Callable[[np.random.Generator], Paints] = Drawn,
+    jolt: float = 0.0,
     distractors: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw one clip: the same arguments give the same bytes, and other times more frames of the same film.
@@ -53,7 +58,9 @@ def draw_clip(
     paints, closer = open_paints(rng), math.exp(rng.uniform(*np.log(closeness)))
     scene = next(filter(None, (stage(rng, size, paints, closer, distractors) for _ in range(20))), None)
     if scene is None:
-        raise InputError(f"size {size[0]}x{size[1]}: the objects find no room; choose a larger or squarer one")
+        raise InputError(
+            f"size {size[0]}x{size[1]}: the objects find no room; choose a larger or squarer one"
+        )
     return shoot(scene, seed, index, times, size, jolt * rng.choice([0.2, 0.6, 1.0]))
 
 
@@ -63,13 +70,17 @@ def shoot(
     """Film a scene, with draw_clip's arguments (`jolt`: most of this scene) and returns."""
     images, labels = np.empty((len(times), *size, 3), np.uint8), np.zeros((len(times), *size), np.uint8)
     for t, time in enumerate(times):
-        sensor = np.random.default_rng(np.random.SeedSequence([seed, index], spawn_key=(time,)))  # whatever was filmed before
+        sensor = np.random.default_rng(
+            np.random.SeedSequence([seed, index], spawn_key=(time,))
+        )  # whatever was filmed before
         view = scene.camera.pose(time) @ _jolted(sensor, jolt if time else 0.0, size)
         images[t] = expose(scene, render(scene, labels[t], time, view), time, sensor)
     return images, labels
 
 
-def stage(rng: np.random.Generator, size: Size, paints: Paints, closeness: float, distractors: bool = True) -> Scene | None:
+def stage(
+    rng: np.random.Generator, size: Size, paints: Paints, closeness: float, distractors: bool = True
+) -> Scene | None:
     """Cast a scene whose objects are all in sight in frame 0; None where they find no room."""
     unit, picture = math.sqrt(math.prod(size)), np.array(size[::-1]) / math.sqrt(math.prod(size))
     backdrop = paints.backdrop(rng, min(512, int(2 * BACKDROP_REACH * unit)))
@@ -80,12 +91,24 @@ def stage(rng: np.random.Generator, size: Size, paints: Paints, closeness: float
         backdrop = without(backdrop)
     num_objects = int(rng.choice([1, 2, 3], p=[0.75, 0.2, 0.05] if native else [0.5, 0.3, 0.2]))
     others = int(rng.integers(0, 2 if native else 3)) * distractors  # that nobody annotated
-    cast = _cast(rng, paints, [*range(1, num_objects + (not native)), *[0] * others], closeness, unit, LOOK_ALIKES * distractors)
+    cast = _cast(
+        rng,
+        paints,
+        [*range(1, num_objects + (not native)), *[0] * others],
+        closeness,
+        unit,
+        LOOK_ALIKES * distractors,
+    )
     brisk, shadow = rng.choice([0.01, 0.03, 0.07]), rng.uniform(0.2, 0.6) if rng.random() < 0.3 else 0.0
-    passing = [figure(rng, paints, d, unit) for d in rng.uniform(0.1, 0.3, rng.integers(0, 3)) if rng.random() < 0.4]
+    passing = [
+        figure(rng, paints, d, unit) for d in rng.uniform(0.1, 0.3, rng.integers(0, 3)) if rng.random() < 0.4
+    ]
     for _ in range(30):
         actors = [replace(native, label=num_objects)] if native else []
-        actors += [Actor(r.label, r.parts, stroll(rng, picture, r.diameter, brisk), shadow) for r in (cast[i] for i in rng.permutation(len(cast)))]
+        actors += [
+            Actor(r.label, r.parts, stroll(rng, picture, r.diameter, brisk), shadow)
+            for r in (cast[i] for i in rng.permutation(len(cast)))
+        ]
         actors += [Actor(0, parts, stroll(rng, picture, 0.3, 0.1, inset=-0.3)) for parts in passing]
         if in_sight(actors, num_objects, size).all():
             return equip(rng, backdrop[..., :3], actors)
@@ -96,8 +119,13 @@ def equip(rng: np.random.Generator, backdrop: np.ndarray, actors: list[Actor]) -
     """Draw light and camera for a backdrop (S, S', 3) uint8 and what moves before it."""
     light = tuple(random_wave(rng, rng.choice([0.0, 0.05, 0.2]), (0.02, 0.15)) for _ in range(3))
     return Scene(
-        backdrop, actors, camera(rng, rng.choice([0.0, 0.3, 1.0])), light, max(0.0, rng.normal(0.2, 0.5)),
-        rng.uniform(0, 6), int(rng.choice([0, 0, rng.integers(25, 95)])),
+        backdrop,
+        actors,
+        camera(rng, rng.choice([0.0, 0.3, 1.0])),
+        light,
+        max(0.0, rng.normal(0.2, 0.5)),
+        rng.uniform(0, 6),
+        int(rng.choice([0, 0, rng.integers(25, 95)])),
     )
 
 
@@ -110,7 +138,9 @@ class Role:
     parts: tuple[Part, ...]
 
 
-def _cast(rng: np.random.Generator, paints: Paints, labels: list[int], closeness: float, unit: float, alike: float) -> list[Role]:
+def _cast(
+    rng: np.random.Generator, paints: Paints, labels: list[int], closeness: float, unit: float, alike: float
+) -> list[Role]:
     """A figure for each label; a share `alike` of them looks like one that is there already."""
     cast: list[Role] = []
     for label in labels:
@@ -131,7 +161,15 @@ def _native(backdrop: np.ndarray, picture: np.ndarray, rng: np.random.Generator)
     reach = (scale * backdrop.shape[1], scale * backdrop.shape[0])
     part = Part(backdrop, reach)
     stray = rng.choice([0.0, 0.0, 0.05, 0.15])
-    return Actor(0, (part,), Motion(start=picture / 2, sway=(random_wave(rng, stray), random_wave(rng, stray)), rock=random_wave(rng, stray)))
+    return Actor(
+        0,
+        (part,),
+        Motion(
+            start=picture / 2,
+            sway=(random_wave(rng, stray), random_wave(rng, stray)),
+            rock=random_wave(rng, stray),
+        ),
+    )
 
 
 def without(backdrop: np.ndarray) -> np.ndarray:
@@ -161,8 +199,14 @@ def render(scene: Scene, labels: np.ndarray, time: float, camera_pose: np.ndarra
     unit = math.sqrt(labels.size)
     view = np.diag([unit, unit, 1.0]) @ affine((width / unit / 2, height / unit / 2)) @ camera_pose
     side = min(scene.backdrop.shape[:2])
-    laid = view @ affine(scale=2 * BACKDROP_REACH / side) @ affine((-scene.backdrop.shape[1] / 2, -scene.backdrop.shape[0] / 2))
-    picture = cv2.warpAffine(scene.backdrop, laid[:2], (width, height), borderMode=cv2.BORDER_REFLECT_101).astype(np.float32)
+    laid = (
+        view
+        @ affine(scale=2 * BACKDROP_REACH / side)
+        @ affine((-scene.backdrop.shape[1] / 2, -scene.backdrop.shape[0] / 2))
+    )
+    picture = cv2.warpAffine(
+        scene.backdrop, laid[:2], (width, height), borderMode=cv2.BORDER_REFLECT_101
+    ).astype(np.float32)
     view = view @ affine((-width / unit / 2, -height / unit / 2))
     for actor in scene.actors:
         lay(picture, labels, actor, view, time)
@@ -189,7 +233,9 @@ def expose(scene: Scene, picture: np.ndarray, time: float, sensor: np.random.Gen
     return image
 
 
-def _put(picture: np.ndarray, labels: np.ndarray, actor: Actor, part: Part, pose: np.ndarray, time: float) -> None:
+def _put(
+    picture: np.ndarray, labels: np.ndarray, actor: Actor, part: Part, pose: np.ndarray, time: float
+) -> None:
     """Lay a part over picture (H, W, 3) float32 and labels (H, W) uint8, in place; `pose` from its plane to pixels."""
     reach = max(2, int(0.03 * math.sqrt(labels.size))) if actor.shadow else 0
     box = _box(part, pose, labels.shape, margin=3 * reach)
@@ -210,15 +256,24 @@ def _box(part: Part, pose: np.ndarray, size: Size, margin: int = 0) -> tuple[sli
     """Rows and columns that a part may touch, and so many pixels more."""
     x, y = (1.1 * reach for reach in part.reach)
     corners = pose[:2] @ np.array([[-x, x, x, -x], [-y, -y, y, y], [1, 1, 1, 1]])
-    low, high = np.floor(corners.min(1)).astype(int) - margin, np.ceil(corners.max(1)).astype(int) + 1 + margin
+    low, high = (
+        np.floor(corners.min(1)).astype(int) - margin,
+        np.ceil(corners.max(1)).astype(int) + 1 + margin,
+    )
     low, high = np.maximum(low, 0), np.minimum(high, size[::-1])
     return None if (high <= low).any() else (slice(low[1], high[1]), slice(low[0], high[0]))
 
 
-def _warp(paint: np.ndarray, part: Part, pose: np.ndarray, box: tuple[slice, slice], time: float) -> np.ndarray:
+def _warp(
+    paint: np.ndarray, part: Part, pose: np.ndarray, box: tuple[slice, slice], time: float
+) -> np.ndarray:
     """The part as it looks in a box of the picture: (h, w, C) uint8."""
     height, width = paint.shape[:2]
-    onto = pose @ np.diag([2 * part.reach[0] / width, 2 * part.reach[1] / height, 1]) @ affine((-width / 2, -height / 2))
+    onto = (
+        pose
+        @ np.diag([2 * part.reach[0] / width, 2 * part.reach[1] / height, 1])
+        @ affine((-width / 2, -height / 2))
+    )
     onto = affine((-box[1].start, -box[0].start)) @ onto
     size = (box[1].stop - box[1].start, box[0].stop - box[0].start)
     if not part.ripple.size:
@@ -226,7 +281,10 @@ def _warp(paint: np.ndarray, part: Part, pose: np.ndarray, box: tuple[slice, sli
     back = np.linalg.inv(onto)
     x, y = np.arange(size[0]), np.arange(size[1])[:, None]
     u, v = (row[0] * x + row[1] * y + row[2] for row in back[:2].astype(np.float32))
-    swell, turn = part.ripple.size / 2 * np.array([width, height]), part.ripple.phase + part.ripple.pace * time
+    swell, turn = (
+        part.ripple.size / 2 * np.array([width, height]),
+        part.ripple.phase + part.ripple.pace * time,
+    )
     du = swell[0] * np.sin(v * (5 / height) + turn)
     v = v + swell[1] * np.sin(u * (5 / width) + 1.3 * turn)
     return cv2.remap(paint, (u + du).astype(np.float32), v.astype(np.float32), cv2.INTER_LINEAR)
@@ -245,7 +303,9 @@ def in_sight(actors: list[Actor], num_objects: int, size: Size) -> np.ndarray:
             box = _box(part, pose, small)
             if box:
                 own[box] |= _warp(part.paint[..., 3], part, pose, box, 0) >= 128
-            whole[actor.label] += (part.paint[::4, ::4, 3] >= 128).mean() * 4 * math.prod(part.reach) * unit**2
+            whole[actor.label] += (
+                (part.paint[::4, ::4, 3] >= 128).mean() * 4 * math.prod(part.reach) * unit**2
+            )
         labels[own] = actor.label
     shown = np.bincount(labels.ravel(), minlength=num_objects + 1)[1:]
     return shown >= np.maximum(MIN_AREA * labels.size, np.minimum(MIN_SHOWN * whole[1:], 0.25 * labels.size))
@@ -264,4 +324,6 @@ def check_clip(seed: int, index: int, times: Sequence[int], size: Size) -> None:
     if not len(times) or times[0] != 0 or any(b <= a for a, b in zip(times, times[1:])):
         raise InputError(f"times {list(times)}: expected rising whole numbers, the first 0")
     if min(size) < 32 or max(size) > 4 * min(size):
-        raise InputError(f"size {size[0]}x{size[1]}: expected sides of at least 32 pixels, and at most 4:1 or 1:4")
+        raise InputError(
+            f"size {size[0]}x{size[1]}: expected sides of at least 32 pixels, and at most 4:1 or 1:4"
+        )

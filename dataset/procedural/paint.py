@@ -32,7 +32,10 @@ class Drawn:
         for _ in range(rng.integers(0, 4)):
             kind, colour = outline(rng), 255 * rng.random(3)
             for _ in range(rng.integers(2, 12)):
-                angle, size = rng.uniform(0, math.tau), side * math.exp(rng.uniform(math.log(0.02), math.log(0.15)))
+                angle, size = (
+                    rng.uniform(0, math.tau),
+                    side * math.exp(rng.uniform(math.log(0.02), math.log(0.15))),
+                )
                 cos, sin = size * math.cos(angle), size * math.sin(angle)
                 corners = kind @ np.array([[cos, sin], [-sin, cos]]) + rng.uniform(0, side, 2)
                 tint = np.clip(colour + rng.normal(0, 12, 3), 0, 255).tolist()
@@ -92,5 +95,7 @@ def outline(rng: np.random.Generator) -> np.ndarray:
     radius = (np.ones(96), 1 + lobes, star, polygon, 1 + 0.5 * lobes)[kind]
     stretch = rng.uniform(2.5, 5) if kind == 4 else rng.uniform(1, 1.8)
     x, y = radius * np.cos(around) * stretch, radius * np.sin(around)
-    points = np.stack([x, y + rng.uniform(-0.3, 0.3) * x * x / stretch], axis=1)  # bent a little, like a banana
+    points = np.stack(
+        [x, y + rng.uniform(-0.3, 0.3) * x * x / stretch], axis=1
+    )  # bent a little, like a banana
     return points / np.abs(points).max()

@@ -21,7 +21,13 @@ VAL_SEEDS = 1 << 31  # seeds from here on draw validation clips, those below dra
 
 
 def write_tree(
-    out: Path, train: int = 24, val: int = 4, frames: int = 24, size: Size = (240, 432), seed: int = 0, static: Path | None = None
+    out: Path,
+    train: int = 24,
+    val: int = 4,
+    frames: int = 24,
+    size: Size = (240, 432),
+    seed: int = 0,
+    static: Path | None = None,
 ) -> Path:
     """Write `out`/DAVIS17 in the layout of DAVIS 2017; a tree written before with these arguments is left as it is.
 
@@ -39,10 +45,16 @@ def write_tree(
     subsets = {"train": (seed, train), "val": (VAL_SEEDS + seed, val)}
     sequences = [
         {"name": f"{subset}-{i:04d}", "set": subset, "year": 2017, "num_frames": frames}
-        for subset, (_, count) in subsets.items() for i in range(count)
+        for subset, (_, count) in subsets.items()
+        for i in range(count)
     ]
     made_of = {"pictures": _digest(pictures)} if pictures else {}
-    index = yaml.safe_dump({"procedural": {"version": VERSION, "seed": seed, "size": list(size), **made_of}, "sequences": sequences})
+    index = yaml.safe_dump(
+        {
+            "procedural": {"version": VERSION, "seed": seed, "size": list(size), **made_of},
+            "sequences": sequences,
+        }
+    )
     tree, index_at = out / "DAVIS17", Path("data", "db_info.yaml")
     if tree.exists() and any(tree.iterdir()):
         if (tree / index_at).is_file() and (tree / index_at).read_bytes() == index.encode():
@@ -50,12 +62,20 @@ def write_tree(
         raise InputError(f"{tree}: holds something else already; choose another folder or move it away")
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out) as unfinished:
-        draft, album = Path(unfinished) / tree.name, itertools.cycle(np.random.default_rng(seed).permutation(len(pictures)).tolist())
+        draft, album = (
+            Path(unfinished) / tree.name,
+            itertools.cycle(np.random.default_rng(seed).permutation(len(pictures)).tolist()),
+        )
         for subset, (subset_seed, count) in subsets.items():
             for i in range(count):
                 paints = partial(open_album, pictures, next(album)) if pictures else Drawn
                 images, labels = draw_clip(subset_seed, i, range(frames), size, open_paints=paints)
-                write_clip(draft / "JPEGImages" / "480p" / f"{subset}-{i:04d}", draft / "Annotations" / "480p" / f"{subset}-{i:04d}", images, labels)
+                write_clip(
+                    draft / "JPEGImages" / "480p" / f"{subset}-{i:04d}",
+                    draft / "Annotations" / "480p" / f"{subset}-{i:04d}",
+                    images,
+                    labels,
+                )
         (draft / index_at).parent.mkdir()
         (draft / index_at).write_bytes(index.encode())
         draft.rename(tree)
@@ -64,7 +84,9 @@ def write_tree(
 
 def _digest(pictures: list[VideoIndex]) -> str:
     """Tells one set of pictures from another, by names and sizes of files."""
-    told = [(file.name, file.stat().st_size) for index in pictures for file in (index.frames[0], index.masks[0])]
+    told = [
+        (file.name, file.stat().st_size) for index in pictures for file in (index.frames[0], index.masks[0])
+    ]
     return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
 

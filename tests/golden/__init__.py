@@ -57,14 +57,18 @@ class Case:
         self.meta = json.loads(str(self.arrays["meta"]))
         self.official = name in OFFICIAL
         names = ("frames", "height", "width", "num_objects", "max_obj")
-        frames, masks = clip(self.meta["clip_seed"], *(self.meta[n] for n in names), self.meta.get("absent", ()))
+        frames, masks = clip(
+            self.meta["clip_seed"], *(self.meta[n] for n in names), self.meta.get("absent", ())
+        )
         self.num_objects, self.save_freq = self.meta["num_objects"], self.meta["save_freq"]
         channels = self.num_objects + 1 if self.official else self.meta["max_obj"] + 1
         self.frames, self.masks = torch.from_numpy(frames), torch.from_numpy(masks)[:, :channels]
 
     def weights(self) -> dict[str, Tensor]:
         """A copy of the weights that requires gradients."""
-        return trainable(filled("stm_official" if self.official else "stm_cycle", self.meta["arch"], self.meta["gain"]))
+        return trainable(
+            filled("stm_official" if self.official else "stm_cycle", self.meta["arch"], self.meta["gain"])
+        )
 
     def check_array(self, name: str, full: Tensor) -> None:
         expected = self.arrays[name]
