@@ -5,21 +5,22 @@ from pathlib import Path
 
 from yacs.config import CfgNode
 
-from dataset.loader import readable_videos
+from dataset.build import readable_videos
 from dataset.submission import TOP_LEVEL, Expected, check, make_zip
-from libs.build import build_device, build_model, for_inference, inference_settings, result_folder
-from libs.evaluator import Report, VideoSink, evaluate_video
-from libs.inference import VideoSegmenter
-from libs.named_weights import weights_file
-from libs.results import ResultFolder, report_results, settings_fingerprint
-from libs.script import StopSign, run_script
-from libs.structures import InputError, UnreadableError, Video
+from libs.app.build import build_device, build_model, for_inference, inference_settings, result_folder
+from libs.app.script import SignalHandler, run_script
+from libs.core.errors import InputError, UnreadableError
+from libs.core.named_weights import weights_file
+from libs.core.structures import Video
+from libs.evaluation.evaluator import Report, VideoSink, evaluate_video
+from libs.evaluation.inference import VideoSegmenter
+from libs.evaluation.results import ResultFolder, report_results, settings_fingerprint
 
 LISTED = 10  # failed videos that are named at the end
 DEFAULT_CFG = Path(__file__).with_name("config.yaml")
 
 
-def main(cfg: CfgNode, sign: StopSign) -> None:
+def main(cfg: CfgNode, signals: SignalHandler) -> None:
     """Segment the videos of `valset` under an exclusive lock on the result folder."""
     if not cfg.initial:
         raise InputError(
@@ -77,10 +78,10 @@ def test(cfg: CfgNode, videos: list[Video], folder: ResultFolder, complete: bool
 
 def pack(output: Path, valset: str, written: Expected) -> None:
     """Check the masks and make the zip that the data set's server expects."""
-    faults = check(output, expected=written)
-    if faults:
-        more = f" (and {len(faults) - 1} more faults)" if len(faults) > 1 else ""
-        raise InputError(f"{faults[0]}{more}; no zip was made")
+    errors = check(output, expected=written)
+    if errors:
+        more = f" (and {len(errors) - 1} more errors)" if len(errors) > 1 else ""
+        raise InputError(f"{errors[0]}{more}; no zip was made")
     print(f"for the server: {make_zip(output, output.with_suffix('.zip'), TOP_LEVEL.get(valset, ''))}")
 
 

@@ -11,38 +11,39 @@ from pathlib import Path
 
 from yacs.config import CfgNode
 
+from dataset.build import build_loader, test_videos, training_sets
 from dataset.clips import TrainingSet
 from dataset.framing import Crop
-from dataset.loader import build_loader, test_videos, training_sets
 from dataset.paste import open_paster
-from libs.build import build_device, build_model, inference_settings, result_folder, train_settings
-from libs.distributed import Processes, join_processes
-from libs.evaluator import Report, Writer, evaluate
-from libs.files import FolderBusyError, only_run
-from libs.log import RunLog, SilentLog
-from libs.optim import build_optimizer, build_scheduler
-from libs.script import StopSign, run_script
-from libs.structures import InputError, Video
-from libs.trainer import Trainer
-from libs.validation import validation_writer
+from libs.app.build import build_device, build_model, inference_settings, result_folder, train_settings
+from libs.app.script import SignalHandler, run_script
+from libs.core.errors import FolderBusyError, InputError
+from libs.core.files import exclusive_run
+from libs.core.log import RunLog, SilentLog
+from libs.core.structures import Video
+from libs.evaluation.evaluator import Report, Writer, evaluate
+from libs.training.distributed import Processes, join_processes
+from libs.training.optim import build_optimizer, build_scheduler
+from libs.training.trainer import Trainer
+from libs.training.validation import validation_writer
 from models.compiled import compile_network
 from models.stm import STM
 
 DEFAULT_CFG = Path(__file__).with_name("config.yaml")
 
 
-def main(cfg: CfgNode, sign: StopSign) -> None:
+def main(cfg: CfgNode, signals: SignalHandler) -> None:
     """Train, in a folder that no other run writes to; a signal ends it, saved."""
     sets = training_sets(Path(cfg.root), cfg.trainset, cfg.datafreq, cfg.distractors)
     processes = join_processes(cfg.backend if cfg.gpu_id >= 0 else "gloo", cfg.init_method)
-    with only_run(Path(cfg.checkpoint)) if processes.writes else nullcontext():
+    with exclusive_run(Path(cfg.checkpoint)) if processes.is_main else nullcontext():
         _keep_what_is_there(cfg)
         _check_folders(cfg)
-        train(cfg, sign, sets, processes)
+        train(cfg, signals, sets, processes)
     processes.leave()
 
 
-def train(cfg: CfgNode, sign: StopSign, sets: list[TrainingSet], processes: Processes) -> None:
+def train(cfg: CfgNode, signals: SignalHandler, sets: list[TrainingSet], processes: Processes) -> None:
     """Build the parts and run them."""
     device = build_device(cfg.gpu_id, cfg.multi_gpu_ids, processes)
     loader = build_loader(
@@ -57,7 +58,7 @@ def train(cfg: CfgNode, sign: StopSign, sets: list[TrainingSet], processes: Proc
         cfg.workers,
         cfg.seed,
         processes.rank,
-        processes.world,
+        processes.world_size,
         cfg.scales,
         cfg.coarse_epochs,
         cfg.clip_objects,
@@ -73,8 +74,8 @@ def train(cfg: CfgNode, sign: StopSign, sets: list[TrainingSet], processes: Proc
     scheduler = build_scheduler(
         optimizer, cfg.schedule, cfg.epochs, updates, cfg.milestone, cfg.gamma, cfg.warmup
     )
-    validate = _validation(cfg, sign, processes)
-    log = RunLog(Path(cfg.checkpoint)) if processes.writes else SilentLog()
+    validate = _validation(cfg, signals, processes)
+    log = RunLog(Path(cfg.checkpoint)) if processes.is_main else SilentLog()
     trainer = Trainer(
         model,
         loader,
@@ -84,28 +85,32 @@ def train(cfg: CfgNode, sign: StopSign, sets: list[TrainingSet], processes: Proc
         log,
         validate,
         processes,
-        lambda: sign.wanted is not None,
+        lambda: signals.requested is not None,
     )
     if cfg.compile:
         compile_network(model, fixed=False)
     if state:
         trainer.restore(state)
         if "optimizer" not in state:
-            log.say(
+            log.info(
                 "the checkpoint is one of the original: it brings weights, epoch and max_skip, the optimizer is new"
             )
-        log.say(f"going on after epoch {trainer.epoch}, step {trainer.step}")
+        log.info(f"going on after epoch {trainer.epoch}, step {trainer.step}")
     trainer.check_together()
-    log.say(
+    log.info(
         _opening(
-            cfg, model, sum(len(data.videos) for data in sets), len(loader), f"{device} x {processes.world}"
+            cfg,
+            model,
+            sum(len(data.videos) for data in sets),
+            len(loader),
+            f"{device} x {processes.world_size}",
         )
     )
-    sign.hold()
+    signals.defer()
     trainer.run()
-    sign.release()
+    signals.release()
     if trainer.epoch >= cfg.epochs:
-        log.say(f"done: {Path(cfg.checkpoint) / cfg.mode}.pth.tar")
+        log.info(f"done: {Path(cfg.checkpoint) / cfg.mode}.pth.tar")
     log.close()
 
 
@@ -133,21 +138,21 @@ def _check_folders(cfg: CfgNode) -> None:
         )
     if cfg.epoch_per_test and cfg.save_validation:
         try:
-            with suppress(FolderBusyError), only_run(result_folder(cfg)):
+            with suppress(FolderBusyError), exclusive_run(result_folder(cfg)):
                 pass
-        except InputError as fault:
-            raise InputError(f"keys 'output_dir' and 'save_validation': {fault}") from fault
+        except InputError as error:
+            raise InputError(f"keys 'output_dir' and 'save_validation': {error}") from error
 
 
-def _validation(cfg: CfgNode, sign: StopSign, processes: Processes) -> Callable[[STM], Report]:
+def _validation(cfg: CfgNode, signals: SignalHandler, processes: Processes) -> Callable[[STM], Report]:
     """Segments this process's share of the validation videos, writes their masks, and reports on all of them."""
     videos = test_videos(Path(cfg.root), cfg.valset, cfg.val_split) if cfg.epoch_per_test else []
     settings = inference_settings(cfg, correct=False)
-    share = videos[processes.rank :: processes.world]
+    share = videos[processes.rank :: processes.world_size]
 
     def validate(model: STM) -> Report:
         """In evaluation mode; a signal ends it at once, as the epoch is saved by then."""
-        with sign.let_through(), _masks_of_validation(cfg, videos, processes) as write:
+        with signals.interruptible(), _masks_of_validation(cfg, videos, processes) as write:
             own = evaluate(model, share, settings, write, label="validate")
         return reduce(Report.beside, processes.gather(own))
 

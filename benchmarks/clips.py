@@ -12,15 +12,16 @@ import numpy as np
 import torch
 
 from benchmarks.measure import processor
+from dataset.build import training_sets
 from dataset.clips import ClipSampler
 from dataset.framing import Crop
-from dataset.loader import training_sets
 from dataset.paste import open_paster
 from dataset.registry import REGISTRY
-from libs.masks import IMAGENET_MEAN, IMAGENET_STD
-from libs.script import run_guarded
-from libs.structures import Clip
-from libs.visualize import overlay, write_picture
+from libs.app.script import run_with_error_messages
+from libs.core.image_io import write_image
+from libs.core.masks import IMAGENET_MEAN, IMAGENET_STD
+from libs.core.structures import Clip
+from libs.evaluation.visualize import overlay
 
 CLIPS, FRAMES = 16, 4
 
@@ -43,7 +44,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=192, help="pixels")
     args = parser.parse_args()
     cv2.setNumThreads(1)
-    write_picture(args.out, contact_sheet(build_sampler(args, FRAMES)))
+    write_image(args.out, contact_sheet(build_sampler(args, FRAMES)))
     print(f"{args.out}: {CLIPS} clips of {FRAMES} frames")
     print(f"{milliseconds(build_sampler(args, 3)):.1f} ms per clip of 3 frames, {processor()}, one core")
 
@@ -89,4 +90,4 @@ def milliseconds(sampler: ClipSampler, count: int = 100) -> float:
 
 
 if __name__ == "__main__":
-    run_guarded(main)
+    run_with_error_messages(main)

@@ -29,20 +29,20 @@ from benchmarks.measure import (
     take_turns,
     timed,
 )
-from dataset.loader import test_videos
-from dataset.procedural.film import draw_clip
-from dataset.procedural.tree import write_tree
-from libs.build import for_inference
-from libs.cycle import GradientCorrection
-from libs.inference import InferenceSettings, VideoSegmenter, segment_video
-from libs.masks import normalise, one_hot
-from libs.memory_bank import MemoryBank
-from libs.propagate import FrameInput, Reference, Step, propagate
-from libs.scores import VideoScorer
-from libs.views import View
-from libs.visualize import save_index_png
+from dataset.build import test_videos
+from dataset.synthetic.export import write_tree
+from dataset.synthetic.scene import draw_clip
+from libs.app.build import for_inference
+from libs.core.masks import normalise, one_hot
+from libs.evaluation.inference import InferenceSettings, VideoSegmenter, segment_video
+from libs.evaluation.scores import VideoScorer
+from libs.evaluation.views import View
+from libs.evaluation.visualize import save_index_png
+from libs.method.cycle import GradientCorrection
+from libs.method.memory_bank import MemoryBank
+from libs.method.propagate import FrameInput, Reference, Step, propagate
 from models.stm import STM, Objects
-from tests.oracle import Oracle, join
+from tests.helpers.oracle import Oracle, join
 
 SIZE, MEMORY = (240, 427), 8
 LOOP, EVERY = 10, 5  # gradient correction as in the paper: so many steps, every so many frames

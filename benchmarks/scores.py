@@ -17,12 +17,13 @@ import numpy as np
 from benchmarks.measure import machine
 from dataset.registry import recorded_videos
 from dataset.video import open_video
-from libs.build import build_device, build_model, for_inference, inference_settings
-from libs.config import load_config
-from libs.evaluator import evaluate
-from libs.scores import VideoScorer, VideoScores, j_and_f, summarise
-from libs.script import run_guarded
-from libs.structures import InputError, Video
+from libs.app.build import build_device, build_model, for_inference, inference_settings
+from libs.app.config import load_config
+from libs.app.script import run_with_error_messages
+from libs.core.errors import InputError
+from libs.core.structures import Video
+from libs.evaluation.evaluator import evaluate
+from libs.evaluation.scores import VideoScorer, VideoScores, j_and_f, summarise
 
 LOOP = 10  # steps of gradient correction where the config has none: the paper's
 METHODS = ("model", "corrected", "flow")
@@ -122,4 +123,4 @@ def spearman(one: list[float], other: list[float]) -> float:
 
 
 if __name__ == "__main__":
-    run_guarded(main)
+    run_with_error_messages(main)

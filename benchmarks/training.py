@@ -27,20 +27,22 @@ from torch import Tensor
 
 from benchmarks.measure import FORMATS, bands, count_gflop, machine, peak_memory, take_turns
 from dataset.annotations import read_labels
+from dataset.build import build_loader, training_sets
 from dataset.clips import ClipSampler
-from dataset.loader import PilLoader, build_loader, training_sets
-from dataset.picture import read_image
-from dataset.procedural.film import draw_clip
-from dataset.procedural.tree import write_tree
+from dataset.loader import PilLoader
+from dataset.synthetic.export import write_tree
+from dataset.synthetic.scene import draw_clip
 from dataset.transforms import augmenter
-from libs.distributed import join_processes
-from libs.masks import Letterbox, normalise, one_hot
-from libs.objective import Batch, training_losses
-from libs.optim import Precision, build_optimizer
-from libs.structures import Clip, InputError
+from libs.core.errors import InputError
+from libs.core.image_io import read_image
+from libs.core.masks import Letterbox, normalise, one_hot
+from libs.core.structures import Clip
+from libs.method.objective import Batch, training_losses
+from libs.training.distributed import join_processes
+from libs.training.optim import Precision, build_optimizer
 from models.compiled import compile_network
 from models.stm import STM
-from tests.oracle import Oracle
+from tests.helpers.oracle import Oracle
 
 SIZE, FRAMES, OBJECTS = (240, 427), 3, 2
 
@@ -183,8 +185,8 @@ def loaders(device: torch.device) -> None:
         }
         try:
             found["DALI"] = rate(build_loader("DALI", device, *plan[:5], 1, 1, 0).batches(0))
-        except InputError as fault:
-            print(fault)
+        except InputError as error:
+            print(error)
     for name, clips in found.items():
         print(
             f"{name:10} {clips:6.2f} clips per second, {clips / found['plain loop']:.2f} times the plain loop"
@@ -220,7 +222,7 @@ def plain(sampler: ClipSampler) -> Iterator[Tensor]:
 def processes(arch: str) -> None:
     """Steps of one clip a process: one process, then two that add up their gradients, one thread each."""
     found = {}
-    for world in (1, 2):
+    for world_size in (1, 2):
         port, code = (
             str(29500 + os.getpid() % 1000),
             f"from benchmarks.training import member; member({arch!r})",
@@ -235,17 +237,17 @@ def processes(arch: str) -> None:
                     "OMP_NUM_THREADS": "1",
                     "RANK": str(rank),
                     "LOCAL_RANK": str(rank),
-                    "WORLD_SIZE": str(world),
+                    "WORLD_SIZE": str(world_size),
                     "MASTER_ADDR": "127.0.0.1",
                     "MASTER_PORT": port,
                 },
             )
-            for rank in range(world)
+            for rank in range(world_size)
         ]
         seconds = max(float(process.communicate()[0]) for process in started)
-        found[world] = world / seconds
+        found[world_size] = world_size / seconds
         print(
-            f"{world} process: {seconds:.2f} s a step, {found[world]:.2f} clips per second, {found[world] / found[1]:.2f} times one",
+            f"{world_size} process: {seconds:.2f} s a step, {found[world_size]:.2f} clips per second, {found[world_size] / found[1]:.2f} times one",
             flush=True,
         )
 
@@ -298,7 +300,7 @@ def train_small(amp: str, seed: int, count: int, device: torch.device) -> list[f
         STM("resnet18", 64, 128, freeze_bn=False, decoder_dim=64).to(device),
         Precision(amp, device),
     )
-    model.start_as_twins()
+    model.init_memory_encoder_from_query()
     optimizer, losses = build_optimizer(model.parameters(), "adam", 1e-3, (0.9, 0.999), 1e-4), []
     for step in range(count):
         clips = []

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.picture import open_picture
-from libs.masks import VOID, palette
-from libs.structures import UnreadableError, VideoIndex
+from libs.core.errors import UnreadableError
+from libs.core.image_io import open_image
+from libs.core.masks import VOID, palette
+from libs.core.structures import VideoIndex
 
 MAX_OBJECTS = (
     64  # more labels or colours than this in one video are the smoothed edges of a mask, not objects
@@ -84,7 +85,7 @@ def check_size(path: Path, labels: np.ndarray, size: tuple[int, int]) -> None:
 
 def _read(path: Path) -> np.ndarray:
     """(Hs, Ws) uint8 label numbers, or (Hs, Ws, 3) uint8 colours."""
-    with open_picture(path, "mask") as image:
+    with open_image(path, "mask") as image:
         if image.mode in ("P", "L"):
             return np.array(image)
         if image.mode in ("LA", "1"):  # one mask of DAVIS 2016 has an alpha channel (LA)

@@ -11,11 +11,12 @@ from torch.utils.data import Dataset
 from dataset.annotations import MaskStyle, check_size, find_style, read_labels
 from dataset.framing import Crop, cut, scale
 from dataset.paste import Paster
-from dataset.picture import image_size, read_image
 from dataset.released import distort, to_tensors
 from dataset.transforms import augment, to_input, upright
-from libs.masks import Letterbox, object_ids, select_objects
-from libs.structures import Clip, InputError, VideoIndex
+from libs.core.errors import InputError
+from libs.core.image_io import image_size, read_image
+from libs.core.masks import Letterbox, object_ids, select_objects
+from libs.core.structures import Clip, VideoIndex
 
 MAX_OBJECTS = 5  # per clip
 MAX_SKIP = 100
@@ -226,12 +227,12 @@ class ClipSampler(Dataset):
 class ClipLoader:
     """What the back ends share: which clips come when. Clips are functions of seed, epoch and position alone.
 
-    Whatever the number of workers or processes, step n of an epoch holds the same clips: `world` processes take
+    Whatever the number of workers or processes, step n of an epoch holds the same clips: `world_size` processes take
     `train_batch` of them each.
 
     Args:
         sets: training sets; size: (H, W) of the network's input; max_skip: starting bound of the gaps, one a set;
-        rank, world: which of how many training processes; the others as the config's keys.
+        rank, world_size: which of how many training processes; the others as the config's keys.
         scales: of `size`, one drawn for each step; coarse_epochs: so many epochs come first at the smallest of them.
         crop: how recorded clips are cropped; None: they are letterboxed. paste: what is pasted over them.
     """
@@ -245,7 +246,7 @@ class ClipLoader:
     workers: int
     seed: int
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
     scales: tuple[float, ...] = (1.0,)
     coarse_epochs: int = 0
     clip_objects: str = "first_frame"
@@ -255,7 +256,7 @@ class ClipLoader:
 
     def __len__(self) -> int:
         """Steps in an epoch."""
-        return -(-self.clips_in_epoch // (self.train_batch * self.world))
+        return -(-self.clips_in_epoch // (self.train_batch * self.world_size))
 
     @property
     def clips_in_epoch(self) -> int:
@@ -264,7 +265,7 @@ class ClipLoader:
 
     def clips_in_step(self, step: int) -> int:
         """Clips of the step-th step of all processes together; the last one may have fewer."""
-        together = self.train_batch * self.world
+        together = self.train_batch * self.world_size
         return min(together, self.clips_in_epoch - step * together)
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[list[Clip]]:
@@ -275,7 +276,7 @@ class ClipLoader:
         sampler = self._sampler(epoch)
         shares = []
         for first in range(
-            start * self.train_batch * self.world, len(sampler), self.train_batch * self.world
+            start * self.train_batch * self.world_size, len(sampler), self.train_batch * self.world_size
         ):
             own = first + self.rank * self.train_batch
             shares.append(
@@ -301,7 +302,7 @@ class ClipLoader:
             self.seed,
             epoch,
             scales,
-            self.train_batch * self.world,
+            self.train_batch * self.world_size,
             self.clip_objects,
             self.augmentation,
             self.crop,

@@ -16,11 +16,12 @@ import torch
 
 from dataset.annotations import check_size
 from dataset.clips import ClipLoader, ClipSampler, Draw, MadeVideo, choose_objects
-from dataset.picture import read_image
 from dataset.released import distort_with_dali, plan_distortion
 from dataset.warp import code_labels, draw_augmentation, warp_matrix
-from libs.masks import IMAGENET_MEAN, IMAGENET_STD, Letterbox
-from libs.structures import Clip, InputError
+from libs.core.errors import InputError
+from libs.core.image_io import read_image
+from libs.core.masks import IMAGENET_MEAN, IMAGENET_STD, Letterbox
+from libs.core.structures import Clip
 
 if TYPE_CHECKING:
     from nvidia.dali import Pipeline  # an extra package, which most users do without
@@ -91,7 +92,7 @@ def require_dali() -> None:
     """Raises: InputError naming the package to install where DALI is not."""
     try:
         import nvidia.dali  # noqa: F401
-    except ImportError as fault:
+    except ImportError as error:
         major = (torch.version.cuda or "13").split(".")[0]
         fits = (
             "which runs on the CPU too"
@@ -99,8 +100,8 @@ def require_dali() -> None:
             else f"which fits this torch (CUDA {torch.version.cuda})"
         )
         raise InputError(
-            f"key 'data_backend': DALI is not installed ({fault}); run `pip install nvidia-dali-cuda{major}0`, {fits}, or use PIL"
-        ) from fault
+            f"key 'data_backend': DALI is not installed ({error}); run `pip install nvidia-dali-cuda{major}0`, {fits}, or use PIL"
+        ) from error
 
 
 class Recipe(NamedTuple):
@@ -134,8 +135,8 @@ def read_file(path: Path) -> np.ndarray:
     """The bytes of a picture; raises InputError naming the file."""
     try:
         return np.fromfile(path, np.uint8)
-    except OSError as fault:
-        raise InputError(f"{path}: expected a readable picture: {fault}; restore the file") from fault
+    except OSError as error:
+        raise InputError(f"{path}: expected a readable picture: {error}; restore the file") from error
 
 
 def build_pipeline(

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from dataset.folder import index_all, index_video, read_annotation_text
-from libs.files import parse_yaml
-from libs.structures import InputError, VideoIndex
+from libs.core.errors import InputError
+from libs.core.files import parse_yaml
+from libs.core.structures import VideoIndex
 
 RESOLUTION = "480p"
 

@@ -12,8 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from dataset.picture import IMAGES
-from libs.structures import InputError, VideoIndex
+from libs.core.errors import InputError
+from libs.core.image_io import IMAGES
+from libs.core.structures import VideoIndex
 
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
 LISTED = 10  # incomplete videos that are told of
@@ -100,19 +101,19 @@ def index_all(names: Sequence[str], index: Callable[[str], VideoIndex]) -> list[
 
     Raises: InputError with what is wrong with the first ten of those that are incomplete.
     """
-    found, faults = [], []
+    found, errors = [], []
     for name in names:
         try:
             found.append(index(name))
-        except InputError as fault:
-            faults.append(str(fault))
-    if faults:
+        except InputError as error:
+            errors.append(str(error))
+    if errors:
         head = (
-            f"{len(faults)} of {len(names)} videos are incomplete, the first of them: "
-            if len(faults) > 1
+            f"{len(errors)} of {len(names)} videos are incomplete, the first of them: "
+            if len(errors) > 1
             else ""
         )
-        raise InputError(head + "; ".join(faults[:LISTED]))
+        raise InputError(head + "; ".join(errors[:LISTED]))
     return found
 
 
@@ -145,10 +146,10 @@ def read_annotation_text(path: Path, parse: Callable[[str], T]) -> T:
         OSError,
         ValueError,
         RecursionError,
-    ) as fault:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+    ) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         raise InputError(
-            f"{path} cannot be read: {' '.join(str(fault).split())}; get the data set's file anew"
-        ) from fault
+            f"{path} cannot be read: {' '.join(str(error).split())}; get the data set's file anew"
+        ) from error
 
 
 def single_video(video: Path, mask: Path) -> VideoIndex:

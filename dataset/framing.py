@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from libs.masks import Letterbox, object_ids
+from libs.core.masks import Letterbox, object_ids
 
 SHAKE = 0.04  # most by which a later frame's window is moved, as a fraction of its side, and zoomed
 ENOUGH = 0.02  # of the window; an object that shows as much, or ENOUGH_OF_ITSELF, is well in view

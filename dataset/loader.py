@@ -2,20 +2,14 @@
 
 import re
 import signal
-import warnings
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 
 import cv2
-import torch
 from torch.utils.data import DataLoader, get_worker_info
 
-from dataset import registry
-from dataset.clips import ClipLoader, ClipSampler, TrainingSet
-from dataset.framing import Crop
-from dataset.paste import Paster
-from dataset.video import open_video
-from libs.structures import LOADER_DIED, Clip, InputError, UnreadableError, Video
+from dataset.clips import ClipLoader, ClipSampler
+from libs.core.errors import LOADER_DIED, InputError
+from libs.core.structures import Clip
 
 
 class PilLoader(ClipLoader):
@@ -34,74 +28,22 @@ class PilLoader(ClipLoader):
             InputError,
             OSError,
             EOFError,
-        ) as fault:  # a worker's has its traceback in its text, and holds on to the workers
+        ) as error:  # a worker's has its traceback in its text, and holds on to the workers
             line = (
                 LOADER_DIED
-                if self.workers and _gone(fault)
-                else re.sub(r"^libs\.structures\.\w+: ", "", str(fault).strip().split("\n")[-1])
+                if self.workers and _gone(error)
+                else re.sub(r"^libs\.core\.errors\.\w+: ", "", str(error).strip().split("\n")[-1])
             )
-            raise InputError(line) from fault.with_traceback(None)
+            raise InputError(line) from error.with_traceback(None)
 
 
-def _gone(fault: Exception) -> bool:
+def _gone(error: Exception) -> bool:
     """Whether it arose on the way to a process that is no more; what a worker hands over of its own has no number."""
     return (
-        isinstance(fault, EOFError)
-        or isinstance(fault, (ConnectionError, FileNotFoundError))
-        and fault.errno is not None
+        isinstance(error, EOFError)
+        or isinstance(error, (ConnectionError, FileNotFoundError))
+        and error.errno is not None
     )
-
-
-def build_loader(
-    backend: str,
-    device: torch.device,
-    sets: list[TrainingSet],
-    size: tuple[int, int],
-    sampled_frames: int,
-    samples_per_video: int,
-    max_skip: list[int],
-    train_batch: int,
-    workers: int,
-    seed: int,
-    rank: int = 0,
-    world: int = 1,
-    scales: Sequence[float] = (1.0,),
-    coarse_epochs: int = 0,
-    clip_objects: str = "first_frame",
-    augmentation: str = "paper",
-    crop: Crop | None = None,
-    paste: Paster | None = None,
-) -> ClipLoader:
-    """The loader of the back end that the config names, with ClipLoader's arguments; DALI decodes on `device`.
-
-    Raises: InputError where DALI is not installed, or where keys exclude each other.
-    """
-    if augmentation == "dali" and (crop or paste):
-        key = "framing" if crop else "paste"
-        raise InputError(f"key '{key}': augmentation dali fits frames in its own way; use augmentation paper")
-    arguments = (
-        sets,
-        size,
-        sampled_frames,
-        samples_per_video,
-        list(max_skip),
-        train_batch,
-        workers,
-        seed,
-        rank,
-        world,
-        tuple(scales),
-        coarse_epochs,
-        clip_objects,
-        augmentation,
-        crop,
-        paste,
-    )
-    if backend == "DALI":
-        from dataset.dali import DaliLoader  # an extra package, which most users do without
-
-        return DaliLoader(*arguments, device=device)
-    return PilLoader(*arguments)
 
 
 def _hand_over(clips: list[Clip]) -> list[Clip]:
@@ -120,35 +62,3 @@ def _start_worker(worker: int) -> None:
         signal.SIGTERM,
     ):  # what reaches the whole group, as Ctrl-C does; it is the script that ends them
         signal.signal(number, signal.SIG_IGN)
-
-
-def training_sets(
-    root: Path, names: list[str], freqs: list[int], distractors: bool = True
-) -> list[TrainingSet]:
-    """Index the training part of each set, or get ready to make it (with or without distractors).
-
-    Raises: InputError where a set has no video with at least two annotated frames.
-    """
-    return [
-        TrainingSet(
-            name, registry.training_videos(root, name, distractors), freq, registry.find(name).skip_step
-        )
-        for name, freq in zip(names, freqs)
-    ]
-
-
-def test_videos(root: Path, name: str, split: str) -> list[Video]:
-    """The videos of a set to segment; their given masks are read."""
-    return [open_video(index) for index in registry.recorded_videos(root, name, split)]
-
-
-def readable_videos(root: Path, name: str, split: str) -> tuple[list[Video], list[str]]:
-    """The same without those whose given masks cannot be read, which are warned of; and the names of these."""
-    videos, failed = [], []
-    for index in registry.recorded_videos(root, name, split):
-        try:
-            videos.append(open_video(index))
-        except UnreadableError as fault:
-            warnings.warn(f"video '{index.name}' failed: {fault}", stacklevel=2)
-            failed.append(index.name)
-    return videos, failed

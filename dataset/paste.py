@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.cutouts import (
+from dataset.synthetic.cutouts import (
     Figure,
     Photo,
     crossing,
@@ -17,10 +17,10 @@ from dataset.cutouts import (
     read_photo,
     wander,
 )
-from dataset.procedural.actors import Actor, Motion, affine
-from dataset.procedural.film import LOOK_ALIKES, MIN_AREA, lay
-from libs.masks import VOID, object_ids
-from libs.structures import VideoIndex
+from dataset.synthetic.motion import Actor, Motion, affine
+from dataset.synthetic.scene import LOOK_ALIKES, MIN_AREA, lay
+from libs.core.masks import VOID, object_ids
+from libs.core.structures import VideoIndex
 
 TWO = 0.4  # of the clips with pasted objects, have two
 OWN = 0.2  # of them, show a look-alike of an object of the clip itself

@@ -8,10 +8,11 @@ from pathlib import Path
 from dataset.clips import MadeVideo
 from dataset.davis import davis16, davis17
 from dataset.folder import folder
-from dataset.made import instances, procedural, static
+from dataset.synthetic.clips import instances, procedural, static
 from dataset.video import is_video_file
 from dataset.youtube_vos import youtube_vos
-from libs.structures import InputError, VideoIndex
+from libs.core.errors import InputError
+from libs.core.structures import VideoIndex
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,6 @@ def recorded_videos(root: Path, name: str, split: str) -> list[VideoIndex]:
     if not data.index:
         raise InputError(
             f"key 'valset': {name} is drawn while training and has no videos on disk; "
-            "`python3 -m dataset.procedural --out DIR` writes some as DIR/DAVIS17"
+            "`python3 -m dataset.synthetic --out DIR` writes some as DIR/DAVIS17"
         )
     return data.index(root, split)

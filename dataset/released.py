@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from libs.masks import Letterbox
-from libs.structures import InputError
+from libs.core.errors import InputError
+from libs.core.masks import Letterbox
 
 if TYPE_CHECKING:
     from nvidia.dali.data_node import DataNode  # an optional package
 
-SHEAR_X, SHEAR_Y = 0.04, 0.025  # largest factor, of either sign
+SHEAR_X, SHEAR_Y = 0.04, 0.025  # largest factor, of either signals
 ROTATE = 10.0  # degrees, either way
 MIRROR = 0.5  # probability
 MEAN, STD = 0.45, 0.226  # of values in 0..1, in all three channels; testing normalises with ImageNet's

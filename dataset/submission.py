@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.picture import image_size, open_picture
 from dataset.youtube_vos import listed_frames, read_meta
-from libs.files import replacing
-from libs.masks import object_ids, palette
-from libs.structures import InputError, UnreadableError
+from libs.core.errors import InputError, UnreadableError
+from libs.core.files import atomic_write
+from libs.core.image_io import image_size, open_image
+from libs.core.masks import object_ids, palette
 
 TOP_LEVEL = {"VOS": "Annotations"}  # YouTube-VOS wants this folder at the top; DAVIS the sequences themselves
 Expected = dict[str, dict[str, set[int]]]  # video -> frame -> object ids that may be in its mask
@@ -22,7 +22,7 @@ Expected = dict[str, dict[str, set[int]]]  # video -> frame -> object ids that m
 
 def make_zip(folder: Path, target: Path, top_level: str = "") -> Path:
     """Pack the masks of every video below `folder` as <top_level>/<video>/<frame>.png; returns `target`."""
-    with replacing(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+    with atomic_write(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         for path in _masks(folder):
             archive.write(path, str(Path(top_level) / path.relative_to(folder)))
     return target
@@ -36,25 +36,25 @@ def check(folder: Path, images: Path | None = None, expected: Expected | None = 
         expected: the masks that must be there, no more and no less.
     """
     masks = _masks(folder)
-    faults = [] if masks else [f"{folder}: no masks; expected <video>/<frame>.png"]
+    errors = [] if masks else [f"{folder}: no masks; expected <video>/<frame>.png"]
     for path in masks:
         allowed = expected.get(path.parent.name, {}).get(path.stem) if expected else None
-        faults += _check_mask(
+        errors += _check_mask(
             path, images / path.parent.name / f"{path.stem}.jpg" if images else None, allowed
         )
     if images:
         missing = sorted({p.name for p in images.iterdir() if p.is_dir()} - {p.parent.name for p in masks})
-        faults += [f"{folder}: no masks of video '{name}'" for name in missing]
+        errors += [f"{folder}: no masks of video '{name}'" for name in missing]
     if expected is not None:
         wanted = {folder / video / f"{frame}.png" for video, frames in expected.items() for frame in frames}
-        faults += [f"{path}: is missing" for path in sorted(wanted - set(masks))]
-        faults += [
+        errors += [f"{path}: is missing" for path in sorted(wanted - set(masks))]
+        errors += [
             f"{path}: no mask of this frame is asked for; remove it" for path in sorted(set(masks) - wanted)
         ]
     for video in sorted({path.parent for path in masks}):
         strays = [p.name for p in video.iterdir() if p.suffix != ".png"]
-        faults += [f"{video}: holds {', '.join(strays[:5])}, which is no mask"] if strays else []
-    return faults
+        errors += [f"{video}: holds {', '.join(strays[:5])}, which is no mask"] if strays else []
+    return errors
 
 
 def _masks(folder: Path) -> list[Path]:
@@ -63,11 +63,11 @@ def _masks(folder: Path) -> list[Path]:
 
 def _check_mask(path: Path, image: Path | None, allowed: set[int] | None) -> list[str]:
     try:
-        with open_picture(path, "mask") as picture:
+        with open_image(path, "mask") as picture:
             labels, mode, size = np.array(picture), picture.mode, picture.size
             colours = np.array(picture.getpalette() or [], np.uint8)
-    except UnreadableError as fault:
-        return [str(fault)]
+    except UnreadableError as error:
+        return [str(error)]
     if mode != "P":
         return [
             f"{path}: mode {mode}, expected an indexed PNG (mode P); write with save_indexed_format index"
@@ -85,8 +85,8 @@ def _check_mask(path: Path, image: Path | None, allowed: set[int] | None) -> lis
         return [f"{path}: there is no frame {image}"]
     try:
         height, width = image_size(image)
-    except UnreadableError as fault:
-        return [str(fault)]
+    except UnreadableError as error:
+        return [str(error)]
     return [] if (width, height) == size else [f"{path}: {size[0]}x{size[1]}, its frame is {width}x{height}"]
 
 
@@ -105,11 +105,11 @@ def main() -> None:
         for folder in filter(None, (args.folder, args.images)):
             if not folder.is_dir():
                 raise InputError(f"{folder} is not a folder")
-        faults = check(args.folder, args.images, listed_frames(read_meta(args.meta)) if args.meta else None)
-    except (InputError, OSError) as fault:
-        parser.exit(2, f"error: {fault}\n")
-    print("\n".join(faults) or f"{args.folder}: {len(_masks(args.folder))} masks, nothing to complain of")
-    sys.exit(2 if faults else 0)
+        errors = check(args.folder, args.images, listed_frames(read_meta(args.meta)) if args.meta else None)
+    except (InputError, OSError) as error:
+        parser.exit(2, f"error: {error}\n")
+    print("\n".join(errors) or f"{args.folder}: {len(_masks(args.folder))} masks, nothing to complain of")
+    sys.exit(2 if errors else 0)
 
 
 if __name__ == "__main__":

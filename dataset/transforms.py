@@ -6,7 +6,7 @@ import torch
 from imgaug.augmentables.segmaps import SegmentationMapsOnImage
 from torch import Tensor
 
-from libs.masks import Letterbox, normalise
+from libs.core.masks import Letterbox, normalise
 
 CROP = 0.1  # most of each side that is cut off, the size kept
 SCALE, SHEAR, ROTATE = (0.95, 1.05), (-10, 10), (-15, 15)  # factor, degrees, degrees

@@ -11,9 +11,10 @@ import numpy as np
 
 from dataset.annotations import MaskStyle, check_size, find_style, read_labels
 from dataset.folder import VIDEOS
-from dataset.picture import read_image
-from libs.masks import object_ids, select_objects
-from libs.structures import SourceFrame, UnreadableError, Video, VideoIndex
+from libs.core.errors import UnreadableError
+from libs.core.image_io import read_image
+from libs.core.masks import object_ids, select_objects
+from libs.core.structures import SourceFrame, Video, VideoIndex
 
 PROMISED = {
     ".mkv": 0.9,

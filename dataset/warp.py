@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dataset.transforms import BRIGHTNESS, CONTRAST, CROP, MIRROR, ROTATE, SCALE, SHEAR
-from libs.masks import VOID, Letterbox
+from libs.core.masks import VOID, Letterbox
 
 
 @dataclass(frozen=True)

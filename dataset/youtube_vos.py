@@ -5,7 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from dataset.folder import index_all, index_video, read_annotation_text
-from libs.structures import InputError, VideoIndex
+from libs.core.errors import InputError
+from libs.core.structures import VideoIndex
 
 Meta = dict[
     str, dict[int, list[str]]
@@ -45,8 +46,8 @@ def _objects(name: str, entry: object, meta: Path) -> dict[int, list[str]]:
     try:
         objects = {int(i): sorted(o["frames"]) for i, o in entry["objects"].items()}
         whole = all(frames and all(isinstance(f, str) for f in frames) for frames in objects.values())
-    except (TypeError, KeyError, ValueError, AttributeError) as fault:
-        raise InputError(f"{meta}: video '{name}': expected 'objects' with a list 'frames' each") from fault
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise InputError(f"{meta}: video '{name}': expected 'objects' with a list 'frames' each") from error
     if not objects or not whole:
         raise InputError(
             f"{meta}: video '{name}': expected at least one object, and a frame for each; get the file anew"

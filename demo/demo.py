@@ -10,17 +10,19 @@ sys.path.insert(0, str(HERE.parent))  # the packages lie beside this folder
 
 from dataset.folder import single_video  # noqa: E402
 from dataset.video import open_video  # noqa: E402
-from libs.build import build_device, build_model, for_inference, inference_settings  # noqa: E402
-from libs.evaluator import VideoSink, evaluate_video  # noqa: E402
-from libs.files import only_run  # noqa: E402
-from libs.inference import VideoSegmenter  # noqa: E402
-from libs.scores import format_table  # noqa: E402
-from libs.script import StopSign, run_script  # noqa: E402
-from libs.structures import InputError, Prediction, Video  # noqa: E402
-from libs.visualize import GifWriter, Mp4Writer, render, round_trip_picture, save, write_picture  # noqa: E402
+from libs.app.build import build_device, build_model, for_inference, inference_settings  # noqa: E402
+from libs.app.script import SignalHandler, run_script  # noqa: E402
+from libs.core.files import exclusive_run  # noqa: E402
+from libs.core.image_io import write_image  # noqa: E402
+from libs.core.errors import InputError  # noqa: E402
+from libs.core.structures import Prediction, Video  # noqa: E402
+from libs.evaluation.evaluator import VideoSink, evaluate_video  # noqa: E402
+from libs.evaluation.inference import VideoSegmenter  # noqa: E402
+from libs.evaluation.scores import format_table  # noqa: E402
+from libs.evaluation.visualize import GifWriter, Mp4Writer, render, round_trip_image, save  # noqa: E402
 
 
-def main(cfg: CfgNode, sign: StopSign) -> None:
+def main(cfg: CfgNode, signals: SignalHandler) -> None:
     """Segment the video into a folder that no other run writes to: a picture a frame, and a GIF or MP4 of all of them."""
     for key in ("initial", "video_path", "mask_path"):
         if not cfg[key]:
@@ -41,7 +43,7 @@ def main(cfg: CfgNode, sign: StopSign) -> None:
     )
     if folder.resolve() in (video_path.resolve(), mask_path.resolve(), mask_path.resolve().parent):
         raise InputError(f"key 'output_dir': {folder} holds the demo's input; give another folder")
-    with only_run(folder, film, picture):
+    with exclusive_run(folder, film, picture):
         picture.unlink(missing_ok=True)  # not every run makes one
         show(cfg, video, folder, film, picture)
 
@@ -69,7 +71,7 @@ def show(cfg: CfgNode, video: Video, folder: Path, film: Path, picture: Path) ->
         sink = VideoSink(video, write, cfg.score_copy)
         report = evaluate_video(VideoSegmenter(model, settings), sink, label="demo")
     if sink.returned:
-        write_picture(picture, round_trip_picture(sink.returned.with_ids(video.ids)))
+        write_image(picture, round_trip_image(sink.returned.with_ids(video.ids)))
     print(f"{report.frames} pictures written to {folder}, all of them as {film}")
     for row in report.round_trips:
         print(

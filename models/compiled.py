@@ -21,8 +21,8 @@ def compile_network(model: STM, fixed: bool = True) -> STM:
     options = OPTIONS if fixed else {}
     try:
         torch.compile(nn.ReLU(), options=options)(torch.zeros(2, device=next(model.parameters()).device))
-    except Exception as fault:  # whatever is missing: a C++ compiler, Triton, Python's headers
-        reason = str(fault).strip().splitlines()[0] if str(fault).strip() else type(fault).__name__
+    except Exception as error:  # whatever is missing: a C++ compiler, Triton, Python's headers
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         warnings.warn(f"compile: torch.compile does not work here ({reason}); going on without", stacklevel=2)
         return model
     for part in (model.Encoder_M, model.Encoder_Q, model.KV_M_r4, model.KV_Q_r4, model.Decoder):

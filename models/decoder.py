@@ -42,12 +42,12 @@ class Refine(nn.Module):
         """The part that does not depend on the object: (B, Cs, H', W') to (B, C, H', W')."""
         return self.ResFS(self.convFS(skip))
 
-    def forward(self, picture: Tensor, below: Tensor, owner: Tensor) -> Tensor:
-        """picture (B, C, H', W') from above, below (O, C, h', w') to (O, C, H', W'); owner (O,): whose picture."""
-        return self.ResMM(resize(below, picture.shape[-2:]).add_(picture.index_select(0, owner)))
+    def forward(self, picture: Tensor, below: Tensor, clip_index: Tensor) -> Tensor:
+        """picture (B, C, H', W') from above, below (O, C, h', w') to (O, C, H', W'); clip_index (O,): whose picture."""
+        return self.ResMM(resize(below, picture.shape[-2:]).add_(picture.index_select(0, clip_index)))
 
 
-class PictureMaps(NamedTuple):
+class ImageMaps(NamedTuple):
     """What the decoder makes of the query pictures, once for all objects."""
 
     m4: Tensor  # (B, C, h, w)
@@ -67,27 +67,27 @@ class Decoder(nn.Module):
         self.RF2 = Refine(width_res2, width)
         self.pred2 = conv3x3(width, 2)
 
-    def picture(self, value: Tensor, res3: Tensor, res2: Tensor) -> PictureMaps:
+    def picture(self, value: Tensor, res3: Tensor, res2: Tensor) -> ImageMaps:
         """The part that does not depend on the objects.
 
         Args:
             value: (B, Cv, h, w), the query's own; res3, res2: (B, 128e, ...), (B, 64e, ...).
         """
         m4 = F.conv2d(value, self.convFM.weight[:, self.valdim :], self.convFM.bias, padding=1)
-        return PictureMaps(m4, self.RF3.picture(res3), self.RF2.picture(res2))
+        return ImageMaps(m4, self.RF3.picture(res3), self.RF2.picture(res2))
 
-    def forward(self, found: Tensor, picture: PictureMaps, owner: Tensor, size: tuple[int, int]) -> Tensor:
+    def forward(self, found: Tensor, picture: ImageMaps, clip_index: Tensor, size: tuple[int, int]) -> Tensor:
         """Decode objects side by side.
 
         The paper concatenates readout and query value, (O, 2Cv, h, w), for convFM; here its two halves are added.
 
         Args:
-            found: (O, Cv, h, w) read from memory; picture: of B pictures; owner: (O,); size: (H, W) of the result.
+            found: (O, Cv, h, w) read from memory; picture: of B pictures; clip_index: (O,); size: (H, W) of the result.
         Returns: (O, 2, H, W) logits.
         """
         m4 = F.conv2d(found, self.convFM.weight[:, : self.valdim], padding=1) + picture.m4.index_select(
-            0, owner
+            0, clip_index
         )
-        m3 = self.RF3(picture.m3, self.ResMM(m4), owner)
-        m2 = self.RF2(picture.m2, m3, owner)
+        m3 = self.RF3(picture.m3, self.ResMM(m4), clip_index)
+        m2 = self.RF2(picture.m2, m3, clip_index)
         return resize(self.pred2(F.relu(m2)), size)

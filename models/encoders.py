@@ -71,23 +71,23 @@ class MemoryEncoder(QueryEncoder):
         """The picture's own first convolution, once for all objects: (B, 3, H, W) to (B, 64, H/2, W/2)."""
         return self.conv1(frames)
 
-    def forward(self, stem: Tensor, masks: Tensor, owner: Tensor, channel: Tensor) -> Pyramid:
+    def forward(self, stem: Tensor, masks: Tensor, clip_index: Tensor, channel: Tensor) -> Pyramid:
         """Encode each object with the picture of its clip.
 
         Args:
             stem: (B, 64, H/2, W/2) of the pictures; masks: (B, K, H, W) soft.
-            owner, channel: (O,) which clip, and which of the K channels, each object is.
+            clip_index, channel: (O,) which clip, and which of the K channels, each object is.
         Returns: maps of O pictures.
         """
-        # index_select, as the backward pass of masks[owner, channel] is many times slower
+        # index_select, as the backward pass of masks[clip_index, channel] is many times slower
         mask = (
-            masks.flatten(0, 1).index_select(0, owner * masks.shape[1] + channel).unsqueeze(1)
+            masks.flatten(0, 1).index_select(0, clip_index * masks.shape[1] + channel).unsqueeze(1)
         )  # (O, 1, H, W)
         if self.context == "background":
             other = 1 - mask
         else:
-            other = masks[:, 1:].sum(1).index_select(0, owner).unsqueeze(1) - mask
-        with_mask = stem.index_select(0, owner) + self.conv1_m(mask)
+            other = masks[:, 1:].sum(1).index_select(0, clip_index).unsqueeze(1) - mask
+        with_mask = stem.index_select(0, clip_index) + self.conv1_m(mask)
         return self._trunk(with_mask + self.conv_context(other.clamp(0, 1)))
 
     @property

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from models.decoder import Decoder, PictureMaps
+from models.decoder import Decoder, ImageMaps
 from models.encoders import KeyValue, MemoryEncoder, QueryEncoder, channels
 from models.memory_read import at_least_float32, read, soft_aggregate
 
@@ -25,9 +25,9 @@ TWIN_MASK_SCALE = 0.1  # of the mask convolutions' usual start, so that masks do
 
 @dataclass(frozen=True)
 class Objects:
-    """Whose objects these are: object i is channel `channel[i]` of the masks of clip `owner[i]`."""
+    """Whose objects these are: object i is channel `channel[i]` of the masks of clip `clip_index[i]`."""
 
-    owner: Tensor  # (O,) int64, 0..B-1
+    clip_index: Tensor  # (O,) int64, 0..B-1
     channel: Tensor  # (O,) int64, 1..K-1
     num_channels: int  # K
 
@@ -36,24 +36,27 @@ class Objects:
         num_objects: Sequence[int], num_channels: int | None = None, device: torch.device | str = "cpu"
     ) -> "Objects":
         """All objects of clips that hold num_objects[0], num_objects[1], ... objects."""
-        owner = [clip for clip, count in enumerate(num_objects) for _ in range(count)]
+        clip_index = [clip for clip, count in enumerate(num_objects) for _ in range(count)]
         channel = [k for count in num_objects for k in range(1, count + 1)]
         k = num_channels or max(num_objects) + 1
-        return Objects(torch.tensor(owner, device=device), torch.tensor(channel, device=device), k)
+        return Objects(torch.tensor(clip_index, device=device), torch.tensor(channel, device=device), k)
 
     def __len__(self) -> int:
-        return len(self.owner)
+        return len(self.clip_index)
 
     def __getitem__(self, some: slice) -> "Objects":
-        return Objects(self.owner[some], self.channel[some], self.num_channels)
+        return Objects(self.clip_index[some], self.channel[some], self.num_channels)
 
     def to(self, device: torch.device) -> "Objects":
         """The same on `device`."""
-        return Objects(self.owner.to(device), self.channel.to(device), self.num_channels)
+        return Objects(self.clip_index.to(device), self.channel.to(device), self.num_channels)
 
     def __add__(self, more: "Objects") -> "Objects":
-        owner, channel = torch.cat([self.owner, more.owner]), torch.cat([self.channel, more.channel])
-        return Objects(owner, channel, max(self.num_channels, more.num_channels))
+        clip_index, channel = (
+            torch.cat([self.clip_index, more.clip_index]),
+            torch.cat([self.channel, more.channel]),
+        )
+        return Objects(clip_index, channel, max(self.num_channels, more.num_channels))
 
 
 @dataclass(frozen=True)
@@ -70,11 +73,11 @@ class Query:
     """Everything of B pictures that does not depend on an object, the decoder's part included."""
 
     key: Tensor  # (B, Ck, h, w)
-    picture: PictureMaps
+    picture: ImageMaps
     size: tuple[int, int]  # (H, W), before padding
 
     def __getitem__(self, pictures: slice) -> "Query":
-        return Query(self.key[pictures], PictureMaps(*(maps[pictures] for maps in self.picture)), self.size)
+        return Query(self.key[pictures], ImageMaps(*(maps[pictures] for maps in self.picture)), self.size)
 
 
 class STM(nn.Module):
@@ -128,8 +131,8 @@ class STM(nn.Module):
         frames, masks = self._prepare(frames, picture=True), self._prepare(masks)
         stem = self.Encoder_M.stem(frames)
         parts = []
-        for some in self._passes(len(objects), frames):
-            maps = self._run(self.Encoder_M, stem, masks, objects.owner[some], objects.channel[some])
+        for some in self._object_chunks(len(objects), frames):
+            maps = self._run(self.Encoder_M, stem, masks, objects.clip_index[some], objects.channel[some])
             parts.append([maps.flatten(2).transpose(1, 2) for maps in self.KV_M_r4(maps.res4)])  # (O, h*w, C)
         keys, values = (torch.cat(part) for part in zip(*parts))
         return Memory(keys, values, objects)
@@ -150,7 +153,7 @@ class STM(nn.Module):
         probs = self.object_probs(query, memories)
         objects = _all_objects(memories)
         masks = probs.new_zeros(len(query.key), objects.num_channels, *query.size)
-        masks = masks.index_put((objects.owner, objects.channel), probs)
+        masks = masks.index_put((objects.clip_index, objects.channel), probs)
         return soft_aggregate(masks)
 
     def object_probs(self, query: Query, memories: Sequence[Memory]) -> Tensor:
@@ -159,11 +162,15 @@ class STM(nn.Module):
         height, width = query.size
         parts = []
         for memory in memories:
-            for some in self._passes(len(memory.objects), query.picture.m2, stride=4):
-                owner = memory.objects.owner[some]
-                found = read(memory.keys[some], memory.values[some], query.key.index_select(0, owner))
+            for some in self._object_chunks(len(memory.objects), query.picture.m2, stride=4):
+                clip_index = memory.objects.clip_index[some]
+                found = read(memory.keys[some], memory.values[some], query.key.index_select(0, clip_index))
                 logits = self._run(
-                    self.Decoder, found, query.picture, owner, (top + height + bottom, left + width + right)
+                    self.Decoder,
+                    found,
+                    query.picture,
+                    clip_index,
+                    (top + height + bottom, left + width + right),
                 )
                 inside = logits[..., top : top + height, left : left + width]
                 parts.append(at_least_float32(inside).softmax(dim=1)[:, 1])
@@ -175,14 +182,14 @@ class STM(nn.Module):
             return checkpoint(part, *inputs, use_reentrant=False)
         return part(*inputs)
 
-    def _passes(self, num_objects: int, maps: Tensor, stride: int = 1) -> list[slice]:
+    def _object_chunks(self, num_objects: int, maps: Tensor, stride: int = 1) -> list[slice]:
         """Slices of the objects that run side by side: all of them, or where they would take too much memory, some."""
         pixels = maps.shape[-2] * maps.shape[-1] * stride**2
         # While training, autograd keeps the maps of all objects anyway, so chunks would save nothing.
         some = max(1, num_objects) if self.training else max(1, self.max_pixels // pixels)
         return [slice(first, first + some) for first in range(0, num_objects, some)]
 
-    def start_as_twins(self) -> None:
+    def init_memory_encoder_from_query(self) -> None:
         """Copy the query encoder and its heads to the memory's, whose mask convolutions start small.
 
         A pixel's key is then close to its query from the first step on, so attention carries masks before any

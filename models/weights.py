@@ -84,9 +84,9 @@ def load_weights(model: STM, weights: Weights) -> None:
     ]
     unknown = sorted(given.keys() - own.keys())
     layers = [name for name in unknown if ENCODER_LAYER.match(name)]
-    faults = {"missing": sorted(needed - given.keys()), "unknown": layers or unknown, "shape": shapes}
-    if layers or faults["missing"] or shapes:
-        found = "; ".join(f"{kind}: {_listed(names)}" for kind, names in faults.items() if names)
+    errors = {"missing": sorted(needed - given.keys()), "unknown": layers or unknown, "shape": shapes}
+    if layers or errors["missing"] or shapes:
+        found = "; ".join(f"{kind}: {_listed(names)}" for kind, names in errors.items() if names)
         arch = guess_arch(given)
         kind = f"(of {arch}) " if arch else ""
         raise WeightsError(f"weights {kind}do not fit the network: {_advice(given, own)}; {found}")
@@ -106,11 +106,11 @@ def load_imagenet(model: STM, arch: str) -> None:
     """
     try:
         source = get_model_weights(arch).IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
-    except (URLError, OSError, RuntimeError) as fault:
+    except (URLError, OSError, RuntimeError) as error:
         raise WeightsError(
-            f"ImageNet weights of {arch} could not be downloaded ({fault}); "
+            f"ImageNet weights of {arch} could not be downloaded ({error}); "
             "start without them by `pretrained False`, or from a file by `initial FILE`"
-        ) from fault
+        ) from error
     renamed = {
         k.replace("layer1", "res2").replace("layer2", "res3").replace("layer3", "res4"): v
         for k, v in source.items()

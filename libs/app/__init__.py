@@ -1,0 +1,1 @@
+"""How scripts start: their config, the parts built from it, errors in one line."""

@@ -1,0 +1,1 @@
+"""What everything else stands on: data structures, files, images, logs."""

@@ -1,0 +1,91 @@
+"""Reading ahead and writing behind: one thread each side of the time loop, with bounded queues between."""
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+_END = object()
+
+
+def prefetch(items: Iterable[T], depth: int = 4) -> Iterator[T]:
+    """Yield the items in order while a thread prepares up to `depth` more; its errors are raised here."""
+    ready: queue.Queue = queue.Queue(depth)
+    stopped = threading.Event()
+
+    def work() -> None:
+        """What the thread does."""
+        try:
+            for item in items:
+                if not _put(ready, (item, None), stopped):
+                    return
+            _put(ready, (_END, None), stopped)
+        except BaseException as error:  # handed over, not swallowed
+            _put(ready, (_END, error), stopped)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = ready.get()
+            if error is not None:
+                raise error
+            if item is _END:
+                return
+            yield item
+    finally:
+        stopped.set()
+        thread.join()
+
+
+class AsyncWriter(Generic[T]):
+    """Calls `consume` for each item in a thread, in order; a context manager that ends when all are consumed.
+
+    An error of `consume` is raised at the next `put`, or at the end.
+    """
+
+    def __init__(self, consume: Callable[[T], None], depth: int = 4) -> None:
+        self._consume, self._fault = consume, None
+        self._queue: queue.Queue = queue.Queue(depth)
+        self._thread = threading.Thread(target=self._work, daemon=True)
+
+    def put(self, item: T) -> None:
+        """Hand over an item; waits where `depth` of them wait already."""
+        if self._fault is not None:
+            raise self._fault
+        self._queue.put(item)
+
+    def __enter__(self) -> "AsyncWriter[T]":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._queue.put(_END)
+        self._thread.join()
+        if self._fault is not None and kind is None:
+            raise self._fault
+
+    def _work(self) -> None:
+        while (item := self._queue.get()) is not _END:
+            if (
+                self._fault is None
+            ):  # after an error the rest is only taken from the queue, so that nobody waits for ever
+                try:
+                    self._consume(item)
+                except BaseException as error:  # raised in the other thread
+                    self._fault = error
+
+
+def _put(target: queue.Queue, item: object, stopped: threading.Event) -> bool:
+    """Put unless `stopped`; whether it was put."""
+    while not stopped.is_set():
+        try:
+            target.put(item, timeout=0.1)
+            return True
+        except queue.Full:
+            continue
+    return False

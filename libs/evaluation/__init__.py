@@ -1,0 +1,1 @@
+"""Evaluation: one video to masks, many videos to scores, results on disk."""

@@ -1,0 +1,208 @@
+"""From videos to scores: validation, test and demo are this file around libs/evaluation/inference.py."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+
+from libs.core.log import Progress
+from libs.core.prefetch import AsyncWriter
+from libs.core.structures import Prediction, RoundTrip, Video
+from libs.evaluation.inference import InferenceSettings, VideoSegmenter, segment_video
+from libs.evaluation.scores import Summary, VideoScorer, VideoScores, mean_jaccard, summarise
+from models.stm import STM
+
+Writer = Callable[[Video, Prediction], None]
+
+
+@dataclass(frozen=True)
+class CorrectionRow:
+    """One corrected frame: J is the mean over its objects before and after, None without ground truth."""
+
+    video: str
+    frame: str
+    steps: int
+    loss_before: float
+    loss_after: float
+    milliseconds: float
+    J_before: float | None
+    J_after: float | None
+
+
+@dataclass(frozen=True)
+class RoundTripRow:
+    """How much of the given mask is found again from the video's end: a sign of drift that needs no ground truth."""
+
+    video: str
+    iou: float  # mean over its objects
+    J: float | None  # of the whole video, where it was scored
+
+
+@dataclass
+class Report:
+    """What came out of a set of videos."""
+
+    scores: list[VideoScores] = field(default_factory=list)
+    copies: list[VideoScores] = field(default_factory=list)  # of copying the first mask, where asked for
+    unscored: list[str] = field(default_factory=list)  # videos without ground truth
+    corrections: list[CorrectionRow] = field(default_factory=list)
+    round_trips: list[RoundTripRow] = field(default_factory=list)
+    failed: list[tuple[str, str]] = field(
+        default_factory=list
+    )  # videos that could not be read to their end, and why
+    frames: int = 0
+    seconds: float = 0.0
+
+    def then(self, later: "Report") -> "Report":
+        """This report and one of videos that were segmented after these: their times add up."""
+        return Report(**self._joined(later), seconds=self.seconds + later.seconds)
+
+    def beside(self, other: "Report") -> "Report":
+        """This report and one of videos that another process segmented at the same time."""
+        return Report(**self._joined(other), seconds=max(self.seconds, other.seconds))
+
+    def _joined(self, other: "Report") -> dict[str, Any]:
+        """All fields of both but the time."""
+        return {
+            f.name: getattr(self, f.name) + getattr(other, f.name)
+            for f in fields(self)
+            if f.name != "seconds"
+        }
+
+    @property
+    def summary(self) -> Summary:
+        """J and F over all objects of all scored videos."""
+        return summarise(self.scores)
+
+    @property
+    def references(self) -> dict[str, Summary]:
+        """Rows to compare the summary with."""
+        return {"copy of first mask": summarise(self.copies)} if self.copies else {}
+
+    def speed(self) -> str:
+        """Frames per second of everything, reading and writing included, and the share of the correction."""
+        line = f"{self.frames} frames in {self.seconds:.1f} s: {self.frames / max(self.seconds, 1e-9):.2f} frames per second"
+        if self.corrections:
+            spent = [row.milliseconds for row in self.corrections]
+            line += f"; gradient correction took {sum(spent) / 1000:.1f} s of it, {np.mean(spent):.0f} ms for each of {len(spent)} frames"
+        return line
+
+
+class VideoSink:
+    """Where the predictions of one video go: in a thread behind the loop they are scored and written, in order.
+
+    A context manager, which ends when all that was put is dealt with. After that `finish` completes `report`.
+
+    Args:
+        write: called with each prediction, to write it. score_copy: score copying the first mask to every frame as well.
+    """
+
+    def __init__(self, video: Video, write: Writer | None = None, score_copy: bool = False) -> None:
+        self.video, self.write = video, write
+        self.scorer = VideoScorer(video.name, list(video.ids)) if video.scored else None
+        self.copy = VideoScorer(video.name, list(video.ids)) if video.scored and score_copy else None
+        self.frames, self.report = 0, Report()
+        self.returned: RoundTrip | None = None
+        self._corrections: list[CorrectionRow] = []
+        self._first: np.ndarray | None = None
+        self._start = time.perf_counter()
+        self._behind = AsyncWriter(self._take)
+
+    def __enter__(self) -> "VideoSink":
+        self._behind.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._behind.__exit__(*error)
+
+    def put(self, prediction: Prediction) -> None:
+        """Hand over one prediction; errors of earlier ones are raised here."""
+        self._behind.put(prediction)
+        self.frames += 1
+
+    def finish(self, returned: RoundTrip | None) -> None:
+        """Sum up the video, of which `returned` is the reference mask predicted back from the last frame."""
+        self.returned = returned
+        scores = [self.scorer.result()] if self.scorer else []
+        mean = float(np.mean(scores[0].jaccard)) if scores else None
+        self.report = Report(
+            scores=scores,
+            copies=[self.copy.result()] if self.copy else [],
+            unscored=[] if scores else [self.video.name],
+            corrections=self._corrections,
+            round_trips=[RoundTripRow(self.video.name, _iou(returned), mean)] if returned else [],
+            frames=self.frames,
+            seconds=time.perf_counter() - self._start,
+        )
+
+    def _take(self, prediction: Prediction) -> None:
+        """Score and write one prediction, in the thread."""
+        self._first = prediction.labels if self._first is None else self._first
+        if self.scorer:
+            self.scorer.feed(prediction.labels, prediction.frame.truth)
+        if self.copy:
+            self.copy.feed(self._first, prediction.frame.truth)
+        if prediction.correction:
+            self._corrections.append(_row(self.video, prediction))
+        if self.write:
+            self.write(self.video, prediction)
+
+
+def evaluate_video(segmenter: VideoSegmenter, sink: VideoSink, label: str = "test") -> Report:
+    """Segment the sink's video from its first frame to its last, and report on it.
+
+    Args:
+        segmenter: one that has seen no frame yet; label: what stands before the progress bar.
+    Raises: UnreadableError where a frame or mask cannot be read.
+    """
+    progress = Progress(f"{label} {sink.video.name}", sink.video.length)
+    with sink:
+        for prediction in segment_video(segmenter, sink.video):
+            sink.put(prediction)
+            progress.advance()
+    progress.close()
+    sink.finish(segmenter.round_trip())
+    return sink.report
+
+
+def evaluate(
+    model: STM,
+    videos: Iterable[Video],
+    settings: InferenceSettings,
+    write: Writer | None = None,
+    score_copy: bool = False,
+    label: str = "test",
+) -> Report:
+    """Segment videos one after the other, and report on all of them.
+
+    Args:
+        model: in evaluation mode; write, score_copy: see VideoSink.
+    Raises: UnreadableError where a frame or mask cannot be read.
+    """
+    report = Report()
+    for video in videos:
+        report = report.then(
+            evaluate_video(VideoSegmenter(model, settings), VideoSink(video, write, score_copy), label)
+        )
+    return report
+
+
+def _iou(returned: RoundTrip) -> float:
+    """Mean over the objects that the given mask shows."""
+    given = returned.frame.given
+    return float(
+        np.mean([mean_jaccard(returned.labels == k, given == k, 1) for k in np.unique(given[given > 0])])
+    )
+
+
+def _row(video: Video, prediction: Prediction) -> CorrectionRow:
+    done, truth = prediction.correction, prediction.frame.truth
+    before, after = (
+        (mean_jaccard(labels, truth, len(video.ids)) for labels in done.labels)
+        if done.labels
+        else (None, None)
+    )
+    numbers = done.steps, done.loss_before, done.loss_after, done.milliseconds
+    return CorrectionRow(video.name, prediction.frame.name, *numbers, before, after)

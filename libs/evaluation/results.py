@@ -1,0 +1,196 @@
+"""Outputs of test.py other than single masks: completion records for `skip_done`, score tables, the drift table."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from pathlib import Path
+from statistics import mean
+from types import NoneType
+from typing import Any, TypeVar
+
+import numpy as np
+
+from libs.core.errors import InputError
+from libs.core.files import exclusive_run, atomic_write
+from libs.core.structures import Prediction, Video
+from libs.evaluation.evaluator import CorrectionRow, Report, RoundTripRow
+from libs.evaluation.scores import VideoScores, format_table, write_csv, write_rows
+from libs.evaluation.visualize import save
+
+# Keys that change neither a mask nor which masks there are.
+WITHOUT_EFFECT = ("skip_done", "debug", "gpu_id", "compile")
+DRIFT = 0.5  # IoU below which a video is named
+TABLES = ("scores.csv", "drift.csv", "corrections.csv")
+Masks = dict[str, set[int]]  # frame name -> objects that may be in its mask
+R = TypeVar("R", CorrectionRow, RoundTripRow)
+
+
+class ResultFolder:
+    """The folder into which one run at a time writes masks, completion records and score tables.
+
+    A completion record says that all masks of a video are there, and with which settings they were made, so that a
+    later run with `skip_done` can leave the video out.
+
+    Args:
+        fingerprint: of the settings and weights of this run, see settings_fingerprint.
+        style: how masks are drawn, see libs/evaluation/visualize.py. only_submitted: write only the masks that belong into a
+            submission.
+    """
+
+    def __init__(
+        self, path: Path, fingerprint: str, style: str = "index", only_submitted: bool = False
+    ) -> None:
+        self.path, self.fingerprint, self.style, self.only_submitted = (
+            path,
+            fingerprint,
+            style,
+            only_submitted,
+        )
+        self.masks: dict[str, Masks] = {}  # video -> masks of this run, and of earlier ones that were resumed
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other runs out.
+
+        Raises: FolderBusyError where another run is at work there; InputError where the folder cannot be written.
+        """
+        with exclusive_run(self.path, self.path.with_suffix(".zip")):
+            yield
+
+    def resume(self, videos: list[Video]) -> tuple[Report, list[Video]]:
+        """Report on the videos that earlier runs with the same settings have finished; and those that are left."""
+        report, pending = Report(), []
+        for video in videos:
+            record = self._read_record(video.name)
+            if record is None:
+                pending.append(video)
+            else:
+                self.masks[video.name], own = record
+                report = report.then(own)
+        return report, pending
+
+    def start(self, videos: list[Video]) -> None:
+        """Remove the records of videos that are about to be segmented anew, and all tables, which tell of them."""
+        if videos:
+            for name in TABLES:
+                (self.path / name).unlink(missing_ok=True)
+        for video in videos:
+            self._record(video.name).unlink(missing_ok=True)
+            self.masks[video.name] = {}
+
+    def write(self, video: Video, prediction: Prediction) -> None:
+        """Write one mask, with the data set's own labels."""
+        frame = prediction.frame
+        if frame.submitted or not self.only_submitted:
+            self.masks[video.name][frame.name] = set(video.ids)
+            save(self.path / video.name / f"{frame.name}.png", prediction.with_ids(video.ids), self.style)
+
+    def finish(self, video: Video, report: Report) -> None:
+        """Record that the masks of a video are complete."""
+        masks = {name: sorted(ids) for name, ids in self.masks[video.name].items()}
+        record = {"recipe": self.fingerprint, "frames": masks, "report": asdict(report)}
+        with atomic_write(self._record(video.name)) as temporary:
+            temporary.write_text(json.dumps(record, default=_plain), encoding="utf-8")
+
+    def _read_record(self, video: str) -> tuple[Masks, Report] | None:
+        """The record of a video, if it was made with the same settings and all its masks are still there.
+
+        Raises: InputError where the file is not such a record.
+        """
+        path = self._record(video)
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            masks = {name: set(ids) for name, ids in record["frames"].items()}
+            there = {path.stem for path in (self.path / video).glob("*.png")}
+            holds = record["recipe"] == self.fingerprint and masks.keys() <= there
+            return (masks, _report(record["report"])) if holds else None
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{path}: not a completion record of test.py ({error}); remove it to segment the video again"
+            ) from error
+
+    def _record(self, video: str) -> Path:
+        return self.path / ".done" / f"{video}.json"
+
+
+def settings_fingerprint(cfg: Mapping[str, object], weights: Path) -> str:
+    """All keys that can change a mask, and size and time of change of the weights."""
+    stat = weights.stat() if weights.is_file() else None
+    keys = {key: value for key, value in cfg.items() if key not in WITHOUT_EFFECT}
+    return json.dumps([keys, stat and (stat.st_size, stat.st_mtime_ns)], sort_keys=True)
+
+
+def _plain(value: object) -> object:
+    """What JSON can hold of an array."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} in a report")
+
+
+def _report(told: dict[str, Any]) -> Report:
+    """A report as a completion record holds it."""
+    scores, copies = (
+        [
+            VideoScores(
+                s["name"], tuple(s["ids"]), np.array(s["jaccard"], float), np.array(s["boundary"], float)
+            )
+            for s in told[key]
+        ]
+        for key in ("scores", "copies")
+    )
+    return Report(
+        scores=scores,
+        copies=copies,
+        unscored=[str(name) for name in told["unscored"]],
+        corrections=[_row(CorrectionRow, row) for row in told["corrections"]],
+        round_trips=[_row(RoundTripRow, row) for row in told["round_trips"]],
+        frames=int(told["frames"]),
+        seconds=float(told["seconds"]),
+    )
+
+
+def _row(kind: type[R], told: dict[str, Any]) -> R:
+    """Names are texts, all else numbers, or None where nothing could be measured."""
+    row = kind(**told)
+    for entry in fields(row):
+        value = getattr(row, entry.name)
+        if not isinstance(value, str if entry.name in ("video", "frame") else (int, float, NoneType)):
+            raise TypeError(f"{entry.name} is {value!r}")
+    return row
+
+
+def report_results(report: Report, folder: Path) -> None:
+    """Print the results and write them to TABLES in `folder`, each where there is something in it."""
+    scores, drift, corrections = (folder / name for name in TABLES)
+    _report_scores(report, scores)
+    _report_drift(report, drift)
+    if report.corrections:
+        write_rows(corrections, report.corrections)
+        print(f"what gradient correction did to each frame is in {corrections}")
+
+
+def _report_scores(report: Report, csv: Path) -> None:
+    """Table of J, F and J&F, and the same as CSV; a plain statement where there is no ground truth."""
+    if report.scores:
+        print(format_table(report.summary, report.references))
+        write_csv(csv, report.summary, report.references)
+        print(f"scores written to {csv}")
+    if report.unscored:
+        print(f"no ground truth to score {', '.join(report.unscored)}: only the given masks are there")
+
+
+def _report_drift(report: Report, csv: Path) -> None:
+    """How much of each video's latest given mask is found again from its last frame, and which videos to look at."""
+    if not report.round_trips:
+        return
+    write_rows(csv, report.round_trips)
+    average = mean(row.iou for row in report.round_trips)
+    lost = [f"{row.video} ({row.iou:.2f})" for row in report.round_trips if row.iou < DRIFT]
+    print(
+        f"IoU of the given mask with itself, predicted back from the last frame: mean {average:.2f}, in {csv}"
+    )
+    if lost:
+        print(f"below {DRIFT}: the objects are gone or the masks have drifted in {', '.join(lost)}")

@@ -1,0 +1,251 @@
+"""Region similarity J and boundary accuracy F of the DAVIS 2017 semi-supervised protocol, frame by frame.
+
+Letters: T frames, O objects, n = T - 2 scored frames (the first and the last are left out), H, W pixels.
+"""
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from vos_benchmark.evaluator import Evaluator, get_iou
+
+from libs.core.errors import InputError
+from libs.core.files import atomic_write
+from libs.core.masks import VOID
+
+COLUMNS = ("J mean", "J recall", "J decay", "F mean", "F recall", "F decay", "J&F")
+
+
+@dataclass(frozen=True)
+class Measure:
+    """J or F of one object over its frames, or the mean of that over objects; each is a fraction."""
+
+    mean: float
+    recall: float  # share of the frames strictly above 0.5
+    decay: float  # first quarter's mean minus the last quarter's
+
+
+@dataclass(frozen=True)
+class ObjectScores:
+    """One object of one video; J and F are None where its video has no frame to score."""
+
+    video: str
+    object_id: int  # the data set's own
+    J: Measure | None
+    F: Measure | None
+
+
+@dataclass(frozen=True)
+class VideoScores:
+    """Scores of one video, per object and frame.
+
+    ids: the data set's ids of the objects 1..O. jaccard, boundary: (O, n) float64, J and F.
+    """
+
+    name: str
+    ids: tuple[int, ...]
+    jaccard: np.ndarray
+    boundary: np.ndarray
+
+    @property
+    def objects(self) -> list[ObjectScores]:
+        """The O objects with their frames summed up."""
+        rows = zip(self.ids, self.jaccard, self.boundary)
+        return [ObjectScores(self.name, object_id, measure(j), measure(f)) for object_id, j, f in rows]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All objects of all videos, and the means of J and F over those that were scored (None if there are none)."""
+
+    objects: tuple[ObjectScores, ...]
+    J: Measure | None
+    F: Measure | None
+
+
+class VideoScorer:
+    """Scores one video as its frames come by, in order; no more than one frame is held.
+
+    Args:
+        name: of the video, for results and errors.
+        ids: the data set's ids of the objects 1..O, or None where they are 1..O there too.
+    """
+
+    def __init__(self, name: str, ids: Sequence[int] | None = None) -> None:
+        self.name = name
+        self._evaluator = Evaluator()
+        self._ids = ids
+        self._num_objects: int | None = None  # known from the first frame on
+        self._scored = 0
+        self._waiting: tuple[np.ndarray, np.ndarray] | None = None  # not scored yet: it may be the last
+
+    def feed(self, labels: np.ndarray | None, truth: np.ndarray) -> None:
+        """Take the next frame.
+
+        Args:
+            labels: (H, W) integers, the prediction; None where it is missing, which counts as empty.
+            truth: (H, W) integers, 0 and void are background.
+        Raises: InputError where the two differ in size, or where `ids` lacks an object of the first frame.
+        """
+        if labels is None:
+            labels = np.zeros_like(truth)
+        if labels.shape != truth.shape:
+            raise InputError(
+                f"{self.name}: the prediction is {_size(labels)}, the true mask {_size(truth)}; "
+                "both must have the size of the source frame"
+            )
+        if self._num_objects is None:
+            self._start(truth)
+            return
+        self._score_waiting()
+        self._waiting = self._objects_of(labels), self._objects_of(truth)
+
+    def result(self) -> VideoScores:
+        """The scores of the frames fed so far, the latest taken for the video's last."""
+        objects = range(1, (self._num_objects or 0) + 1)
+        jaccard, boundary = (
+            np.array([scores[o] for o in objects], np.float64).reshape(len(objects), self._scored)
+            for scores in (self._evaluator.object_iou, self._evaluator.boundary_f)
+        )
+        return VideoScores(self.name, tuple(self._ids or objects)[: len(objects)], jaccard, boundary)
+
+    def _start(self, truth: np.ndarray) -> None:
+        count = int(truth[truth != VOID].max(initial=0))
+        if self._ids is not None and count > len(self._ids):
+            raise InputError(
+                f"{self.name}: the first true mask has label {count}, but only {len(self._ids)} object "
+                "ids are known; number its objects from 1 on"
+            )
+        self._num_objects = count
+        # the evaluator would count an object only from the first frame that shows it
+        self._evaluator.objects_in_gt.update(range(1, count + 1))
+
+    def _score_waiting(self) -> None:
+        if self._waiting is None:
+            return
+        if self._num_objects:
+            self._evaluator.feed_frame(*self._waiting)
+        self._scored += 1
+
+    def _objects_of(self, labels: np.ndarray) -> np.ndarray:
+        """A copy in which everything but the objects 1..O is background."""
+        return np.where(labels <= self._num_objects, labels, 0)
+
+
+def measure(values: np.ndarray) -> Measure | None:
+    """Sum up one object.
+
+    Args:
+        values: (n,) J or F per scored frame.
+    Returns: None if n = 0.
+    """
+    if len(values) == 0:
+        return None
+    i = (np.round(np.linspace(1, len(values), 5) + 1e-10) - 1).astype(int)
+    decay = values[i[0] : i[1] + 1].mean() - values[i[3] : i[4] + 1].mean()
+    return Measure(float(values.mean()), float((values > 0.5).mean()), float(decay))
+
+
+def mean_jaccard(labels: np.ndarray, truth: np.ndarray, num_objects: int) -> float:
+    """J of one frame, the mean over objects 1..O: labels, truth (H, W)."""
+    return float(np.mean([get_iou(*_areas(labels == k, truth == k)) for k in range(1, num_objects + 1)]))
+
+
+def _areas(a: np.ndarray, b: np.ndarray) -> tuple[int, int]:
+    return int((a & b).sum()), int(a.sum() + b.sum())
+
+
+def summarise(videos: Iterable[VideoScores]) -> Summary:
+    """Mean over the objects of all videos: a video with more objects weighs more."""
+    objects = tuple(scores for video in videos for scores in video.objects)
+    return Summary(objects, _mean([o.J for o in objects]), _mean([o.F for o in objects]))
+
+
+def j_and_f(scores: ObjectScores | Summary) -> float | None:
+    """(J mean + F mean) / 2, or None where nothing was scored."""
+    if scores.J is None or scores.F is None:
+        return None
+    return (scores.J.mean + scores.F.mean) / 2
+
+
+def format_table(summary: Summary, references: Mapping[str, Summary] | None = None) -> str:
+    """Plain text in aligned columns: a row per object, then the global row, in percent ('-' where nothing was scored).
+
+    Args:
+        references: label -> what else to compare the global row with, such as copies of the first mask.
+    """
+    rows = [("video", "object", *COLUMNS)]
+    rows += [(*label, *map(_percent, _values(scores))) for label, scores in _rows(summary, references or {})]
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths))
+        )
+        for row in rows
+    ]
+    rule = "-" * len(lines[0])
+    body = 1 + len(summary.objects)
+    return "\n".join([lines[0], rule, *lines[1:body], *([rule] if body > 1 else []), *lines[body:]])
+
+
+def write_csv(path: Path, summary: Summary, references: Mapping[str, Summary] | None = None) -> None:
+    """The rows of `format_table` as fractions in full precision, empty where nothing was scored.
+
+    The file appears, or replaces the one before it, only when it is complete.
+    """
+    _write(
+        path,
+        [
+            ["video", "object", *COLUMNS],
+            *([*label, *_values(scores)] for label, scores in _rows(summary, references or {})),
+        ],
+    )
+
+
+def write_rows(path: Path, rows: Sequence[object]) -> None:
+    """Dataclasses of one kind as CSV, a column a field; written whole or not at all."""
+    _write(path, [[column.name for column in fields(rows[0])], *(astuple(row) for row in rows)])
+
+
+def _write(path: Path, rows: Iterable[Iterable[object]]) -> None:
+    with (
+        atomic_write(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
+        csv.writer(file).writerows(rows)
+
+
+def _rows(
+    summary: Summary, references: Mapping[str, Summary]
+) -> list[tuple[tuple[str, str], ObjectScores | Summary]]:
+    """((first cell, second cell), scores) of every row in order."""
+    objects = [((scores.video, str(scores.object_id)), scores) for scores in summary.objects]
+    return [
+        *objects,
+        (("global", ""), summary),
+        *(((label, ""), scores) for label, scores in references.items()),
+    ]
+
+
+def _values(scores: ObjectScores | Summary) -> list[float | None]:
+    """The numbers of a row, in the order of COLUMNS."""
+    if scores.J is None or scores.F is None:
+        return [None] * len(COLUMNS)
+    J, F = scores.J, scores.F
+    return [J.mean, J.recall, J.decay, F.mean, F.recall, F.decay, j_and_f(scores)]
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{round(100 * value, 1) + 0.0:.1f}"  # + 0.0 turns -0.0 into 0.0
+
+
+def _mean(measures: list[Measure | None]) -> Measure | None:
+    scored = [(m.mean, m.recall, m.decay) for m in measures if m is not None]
+    return Measure(*np.mean(scored, axis=0).tolist()) if scored else None
+
+
+def _size(labels: np.ndarray) -> str:
+    return "x".join(map(str, labels.shape))

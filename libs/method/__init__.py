@@ -1,0 +1,1 @@
+"""The method of the papers: the time loop, its memory, the cycle, and the losses."""

@@ -1,0 +1,1 @@
+"""Training: epochs, checkpoints, optimizer, several processes, figures."""

@@ -1,0 +1,107 @@
+"""Training by two processes that talk through Gloo is training by one with twice the batch."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from libs.training.checkpoint import read_file
+from tests.e2e.test_scripts import ROOT
+from tests.helpers import fake_datasets as trees
+
+CONFIG = """\
+root: {root}
+trainset: FOLDER
+valset: FOLDER
+max_skip: 1
+datafreq: 1
+input_size: (32, 48)
+sampled_frames: 2
+workers: 0
+arch: resnet18
+keydim: 8
+valdim: 8
+decoder_dim: 8
+pretrained: False
+solver: sgd
+learning_rate: 1e-3
+epochs: 1
+iter_size: 1
+gpu_id: -1
+epoch_per_sheet: 1
+"""
+
+
+def free_port() -> str:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return str(listener.getsockname()[1])
+
+
+def train(root: Path, name: str, processes: int, *options: str) -> tuple[dict, list[str]]:
+    """Run train.py so often at once; the checkpoint, and what each process printed."""
+    config = root / "run.yaml"
+    config.write_text(CONFIG.format(root=root))
+    port, started = free_port(), []
+    for rank in range(processes):
+        names = {
+            "RANK": rank,
+            "LOCAL_RANK": rank,
+            "WORLD_SIZE": processes,
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+        }
+        env = {
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": "",
+            **{key: str(value) for key, value in names.items()},
+        }
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "train.py", "--cfg", str(config), "checkpoint", str(root / name), *options],
+                cwd=ROOT,
+                env=env,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    printed = [process.communicate(timeout=240) for process in started]
+    assert [process.returncode for process in started] == [0] * processes, printed
+    return read_file(root / name / "recurrent.pth.tar"), [out for out, _ in printed]
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five videos of one to three objects: with two clips a step, three steps, the last of which one process sits out."""
+    root = tmp_path_factory.mktemp("tree")
+    for number in range(5):
+        trees.folder(root, name=f"video{number}", objects=list(range(1, number % 3 + 2)), frames=4)
+    return root
+
+
+def test_two_processes_are_one_with_twice_the_batch(tree: Path) -> None:
+    one, (alone,) = train(tree, "one", 1, "train_batch", "2")
+    two, (first, second) = train(tree, "two", 2, "train_batch", "1")
+    assert (
+        "3 steps of 2 clips" in alone and "3 steps of 1 clips" in first and second == ""
+    )  # only the first one talks
+    for name, value in one["state_dict"].items():
+        assert (value - two["state_dict"][name]).abs().max() < 1e-5, name
+    start = torch.load(tree / "one/recurrent.pth.tar", weights_only=True)["optimizer"][
+        "state"
+    ]  # momentum: there were gradients
+    assert max(state["momentum_buffer"].abs().max() for state in start.values()) > 1e-3
+    assert two["history"][0]["loss"] == pytest.approx(one["history"][0]["loss"], abs=1e-4)
+    assert two["history"][0]["J&F"] == pytest.approx(
+        one["history"][0]["J&F"], abs=1e-3
+    )  # each has scored its share of the videos
+    assert "validation: J" in first and {p.name for p in (tree / "two").iterdir()} >= {
+        "sheet_001.png",
+        "curves.png",
+    }

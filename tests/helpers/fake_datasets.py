@@ -1,0 +1,193 @@
+"""Small data sets for the tests: squares of flat colour that creep to the right, in the layouts of the real sets."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import yaml
+from PIL import Image
+
+from libs.core.masks import palette
+
+SIZE = (48, 64)
+
+
+def scene(ids: Sequence[int], t: int = 0, size: tuple[int, int] = SIZE) -> tuple[np.ndarray, np.ndarray]:
+    """One square per object, side by side, t pixels further to the right in frame t.
+
+    Returns: image (Hs, Ws, 3) uint8, each object in its palette colour on grey; labels (Hs, Ws) uint8.
+    """
+    labels = np.zeros(size, np.uint8)
+    cell = size[1] // max(len(ids), 1)
+    side = max(4, cell // 2)
+    for i, label in enumerate(ids):
+        left = i * cell + 2 + t
+        labels[size[0] // 4 : size[0] // 4 + side, left : left + side] = label
+    return colour(labels), labels
+
+
+def colour(labels: np.ndarray) -> np.ndarray:
+    """The picture that shows labels (..., H, W) as their palette colours, and background as grey."""
+    return np.where((labels > 0)[..., None], palette()[labels], np.uint8(90))
+
+
+def decode(image: np.ndarray, ids: Iterable[int]) -> np.ndarray:
+    """Labels (..., H, W) of what `colour` has drawn, by the nearest colour; image (..., H, W, 3). Black is background."""
+    known = np.array([0, 0, *ids], np.uint8)
+    colours = colour(known[None])[0].astype(int)
+    colours[0] = 0
+    return known[np.abs(image[..., None, :].astype(int) - colours).sum(-1).argmin(-1)]
+
+
+def iou(one: np.ndarray, other: np.ndarray) -> float:
+    """Of two bool maps; 1 where both are empty."""
+    union = (one | other).sum()
+    return float((one & other).sum() / union) if union else 1.0
+
+
+def save_image(path: Path, image: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path, **({"quality": 95} if path.suffix == ".jpg" else {}))
+
+
+def save_mask(path: Path, labels: np.ndarray, mode: str = "P") -> None:
+    """mode: 'P' with a palette, 'L' grey, 'LA' grey with alpha, 'RGB' palette colours."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = Image.fromarray(palette()[labels] if mode == "RGB" else labels)
+    if mode == "P":
+        picture.putpalette(palette().tobytes())
+    picture = picture.convert("LA") if mode == "LA" else picture
+    picture.save(path)
+
+
+def write_video(
+    pictures: Path,
+    masks: Path,
+    objects: dict[int, int],
+    frames: int = 4,
+    masked: Iterable[int] | None = None,
+    size: tuple[int, int] = SIZE,
+    mode: str = "P",
+    suffix: str = ".jpg",
+) -> None:
+    """Frames and masks of one video.
+
+    Args:
+        objects: label -> frame in which it appears. masked: frames that get a mask; all by default.
+    """
+    for t in range(frames):
+        # an object keeps its place, whether the ones before it are there or not
+        image, labels = scene(list(objects), t, size)
+        hidden = np.isin(labels, [label for label, first in objects.items() if first > t])
+        labels[hidden] = 0
+        image[hidden] = 90
+        save_image(pictures / f"{t:05d}{suffix}", image)
+        if masked is None or t in masked:
+            save_mask(masks / f"{t:05d}.png", labels, mode)
+
+
+def davis16(root: Path) -> Path:
+    """DAVIS 2016 with masks of 0 and 255: bear (train), dog (val, one mask with an alpha channel); 2017's cat too."""
+    tree = root / "DAVIS16"
+    for name in ("bear", "dog", "cat"):
+        write_video(tree / "JPEGImages/480p" / name, tree / "Annotations/480p" / name, {255: 0}, mode="L")
+    odd = tree / "Annotations/480p/dog/00001.png"
+    Image.open(odd).convert("LA").save(odd)
+    sequences = [("bear", "train", 2016), ("dog", "val", 2016), ("cat", "val", 2017)]
+    write_db_info(tree, sequences)
+    return tree
+
+
+def davis17(root: Path, lists: str = "db_info") -> Path:
+    """DAVIS 2017: pair and trio (train), duo (val), dev (test-dev, first mask only).
+
+    Args:
+        lists: 'db_info' for data/db_info.yaml, 'ImageSets' for the lists of the official archives.
+    """
+    tree = root / "DAVIS17"
+    videos = {
+        "pair": ("train", (1, 2)),
+        "trio": ("train", (1, 2, 3)),
+        "duo": ("val", (1, 2)),
+        "dev": ("test-dev", (1, 2, 3)),
+    }
+    for name, (subset, ids) in videos.items():
+        masked = (0,) if subset == "test-dev" else None
+        write_video(
+            tree / "JPEGImages/480p" / name,
+            tree / "Annotations/480p" / name,
+            dict.fromkeys(ids, 0),
+            masked=masked,
+        )
+    if lists == "db_info":
+        write_db_info(tree, [(name, subset, 2017) for name, (subset, _) in videos.items()])
+        return tree
+    (tree / "ImageSets/2017").mkdir(parents=True)
+    for subset in ("train", "val", "test-dev"):
+        names = [name for name, (where, _) in videos.items() if where == subset]
+        (tree / f"ImageSets/2017/{subset}.txt").write_text("\n".join(names) + "\n")
+    return tree
+
+
+def write_db_info(tree: Path, sequences: Iterable[tuple[str, str, int]]) -> None:
+    """sequences: (name, set, year)."""
+    entries = [{"name": name, "set": subset, "year": year} for name, subset, year in sequences]
+    (tree / "data").mkdir(parents=True, exist_ok=True)
+    (tree / "data/db_info.yaml").write_text(yaml.safe_dump({"sets": ["train", "val"], "sequences": entries}))
+
+
+def youtube_vos(root: Path) -> Path:
+    """YouTube-VOS. train/aaa: objects 1 and 2 in all of 4 frames. valid/bbb: 7 frames, of which meta.json lists
+    00000, 00003 and 00006; object 2 from the first frame on, object 5 from 00003 on; masks only there.
+    """
+    tree = root / "Youtube-VOS"
+    write_video(tree / "train/JPEGImages/aaa", tree / "train/Annotations/aaa", {1: 0, 2: 0})
+    write_video(
+        tree / "valid/JPEGImages/bbb", tree / "valid/Annotations/bbb", {2: 0, 5: 3}, frames=7, masked=(0, 3)
+    )
+    every = [f"{t:05d}" for t in range(4)]
+    write_meta(tree / "train", {"aaa": {"1": every, "2": every}})
+    write_meta(tree / "valid", {"bbb": {"2": ["00000", "00003", "00006"], "5": ["00003", "00006"]}})
+    return tree
+
+
+def write_meta(part: Path, videos: dict[str, dict[str, list[str]]]) -> None:
+    """videos: video -> object -> frames."""
+    entries = {
+        video: {"objects": {o: {"category": "thing", "frames": frames} for o, frames in objects.items()}}
+        for video, objects in videos.items()
+    }
+    (part / "meta.json").write_text(json.dumps({"videos": entries}))
+
+
+def folder(
+    root: Path,
+    masked: Iterable[int] | None = None,
+    name: str = "mine",
+    mode: str = "P",
+    objects: Sequence[int] = (1, 2),
+    frames: int = 4,
+) -> Path:
+    """One's own videos: JPEGImages/<name> and Annotations/<name>, PNG frames."""
+    write_video(
+        root / "JPEGImages" / name,
+        root / "Annotations" / name,
+        dict.fromkeys(objects, 0),
+        masked=masked,
+        mode=mode,
+        suffix=".png",
+        frames=frames,
+    )
+    return root
+
+
+def write_mp4(path: Path, images: Iterable[np.ndarray], fps: float = 10) -> None:
+    """images: (Hs, Ws, 3) uint8 RGB, of even sides."""
+    writer = None
+    for image in images:
+        if writer is None:
+            writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), fps, image.shape[1::-1])
+        writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    writer.release()

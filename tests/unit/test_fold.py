@@ -1,0 +1,112 @@
+"""The network made fast is the same network: batch norm folded, number formats, torch.compile and its fallback."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from libs.app.build import build_model, for_inference
+from libs.app.config import load_config
+from libs.method.cycle import GradientCorrection
+from libs.method.propagate import Reference, Step, harden
+from models.compiled import compile_network
+from models.fold import fold_batch_norm
+from models.stm import STM, Objects
+
+
+def network(arch: str, context: str) -> STM:
+    """In float64, with batch norm statistics as training leaves them."""
+    torch.manual_seed(0)
+    model = STM(arch, 8, 8, context, decoder_dim=8)
+    for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm2d)):
+        for number in (norm.running_mean, norm.bias.data):
+            number.normal_(0, 0.3)
+        for number in (norm.running_var, norm.weight.data):
+            number.uniform_(0.5, 1.5)
+    return model.eval().double()
+
+
+@torch.no_grad()
+def outputs(model: STM) -> list[Tensor]:
+    torch.manual_seed(1)
+    frames, masks = torch.randn(2, 3, 48, 64), torch.rand(2, 4, 48, 64).softmax(1)
+    memory, query = model.memorize(frames, masks, Objects.of([3, 1])), model.encode(frames.flip(0))
+    return [memory.keys, memory.values, query.key, *query.picture, model.segment(query, [memory])]
+
+
+@pytest.mark.parametrize("context", ["background", "others"])
+@pytest.mark.parametrize("arch", ["resnet18", "resnet50"])
+def test_folding_changes_nothing(arch: str, context: str) -> None:
+    model = network(arch, context)
+    before, folded = outputs(model), outputs(fold_batch_norm(model))
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+    for one, other in zip(before, folded, strict=True):
+        assert (one - other).abs().max() < 1e-9 * one.abs().max()
+
+
+def test_group_norm_is_not_folded_and_comes_back_from_its_weights(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = STM("resnet18", 8, 8, decoder_dim=8, norm="gn").eval()
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "gn.pth")
+    (tmp_path / "empty.yaml").write_text("")
+    options = (
+        "arch",
+        "resnet18",
+        "keydim",
+        "8",
+        "valdim",
+        "8",
+        "decoder_dim",
+        "8",
+        "initial",
+        str(tmp_path / "gn.pth"),
+    )
+    again, _ = build_model(load_config(tmp_path / "empty.yaml", options), torch.device("cpu"))
+    for one, other in zip(outputs(model), outputs(fold_batch_norm(again.eval())), strict=True):
+        assert (one - other).abs().max() < 1e-4
+
+
+def test_for_inference_has_no_parameter_to_train_and_one_number_format() -> None:
+    model = for_inference(STM("resnet18", 8, 8, decoder_dim=8), "bf16")
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16} and not any(
+        p.requires_grad for p in model.parameters()
+    )
+    *maps, logits = outputs(model)
+    assert {x.dtype for x in maps} == {
+        torch.bfloat16
+    } and logits.dtype == torch.float32  # soft aggregation is not halved
+
+
+@pytest.mark.slow
+def test_compiled_gives_the_same_labels_and_corrections() -> None:
+    model = for_inference(STM("resnet18", 8, 8, decoder_dim=8))
+    plain, moved = outputs(model), corrected(model)
+    compile_network(model)
+    for one, other in zip([*plain, moved], [*outputs(model), corrected(model)], strict=True):
+        assert (one - other).abs().max() < 1e-3 * one.abs().max()
+
+
+@torch.no_grad()
+def corrected(model: STM) -> Tensor:
+    """Masks after two steps of gradient correction."""
+    torch.manual_seed(2)
+    frames, masks, objects = torch.randn(2, 3, 48, 64), torch.rand(1, 3, 48, 64).softmax(1), Objects.of([2])
+    logits = model.segment(model.encode(frames[1:]), [model.memorize(frames[:1], masks, objects)])
+    reference = Reference(model.encode(frames[:1]), harden(masks))
+    step = Step(model, 5, frames[1:], objects, logits, logits.softmax(1), reference)
+    return GradientCorrection(5, 2, 20.0)(step).masks
+
+
+def test_where_compiling_fails_it_goes_on_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("no working C++ compiler found\nand a long story")
+
+    model = STM("resnet18", 8, 8, decoder_dim=8)
+    monkeypatch.setattr(torch, "compile", broken)
+    with pytest.warns(
+        UserWarning, match=r"does not work here \(no working C\+\+ compiler found\); going on without"
+    ):
+        for_inference(model, compiled=True)
+    assert torch.isfinite(outputs(model)[-1]).all()

@@ -1,0 +1,37 @@
+"""Packing a checkpoint: half precision, the running average, and the same labels."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from libs.training.checkpoint import read_weights
+from models.stm import STM
+from models.weights import load_weights
+
+
+def test_the_average_is_packed_in_half_precision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        models.append(STM("resnet18", 8, 8, decoder_dim=8, norm="gn"))
+    torch.save({"state_dict": models[0].state_dict(), "ema": models[1].state_dict()}, tmp_path / "a.pth.tar")
+    monkeypatch.setattr(sys, "argv", ["pack", str(tmp_path / "a.pth.tar"), str(tmp_path / "b.pth")])
+    runpy.run_module("libs.app.pack", run_name="__main__")
+    assert "MB" in capsys.readouterr().out
+    packed = read_weights(tmp_path / "b.pth")
+    assert packed.norm == "gn" and {value.dtype for value in packed.state_dict.values()} == {torch.float16}
+    load_weights(models[0], packed)
+    for name, value in models[0].state_dict().items():
+        torch.testing.assert_close(value, models[1].state_dict()[name], rtol=1e-3, atol=1e-4)
+
+
+def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["pack", "only_one"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module("libs.app.pack", run_name="__main__")
+    assert end.value.code == 2 and "required: out" in capsys.readouterr().err

@@ -1,0 +1,86 @@
+"""The check of result folders, and the zip for the servers."""
+
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dataset.submission import check, main, make_zip
+from libs.evaluation.visualize import save_index_png
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Two videos of two masks each, and their frames."""
+    for video in ("bear", "dog"):
+        (tmp_path / "images" / video).mkdir(parents=True)
+        for t in range(2):
+            save_index_png(tmp_path / "masks" / video / f"{t:05d}.png", np.full((6, 8), t, np.uint8))
+            Image.new("RGB", (8, 6)).save(tmp_path / "images" / video / f"{t:05d}.jpg")
+    return tmp_path
+
+
+def test_a_good_folder_has_no_faults(results):
+    assert check(results / "masks") == check(results / "masks", results / "images") == []
+
+
+@pytest.mark.parametrize("top_level", ["", "Annotations"])
+def test_zip(results, top_level):
+    (results / "masks" / "scores.csv").write_text("no mask")
+    with zipfile.ZipFile(make_zip(results / "masks", results / "out.zip", top_level)) as archive:
+        names = archive.namelist()
+    prefix = f"{top_level}/" if top_level else ""
+    assert names == [f"{prefix}{video}/{t:05d}.png" for video in ("bear", "dog") for t in range(2)]
+
+
+def spoil_mode(root):
+    Image.new("L", (8, 6)).save(root / "masks/dog/00001.png")
+    return "mode L"
+
+
+def spoil_palette(root):
+    picture = Image.new("P", (8, 6))
+    picture.putpalette([9, 9, 9] * 256)
+    picture.save(root / "masks/dog/00001.png")
+    return "palette"
+
+
+def spoil_size(root):
+    save_index_png(root / "masks/dog/00001.png", np.zeros((6, 9), np.uint8))
+    return "9x6, its frame is 8x6"
+
+
+def spoil_bytes(root):
+    (root / "masks/dog/00001.png").write_bytes(b"\x89PNG half a file")
+    return "expected a readable mask"
+
+
+def stray_mask(root):
+    save_index_png(root / "masks/dog/00007.png", np.zeros((6, 8), np.uint8))
+    return "there is no frame"
+
+
+def stray_file(root):
+    (root / "masks/dog/notes.txt").write_text("x")
+    return "notes.txt"
+
+
+def missing_video(root):
+    (root / "images/cat").mkdir()
+    return "no masks of video 'cat'"
+
+
+@pytest.mark.parametrize(
+    "spoil", [spoil_mode, spoil_palette, spoil_size, spoil_bytes, stray_mask, stray_file, missing_video]
+)
+def test_one_fault_is_one_line(results, spoil, monkeypatch, capsys):
+    told = spoil(results)
+    (error,) = check(results / "masks", results / "images")
+    assert told in error
+    monkeypatch.setattr(
+        "sys.argv", ["submission", str(results / "masks"), "--images", str(results / "images")]
+    )
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2 and told in capsys.readouterr().out

@@ -1,0 +1,449 @@
+"""Weight files: every released variant loads, what does not fit is listed, nothing in a file is run."""
+
+import json
+import os
+import pickle
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+import torch
+import torchvision.models._api
+from torch import Tensor
+from torchvision.models import resnet
+from yacs.config import CfgNode
+
+from libs.app.build import build_model, for_inference
+from libs.app.config import load_config
+from libs.core.errors import InputError
+from libs.training.checkpoint import (
+    TRAINING_STATE,
+    read_file,
+    read_training_state,
+    read_weights,
+    save_checkpoint,
+)
+from models.encoders import ARCHS
+from models.stm import STM
+from models.weights import Weights, WeightsError, guess_arch, load_weights
+from tests import golden
+from tests.golden.weights import fill_
+
+SMALL = {"keydim": 8, "valdim": 8, "decoder_dim": 8}
+CPU = torch.device("cpu")
+WHOLE = {name: (kind if isinstance(kind, type) else kind[0])() for name, kind in TRAINING_STATE.items()} | {
+    "ema": None
+}  # of the right types
+
+
+@pytest.fixture(autouse=True)
+def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of an earlier download lies around, and a download fails."""
+
+    def urlopen(*_, **__):
+        raise URLError("this machine has no network")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(torch.hub, "urlopen", urlopen)
+
+
+@pytest.fixture(scope="module")
+def state() -> dict[str, Tensor]:
+    """Weights of a small STM-Cycle network, all its entries unlike those of a new one."""
+    return fill_(STM("resnet18", **SMALL).state_dict())
+
+
+@pytest.fixture(scope="module")
+def official() -> dict[str, Tensor]:
+    """The same of a network such as official STM."""
+    return fill_(STM("resnet18", context="others", **SMALL).state_dict())
+
+
+def config(folder: Path, *options: str) -> CfgNode:
+    path = folder / "small.yaml"
+    path.write_text("arch: resnet18\nkeydim: 8\nvaldim: 8\ndecoder_dim: 8\n")
+    return load_config(path, options)
+
+
+def load(path: Path, *options: str) -> STM:
+    return build_model(config(path.parent, "initial", str(path), *options), CPU)[0]
+
+
+def refused(path: Path, *options: str) -> str:
+    """The one line with which a file is refused."""
+    with pytest.raises(InputError) as error:
+        load(path, *options)
+    message = str(error.value)
+    assert str(path) in message and "\n" not in message
+    return message
+
+
+def prefixed(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"module.{name}": value for name, value in state.items()}
+
+
+def same(model: STM, state: dict[str, Tensor]) -> bool:
+    own = model.state_dict()
+    return own.keys() == state.keys() and all(torch.equal(own[name], state[name]) for name in own)
+
+
+# ---- variants ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+@pytest.mark.parametrize("prefix", [True, False], ids=["module", "plain"])
+@pytest.mark.parametrize("nested", [True, False], ids=["nested", "bare"])
+def test_every_variant_of_a_file_loads(
+    tmp_path: Path, state: dict[str, Tensor], nested: bool, prefix: bool, zipped: bool
+) -> None:
+    content = prefixed(state) if prefix else state
+    content = {"epoch": 240, "state_dict": content, "max_skip": [100, 50]} if nested else content
+    torch.save(content, tmp_path / "model.pth", _use_new_zipfile_serialization=zipped)
+    model = load(tmp_path / "model.pth")
+    assert same(model, state)
+    assert model.Encoder_M.context == "background" and model.pad_to == 1
+
+
+@pytest.mark.parametrize("prefix", [True, False], ids=["module", "plain"])
+def test_official_weights_bring_their_context_and_padding(
+    tmp_path: Path, official: dict[str, Tensor], prefix: bool
+) -> None:
+    torch.save(prefixed(official) if prefix else official, tmp_path / "STM_weights.pth")
+    model = load(tmp_path / "STM_weights.pth")
+    assert model.Encoder_M.context == "others" and model.pad_to == 16
+    assert same(model, official) and "Encoder_M.conv1_o.weight" in official
+
+
+def test_a_context_against_the_files_is_refused(tmp_path: Path, official: dict[str, Tensor]) -> None:
+    torch.save(official, tmp_path / "STM_weights.pth")
+    message = refused(tmp_path / "STM_weights.pth", "memory_context", "background")
+    assert "Encoder_M.conv1_bg.weight" in message and "Encoder_M.conv1_o.weight" in message
+
+
+@pytest.mark.parametrize("context, pad_to", [("others", 16), ("background", 1), ("auto", 1)])
+def test_the_context_of_a_new_network_is_the_configs(tmp_path: Path, context: str, pad_to: int) -> None:
+    model, state = build_model(config(tmp_path, "pretrained", "False", "memory_context", context), CPU)
+    assert model.Encoder_M.context == ("others" if context == "others" else "background")
+    assert model.pad_to == pad_to and state is None
+
+
+def test_files_without_batch_counters_load(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    """Those from before PyTorch 0.4.1."""
+    old = {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
+    assert len(old) < len(state)
+    torch.save(old, tmp_path / "old.pth")
+    loaded = load(tmp_path / "old.pth").state_dict()
+    assert all(torch.equal(loaded[name], old[name]) for name in old)
+
+
+# ---- what does not fit ------------------------------------------------------------------------------------------------
+
+
+def test_missing_extra_and_misshaped_entries_are_listed(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    wrong = dict(state)
+    del wrong["KV_M_r4.Key.weight"], wrong["Decoder.pred2.bias"]
+    wrong["Decoder.extra"] = torch.zeros(1)
+    wrong["Encoder_Q.conv1.weight"] = torch.zeros(64, 4, 7, 7)
+    torch.save(wrong, tmp_path / "wrong.pth")
+    message = refused(tmp_path / "wrong.pth")
+    missing, unknown, shape = (
+        message.split(f"{kind}: ")[1].split(";")[0] for kind in ("missing", "unknown", "shape")
+    )
+    assert set(missing.split(", ")) == {"KV_M_r4.Key.weight", "Decoder.pred2.bias"}
+    assert unknown == "Decoder.extra"
+    assert shape == "Encoder_Q.conv1.weight (64, 4, 7, 7) instead of (64, 3, 7, 7)"
+
+
+@pytest.mark.parametrize("entry", ["Encoder_Q.bn1.running_var", "Encoder_M.conv1_m.weight"])
+def test_one_missing_entry_is_an_error(tmp_path: Path, state: dict[str, Tensor], entry: str) -> None:
+    torch.save({name: value for name, value in state.items() if name != entry}, tmp_path / "wrong.pth")
+    assert entry in refused(tmp_path / "wrong.pth")
+
+
+def test_files_without_mean_and_std_load(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    """Nothing reads them; the network's own stay."""
+    buffers = {f"Encoder_{e}.{name}" for e in "MQ" for name in ("mean", "std")}
+    assert buffers <= state.keys()
+    torch.save({name: value for name, value in state.items() if name not in buffers}, tmp_path / "bare.pth")
+    loaded, new = load(tmp_path / "bare.pth").state_dict(), STM("resnet18", **SMALL).state_dict()
+    assert all(torch.equal(loaded[name], (new if name in buffers else state)[name]) for name in loaded)
+
+
+def test_entries_of_no_use_are_named_in_a_warning(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    torch.save({**state, "Decoder.extra": torch.zeros(1), "fc.weight": torch.zeros(2)}, tmp_path / "more.pth")
+    with pytest.warns(UserWarning, match="2 entries.*Decoder.extra, fc.weight"):
+        assert same(load(tmp_path / "more.pth"), state)
+
+
+@pytest.mark.parametrize("given, arch", [("resnet34", "resnet18"), ("resnet101", "resnet50")])
+def test_a_file_of_a_deeper_resnet_is_another_network(tmp_path: Path, given: str, arch: str) -> None:
+    """All entries of the smaller network are in it, with equal shapes."""
+    deeper, own = (STM(name, **SMALL).state_dict() for name in (given, arch))
+    assert all(name in deeper and deeper[name].shape == value.shape for name, value in own.items())
+    torch.save(deeper, tmp_path / "deeper.pth")
+    message = refused(tmp_path / "deeper.pth", "arch", arch)
+    assert f"of {given}" in message and f"set arch {given}" in message and "Encoder_M.res" in message
+
+
+def test_a_refused_file_leaves_the_model_alone(state: dict[str, Tensor]) -> None:
+    model = STM("resnet18", **SMALL)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(WeightsError):
+        load_weights(
+            model,
+            Weights(
+                {name: value for name, value in state.items() if name != "Decoder.pred2.bias"},
+                "background",
+                "bn",
+            ),
+        )
+    assert same(model, before)
+
+
+def test_another_arch_is_named(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    torch.save(state, tmp_path / "model.pth")
+    message = refused(tmp_path / "model.pth", "arch", "resnet34")
+    assert "of resnet18" in message and "arch" in message and " more" in message  # a long list is cut
+    assert len(message) < 3000
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_the_arch_is_told_from_the_names(arch: str) -> None:
+    names = json.loads((golden.HERE / f"keys_stm_cycle_{arch}.json").read_text())
+    assert guess_arch(names) == arch
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [1, 2],
+        5,
+        {},
+        {"state_dict": {}},
+        {"state_dict": [1]},
+        {"epoch": 3},
+        {1: torch.zeros(1)},
+        torch.zeros(3),
+        {"a": {"b": torch.zeros(1)}},
+        {"state": {0: {"step": torch.zeros(1)}}, "param_groups": []},
+        None,
+    ],
+    ids=str,
+)
+def test_what_is_no_state_dict_is_refused(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "other.pth")
+    assert "state dict" in refused(tmp_path / "other.pth") or "named, dense tensors only" in refused(
+        tmp_path / "other.pth"
+    )
+
+
+# ---- damaged and dangerous files --------------------------------------------------------------------------------------
+
+
+class Payload:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, mark: Path):
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.mark),)
+
+
+@pytest.mark.parametrize("zipped", [True, False, None], ids=["zip", "legacy", "pickle"])
+@pytest.mark.parametrize("place", ["value", "state_dict", "beside"])
+def test_a_file_that_would_run_code_is_refused_and_not_run(
+    tmp_path: Path, place: str, zipped: bool | None
+) -> None:
+    mark, path = tmp_path / "mark", tmp_path / "evil.pth"
+    evil = Payload(mark)
+    content = {
+        "value": {"weight": evil},
+        "state_dict": {"state_dict": evil},
+        "beside": {"state_dict": {"weight": torch.zeros(1)}, "epoch": evil},
+    }[place]
+    if zipped is None:
+        path.write_bytes(pickle.dumps(content, protocol=2))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    refused(path)
+    with pytest.raises(InputError, match="evil.pth"):
+        build_model(config(tmp_path, "resume", str(path)), CPU, resume=True)
+    assert not mark.exists()
+    if zipped is None:
+        pickle.loads(path.read_bytes())
+    else:
+        torch.load(path, weights_only=False)
+    assert mark.exists()  # the payload is a real one
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_a_damaged_file_is_named(tmp_path: Path, zipped: bool) -> None:
+    """Cut at many places, or with bytes turned over: an InputError, or content that is not the network's."""
+    path = tmp_path / "cut.pth"
+    torch.save(
+        {"a": torch.arange(50.0), "b": {"c": torch.zeros(3, 4)}}, path, _use_new_zipfile_serialization=zipped
+    )
+    whole = path.read_bytes()
+    for length in [0, 1, 2, 5, 10, 30, 64, 100, *range(128, len(whole), 61), len(whole) - 1]:
+        path.write_bytes(whole[:length])
+        refused(path)
+    for place in range(0, len(whole), 7):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        refused(path)
+
+
+def test_files_of_something_else_are_named(tmp_path: Path) -> None:
+    for name, content in (
+        ("text.pth", b"hello world\n"),
+        ("html.pth", b"<html>quota exceeded</html>"),
+        ("png.pth", b"\x89PNG\r\n\x1a\n" * 9),
+        ("zip.pth", b"PK\x05\x06" + bytes(18)),
+        ("empty.pth", b""),
+    ):
+        (tmp_path / name).write_bytes(content)
+        refused(tmp_path / name)
+
+
+def test_a_missing_file_or_a_folder_is_named(tmp_path: Path) -> None:
+    assert "does not exist" in refused(tmp_path / "nowhere.pth")
+    (tmp_path / "folder.pth").mkdir()
+    refused(tmp_path / "folder.pth")
+
+
+def test_resume_needs_a_whole_training_state(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    torch.save(
+        {"epoch": 1, "state_dict": state, "max_skip": [5, 3], "optimizer": {}}, tmp_path / "released.pth.tar"
+    )
+    with pytest.raises(InputError, match="released.pth.tar.*best.*history.*rng.*scheduler.*initial") as error:
+        build_model(config(tmp_path, "resume", str(tmp_path / "released.pth.tar")), CPU, resume=True)
+    assert "\n" not in str(error.value)
+    whole = {**WHOLE, "epoch": 1}
+    for content in ({}, {"weight": 3}):
+        torch.save({**whole, "state_dict": content}, tmp_path / "hollow.pth.tar")
+        with pytest.raises(InputError, match="hollow.pth.tar"):
+            build_model(config(tmp_path, "resume", str(tmp_path / "hollow.pth.tar")), CPU, resume=True)
+    torch.save({**whole, "state_dict": state}, tmp_path / "whole.pth.tar")
+    model, resumed = build_model(
+        config(tmp_path, "resume", str(tmp_path / "whole.pth.tar")), CPU, resume=True
+    )
+    assert same(model, state) and resumed["epoch"] == 1
+
+
+# ---- written whole or not at all --------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "new" / "folder" / "recurrent.pth.tar"
+    save_checkpoint(path, {"epoch": 1})
+    old = path.read_bytes()
+    assert read_file(path) == {"epoch": 1}
+
+    def fail(content: object, file) -> None:
+        file.write(b"half of it")
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", fail)
+        with pytest.raises(InputError, match="No space"):
+            save_checkpoint(path, {"epoch": 2})
+    assert path.read_bytes() == old and list(path.parent.iterdir()) == [path]
+    save_checkpoint(path, {"epoch": 2})
+    assert read_file(path) == {"epoch": 2} and list(path.parent.iterdir()) == [path]
+
+
+def test_until_the_new_file_is_whole_the_old_one_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, seen = tmp_path / "recurrent.pth.tar", []
+    save_checkpoint(path, {"epoch": 1})
+    save = torch.save
+
+    def look(content: object, file) -> None:
+        save(content, file)
+        seen.append(read_file(path))
+
+    monkeypatch.setattr(torch, "save", look)
+    save_checkpoint(path, {"epoch": 2})
+    assert seen == [{"epoch": 1}] and read_file(path) == {"epoch": 2}
+
+
+# ---- ImageNet ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def imagenet(monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, Tensor], list[str]]:
+    """What a download would bring, and the addresses that were asked for it."""
+    weights, asked = fill_(resnet.resnet18(weights=None).state_dict()), []
+
+    def download(url: str, *_, **__) -> dict[str, Tensor]:
+        asked.append(url)
+        return {name: value.clone() for name, value in weights.items()}
+
+    monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", download)
+    return weights, asked
+
+
+def test_imagenet_weights_fill_both_encoders(
+    tmp_path: Path, imagenet: tuple[dict[str, Tensor], list[str]]
+) -> None:
+    weights, asked = imagenet
+    model, _ = build_model(config(tmp_path), CPU)
+    assert len(asked) == 1 and "resnet18" in asked[0]
+    stages = {"layer1": "res2", "layer2": "res3", "layer3": "res4"}
+    expected = {
+        stages.get(name.split(".")[0], name.split(".")[0]) + name[len(name.split(".")[0]) :]: value
+        for name, value in weights.items()
+        if name.split(".")[0] not in ("layer4", "fc")
+    }
+    for encoder in (model.Encoder_M, model.Encoder_Q):
+        own = encoder.state_dict()
+        assert set(own) - set(expected) <= {"mean", "std", "conv1_m.weight", "conv1_bg.weight"}
+        for name, value in expected.items():
+            assert torch.equal(own[name], value), name
+    assert model.Encoder_M.conv1_m.weight.abs().sum() > 0
+
+
+def test_nothing_is_downloaded_where_a_file_brings_the_weights(
+    tmp_path: Path, state: dict[str, Tensor], imagenet: tuple[dict[str, Tensor], list[str]]
+) -> None:
+    torch.save(state, tmp_path / "model.pth")
+    assert same(load(tmp_path / "model.pth", "pretrained", "True"), state)
+    torch.save({**WHOLE, "state_dict": state}, tmp_path / "run.pth.tar")
+    assert same(
+        build_model(config(tmp_path, "resume", str(tmp_path / "run.pth.tar")), CPU, resume=True)[0], state
+    )
+    build_model(config(tmp_path, "pretrained", "False"), CPU)
+    assert imagenet[1] == []
+
+
+def test_without_network_the_way_out_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="resnet18.*no network.*pretrained False.*initial") as error:
+        build_model(config(tmp_path), CPU)
+    assert "\n" not in str(error.value)
+
+
+def test_a_new_network_is_a_function_of_the_seed(tmp_path: Path) -> None:
+    def build(seed: str) -> STM:
+        return build_model(config(tmp_path, "pretrained", "False", "seed", seed), CPU)[0]
+
+    one = build("3")
+    torch.rand(5)
+    assert same(build("3"), one.state_dict()) and not same(build("4"), one.state_dict())
+
+
+def test_reading_weights_and_training_states_is_the_same_file(
+    tmp_path: Path, state: dict[str, Tensor]
+) -> None:
+    """What training saves is what `initial` takes."""
+    content = {**WHOLE, "epoch": 2, "state_dict": state, "best": 0.5}
+    save_checkpoint(tmp_path / "run.pth.tar", content)
+    assert read_training_state(tmp_path / "run.pth.tar")["epoch"] == 2
+    assert read_weights(tmp_path / "run.pth.tar").state_dict.keys() == state.keys()
+
+
+@pytest.mark.parametrize(("norm", "last"), [("bn", True), ("gn", False)])
+def test_the_layout_is_that_of_the_norms_fast_kernels(tmp_path: Path, norm: str, last: bool) -> None:
+    model = build_model(config(tmp_path, "pretrained", "False", "norm", norm), CPU)[0]
+    for made in (model, for_inference(model)):
+        assert made.Decoder.RF3.convFS.weight.is_contiguous(memory_format=torch.channels_last) == last
