@@ -17,35 +17,38 @@ from PIL import Image
 from libs.core.errors import InputError
 from libs.core.files import exclusive_run
 from libs.training.checkpoint import read_file, read_training_state, save_checkpoint
-from tests.faults.test_wrong_input import SMALL, goes_on, one_line, own, weights  # noqa: F401
-from tests.helpers import fake_datasets as trees
-from tests.helpers.subprocess_runner import ROOT, End, Fork, bound_by_permissions, run, small_disk
+from tests.helpers import fake_datasets
+from tests.helpers.limits import small_disk
+from tests.helpers.small_network import TRAIN_ON_FOLDER, segment_folder, small
+from tests.helpers.subprocess_runner import ForkedScript, Result, run_in_process
 
-LONG = ["epochs", "500", "save_steps", "2", "trainset", "FOLDER", "datafreq", "2", "max_skip", "1"]
+LONG = {"epochs": 500, "save_steps": 2, "trainset": "FOLDER", "datafreq": 2, "max_skip": 1}
 KILLS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10))]
 
 
-def training(root: Path, *options: str, before: Callable[[], object] = lambda: None) -> Fork:
+def training(root: Path, **keys: object) -> dict[str, object]:
+    """Config keys of a long training run below `root`; its data are made if there are none."""
     if not (root / "JPEGImages").exists():
         for name in ("a", "b", "c"):
-            trees.folder(root, name=name)
-    return Fork("train.py", *SMALL, *LONG, "root", root, "checkpoint", root / "ckpt", *options, before=before)
+            fake_datasets.folder(root, name=name)
+    return small(**{**LONG, "root": root, "checkpoint": root / "ckpt", **keys})
 
 
-def segmenting(root: Path, weights: Path, *options: str, before: Callable[[], object] = lambda: None) -> Fork:
-    return Fork(
-        "test.py", *SMALL, "root", root, "valset", "FOLDER", "initial", weights, *options, before=before
-    )
+def testing(root: Path, weights: Path, **keys: object) -> dict[str, object]:
+    """Config keys of a test run on the videos below `root`."""
+    return small(**{"root": root, "valset": "FOLDER", "initial": weights, **keys})
 
 
-def until(there: Callable[[], object], process: Fork, seconds: float = 120) -> None:
-    """Wait for something; fail where the process ends before."""
+def segment(root: Path, weights: Path, **keys: object) -> Result:
+    """Run test.py from start to end."""
+    return run_in_process("test.py", **testing(root, weights, **keys))
+
+
+def wait_until(there: Callable[[], object], process: ForkedScript, seconds: float = 120) -> None:
+    """Wait for something; fail if the process ends before."""
     end = time.monotonic() + seconds
     while not there():
-        assert (
-            time.monotonic() < end
-            and os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-        )
+        assert time.monotonic() < end and process.is_running()
         time.sleep(0.02)
 
 
@@ -65,24 +68,24 @@ def leftovers(root: Path) -> list[Path]:
 @pytest.mark.parametrize("workers", ["0", "1"])
 def test_a_signal_while_training_saves_first(tmp_path: Path, number: int, code: int, workers: str) -> None:
     process = training(tmp_path, "workers", workers, "save_steps", "0")
-    until((tmp_path / "ckpt/recurrent.pth.tar").exists, process)
+    wait_until((tmp_path / "ckpt/recurrent.pth.tar").exists, process)
     before = steps_done(tmp_path)
     time.sleep(0.3)
     process.send(number)  # to the workers too, as Ctrl-C, timeout and torchrun do
     end = process.wait()
     assert end.code == code and "Traceback" not in end.err and "saved" in end.out, end
     assert steps_done(tmp_path) >= before and not leftovers(tmp_path)
-    again = training(tmp_path, "resume", "auto", "max_minutes", "0.0001").wait()
+    again = training(tmp_path, resume="auto", max_minutes=0.0001).wait()
     goes_on(again)
     assert "going on after epoch" in again.out
 
 
 def test_a_signal_while_validating_ends_at_once_saved(tmp_path: Path) -> None:
     for name in "abc":
-        trees.folder(tmp_path, name=name)
-    trees.folder(tmp_path, name="long", masked=(0,), frames=2000)
-    process = training(tmp_path, "epoch_per_test", "1", "valset", "FOLDER", "save_steps", "0")
-    until((tmp_path / "ckpt/recurrent.pth.tar").exists, process)
+        fake_datasets.folder(tmp_path, name=name)
+    fake_datasets.folder(tmp_path, name="long", masked=(0,), frames=2000)
+    process = training(tmp_path, epoch_per_test=1, valset="FOLDER", save_steps=0)
+    wait_until((tmp_path / "ckpt/recurrent.pth.tar").exists, process)
     time.sleep(1)
     process.send(signal.SIGTERM)
     sent = time.monotonic()
@@ -93,8 +96,8 @@ def test_a_signal_while_validating_ends_at_once_saved(tmp_path: Path) -> None:
 def test_a_validation_frame_that_cannot_be_read_costs_no_epoch(tmp_path: Path) -> None:
     """And validation is made good where training goes on."""
     for name in "abc":
-        trees.folder(tmp_path, name=name)
-    trees.folder(tmp_path, name="z", masked=(0,))
+        fake_datasets.folder(tmp_path, name=name)
+    fake_datasets.folder(tmp_path, name="z", masked=(0,))
     frame = tmp_path / "JPEGImages/z/00002.png"
     whole = frame.read_bytes()
     frame.write_bytes(whole[:60])
@@ -111,27 +114,27 @@ def test_a_validation_frame_that_cannot_be_read_costs_no_epoch(tmp_path: Path) -
 def test_a_signal_while_testing_leaves_whole_masks(
     tmp_path: Path, weights: Path, number: int, code: int
 ) -> None:
-    trees.folder(tmp_path, masked=(0,), frames=400)
+    fake_datasets.folder(tmp_path, masked=(0,), frames=400)
     process = segmenting(tmp_path, weights)
-    until(lambda: list(tmp_path.rglob("output/FOLDER/mine/*.png")), process)
+    wait_until(lambda: list(tmp_path.rglob("output/FOLDER/mine/*.png")), process)
     os.kill(process.pid, number)
     end = process.wait()
     assert end.code == code and "Traceback" not in end.err, end
     assert not leftovers(tmp_path)
     for path in (tmp_path / "output/FOLDER/mine").glob("*.png"):
-        assert Image.open(path).convert("P").size == trees.SIZE[::-1]
+        assert Image.open(path).convert("P").size == fake_datasets.SIZE[::-1]
 
 
 @pytest.mark.parametrize("seed", KILLS)
 def test_training_is_killed_and_goes_on(tmp_path: Path, seed: int) -> None:
     """SIGKILL at a random moment, workers and all: the checkpoint that is there is whole and training goes on from it."""
-    process = training(tmp_path, "workers", "1")
-    until((tmp_path / "ckpt/recurrent.pth.tar").exists, process)
+    process = training(tmp_path, workers=1)
+    wait_until((tmp_path / "ckpt/recurrent.pth.tar").exists, process)
     time.sleep(random.Random(seed).uniform(0, 1.5))
     process.send(signal.SIGKILL)
     assert process.wait().code == 137
     reached = steps_done(tmp_path)
-    again = training(tmp_path, "resume", "auto", "max_minutes", "0.0001").wait()
+    again = training(tmp_path, resume="auto", max_minutes=0.0001).wait()
     goes_on(again)
     assert steps_done(tmp_path) > reached
 
@@ -140,17 +143,17 @@ def test_training_is_killed_and_goes_on(tmp_path: Path, seed: int) -> None:
 def test_testing_is_killed_and_goes_on(tmp_path: Path, weights: Path, seed: int) -> None:
     """skip_done leaves out what is complete, and makes anew what is not; the table is that of an undisturbed run."""
     for name in "abcdef":
-        trees.folder(tmp_path, name=name, frames=6)
+        fake_datasets.folder(tmp_path, name=name, frames=6)
     process = segmenting(tmp_path, weights)
-    until(lambda: list(tmp_path.rglob("output/FOLDER/.done/*.json")), process)
+    wait_until(lambda: list(tmp_path.rglob("output/FOLDER/.done/*.json")), process)
     time.sleep(random.Random(seed).uniform(0, 0.5))
     process.send(signal.SIGKILL)
     code = process.wait().code
     done = len(list(tmp_path.rglob("output/FOLDER/.done/*.json")))
-    again = segmenting(tmp_path, weights, "skip_done", "True").wait()
+    again = segmenting(tmp_path, weights, skip_done=True).wait()
     goes_on(again)
     assert code in (0, 137) and f"{done} of 6 videos are there" in again.out
-    whole = segmenting(tmp_path, weights, "output_dir", "whole").wait()
+    whole = segmenting(tmp_path, weights, output_dir="whole").wait()
     goes_on(whole)
     assert table(again) == table(whole)
     for path in (tmp_path / "whole/FOLDER").rglob("*.png"):
@@ -170,22 +173,22 @@ def table(end: End) -> list[str]:
 
 
 def test_done_videos_are_left_out_only_with_the_same_settings(tmp_path: Path, weights: Path) -> None:
-    own(tmp_path)
+    fake_datasets.two_videos(tmp_path)
     goes_on(segmenting(tmp_path, weights).wait())
     mask = tmp_path / "output/FOLDER/mine/00002.png"
     written = mask.stat().st_mtime_ns
-    end = segmenting(tmp_path, weights, "skip_done", "True").wait()
+    end = segmenting(tmp_path, weights, skip_done=True).wait()
     goes_on(end)
     assert "2 of 2 videos are there" in end.out and mask.stat().st_mtime_ns == written
-    end = segmenting(tmp_path, weights, "skip_done", "True", "save_freq", "2").wait()  # other masks
+    end = segmenting(tmp_path, weights, skip_done=True, save_freq=2).wait()  # other masks
     assert "skip_done:" not in end.out and mask.stat().st_mtime_ns > written
     mask.unlink()
-    end = segmenting(tmp_path, weights, "skip_done", "True", "save_freq", "2").wait()
+    end = segmenting(tmp_path, weights, skip_done=True, save_freq=2).wait()
     assert "1 of 2 videos are there" in end.out and mask.exists()
 
 
 def test_a_damaged_note_is_named(tmp_path: Path, weights: Path) -> None:
-    own(tmp_path)
+    fake_datasets.two_videos(tmp_path)
     goes_on(segmenting(tmp_path, weights).wait())
     note = tmp_path / "output/FOLDER/.done/mine.json"
     for damage in (
@@ -196,12 +199,12 @@ def test_a_damaged_note_is_named(tmp_path: Path, weights: Path) -> None:
         note.read_text().replace('"iou": ', '"iou": "", "y": '),
     ):
         note.write_text(damage)
-        one_line(segmenting(tmp_path, weights, "skip_done", "True").wait(), str(note), "remove it")
+        one_line(segmenting(tmp_path, weights, skip_done=True).wait(), str(note), "remove it")
 
 
 def test_a_submission_is_not_made_of_all_masks(tmp_path: Path, weights: Path) -> None:
     """skip_done after a run that wrote more than the server asks for."""
-    trees.youtube_vos(tmp_path)
+    fake_datasets.youtube_vos(tmp_path)
     vos = Fork("test.py", *SMALL, "root", tmp_path, "valset", "VOS", "initial", weights).wait()
     goes_on(vos)
     end = Fork(
@@ -223,7 +226,7 @@ def test_a_submission_is_not_made_of_all_masks(tmp_path: Path, weights: Path) ->
 
 def test_what_a_kill_left_half_written_goes(tmp_path: Path, weights: Path) -> None:
     """Masks, and the zip beside their folder; but nothing of another run in a folder further down."""
-    own(tmp_path)
+    fake_datasets.two_videos(tmp_path)
     left = [
         tmp_path / "output" / name
         for name in ("FOLDER/mine/.00000.png.77.tmp", "FOLDER/.scores.csv.7.tmp", ".FOLDER.zip.77.tmp")
@@ -244,7 +247,7 @@ def test_what_a_kill_left_half_written_goes(tmp_path: Path, weights: Path) -> No
 
 def test_a_full_disk_while_a_checkpoint_is_written(tmp_path: Path) -> None:
     """The checkpoint of before stays whole."""
-    goes_on(training(tmp_path, "epochs", "1").wait())
+    goes_on(training(tmp_path, epochs=1).wait())
     before = (tmp_path / "ckpt/recurrent.pth.tar").read_bytes()
     end = training(
         tmp_path, "epochs", "3", "resume", "auto", "save_steps", "0", before=small_disk(100_000)
@@ -254,7 +257,7 @@ def test_a_full_disk_while_a_checkpoint_is_written(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_while_masks_are_written(tmp_path: Path, weights: Path) -> None:
-    own(tmp_path)
+    fake_datasets.two_videos(tmp_path)
     one_line(
         segmenting(tmp_path, weights, before=small_disk(600)).wait(),
         "mine/00000.png",
@@ -267,8 +270,8 @@ def test_a_full_disk_while_masks_are_written(tmp_path: Path, weights: Path) -> N
 @pytest.mark.parametrize("script", ["train.py", "test.py", "demo/demo.py"])
 def test_a_folder_that_cannot_be_made(tmp_path: Path, weights: Path, script: str) -> None:
     """A file lies where the folder should be (who may write everywhere, as root may, cannot write there either)."""
-    own(tmp_path)
-    trees.folder(tmp_path)
+    fake_datasets.two_videos(tmp_path)
+    fake_datasets.folder(tmp_path)
     (tmp_path / "taken").write_text("")
     options = {
         "train.py": [
@@ -297,7 +300,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, weights: Path, script: str
 
 
 def test_a_folder_without_permission(tmp_path: Path, weights: Path) -> None:
-    own(tmp_path)
+    fake_datasets.two_videos(tmp_path)
     (tmp_path / "output").mkdir(mode=0o500)
     one_line(
         segmenting(tmp_path, weights, before=bound_by_permissions).wait(),
@@ -324,7 +327,7 @@ def test_no_room_in_shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         )
 
     monkeypatch.setattr(torch.Tensor, "share_memory_", full)
-    one_line(training(tmp_path, "workers", "1").wait(), "/dev/shm", "workers")
+    one_line(training(tmp_path, workers=1).wait(), "/dev/shm", "workers")
 
 
 STUBBORN = """
@@ -363,7 +366,7 @@ def test_nobody_reads_what_training_prints(tmp_path: Path) -> None:
         os.close(reader)
         sys.stdout = os.fdopen(1, "w", closefd=False)
 
-    goes_on(training(tmp_path, "epochs", "2", before=deaf).wait())
+    goes_on(training(tmp_path, epochs=2, before=deaf).wait())
     log = (tmp_path / "ckpt/train.log").read_text()
     assert "epoch 2/2" in log and "done:" in log and steps_done(tmp_path) == (2, 0)
 
@@ -372,10 +375,10 @@ def test_nobody_reads_what_training_prints(tmp_path: Path) -> None:
 
 
 def test_a_second_run_into_the_same_folder_is_refused(tmp_path: Path, weights: Path) -> None:
-    own(tmp_path)
-    trees.folder(tmp_path)
+    fake_datasets.two_videos(tmp_path)
+    fake_datasets.folder(tmp_path)
     with exclusive_run(tmp_path / "ckpt"), exclusive_run(tmp_path / "output/FOLDER"):
-        one_line(training(tmp_path, "max_minutes", "0.01").wait(), str(tmp_path / "ckpt"), "another run")
+        one_line(training(tmp_path, max_minutes=0.01).wait(), str(tmp_path / "ckpt"), "another run")
         one_line(segmenting(tmp_path, weights).wait(), str(tmp_path / "output/FOLDER"), "another run")
         with pytest.raises(InputError, match="another run"), exclusive_run(tmp_path / "ckpt"):
             pass
@@ -386,10 +389,10 @@ def test_a_second_run_into_the_same_folder_is_refused(tmp_path: Path, weights: P
 def test_a_loader_process_that_dies(tmp_path: Path, workers: str) -> None:
     """One of them; the others must not be waited for."""
     process = training(tmp_path, "workers", workers)
-    until((tmp_path / "ckpt/recurrent.pth.tar").exists, process)
+    wait_until((tmp_path / "ckpt/recurrent.pth.tar").exists, process)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     for _ in range(50):  # they live for an epoch
-        until(lambda: children.read_text().split(), process)
+        wait_until(lambda: children.read_text().split(), process)
         try:
             os.kill(int(children.read_text().split()[0]), signal.SIGKILL)
             break
@@ -408,22 +411,22 @@ def test_out_of_memory_says_which_keys_to_lower(
     def no_memory(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
-    own(tmp_path)
-    trees.folder(tmp_path)
+    fake_datasets.two_videos(tmp_path)
+    fake_datasets.folder(tmp_path)
     monkeypatch.setattr("models.stm.STM.memorize", no_memory)  # the fork inherits it
     one_line(segmenting(tmp_path, weights).wait(), "out of memory", "input_size", "memory_frames")
     one_line(training(tmp_path).wait(), "out of memory", "train_batch", "grad_checkpoint")
 
 
 def test_an_earlier_runs_checkpoints_are_not_written_over(tmp_path: Path) -> None:
-    goes_on(training(tmp_path, "epochs", "1").wait())
+    goes_on(training(tmp_path, epochs=1).wait())
     before = (tmp_path / "ckpt/recurrent.pth.tar").read_bytes()
-    one_line(training(tmp_path, "epochs", "1").wait(), "'checkpoint'", "recurrent.pth.tar", "resume auto")
+    one_line(training(tmp_path, epochs=1).wait(), "'checkpoint'", "recurrent.pth.tar", "resume auto")
     assert (tmp_path / "ckpt/recurrent.pth.tar").read_bytes() == before
 
 
 def test_tables_of_an_earlier_run_go_when_masks_change(tmp_path: Path, weights: Path) -> None:
-    trees.folder(tmp_path)
+    fake_datasets.folder(tmp_path)
     goes_on(segmenting(tmp_path, weights).wait())
     table = tmp_path / "output/FOLDER/scores.csv"
     assert table.exists()

@@ -183,6 +183,16 @@ def folder(
     return root
 
 
+def two_videos(root: Path, frames: int = 4) -> tuple[Path, Path]:
+    """The videos 'mine', for a test to damage, and 'other', which stays right; a mask of the first frame only.
+
+    Returns: folders of the frames and masks of 'mine'.
+    """
+    folder(root, masked=(0,), frames=frames)
+    folder(root, name="other", masked=(0,))
+    return root / "JPEGImages/mine", root / "Annotations/mine"
+
+
 def write_mp4(path: Path, images: Iterable[np.ndarray], fps: float = 10) -> None:
     """images: (Hs, Ws, 3) uint8 RGB, of even sides."""
     writer = None

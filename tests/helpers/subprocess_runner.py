@@ -1,101 +1,183 @@
-"""A script in a process of its own that need not import anything anew: it is forked off this one."""
+"""Run the scripts in tests: in this process, in a fork of it, or in a new Python process.
 
-import ctypes
+Use `run_in_process` unless the test is about a process: it is the fastest, because all imports are there already.
+Use `ForkedScript` for signals, kills, limits on the process and memory; `ScriptProcess` for a fresh interpreter.
+"""
+
 import os
-import resource
 import runpy
+import signal
+import subprocess
 import sys
 import tempfile
+import threading
+import warnings
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from functools import cache
+from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-class End(NamedTuple):
-    """Exit code (128 + n after signal n), and what was printed."""
+class Result(NamedTuple):
+    """Exit code (128 + n after signal n) and what was printed."""
 
     code: int
     out: str
     err: str
 
+    def check_success(self, *warned: str) -> None:
+        """Expect exit code 0 and these words in the warnings."""
+        assert self.code == 0, self
+        assert "Traceback" not in self.err
+        for word in warned:
+            assert word in self.err, self.err
 
-class Fork:
-    """A script that runs beside this process. `before` is called in it first, to make its world worse."""
+    def check_error(self, *named: str) -> None:
+        """Expect exit code 2, no traceback, and exactly one line of error, which contains these words."""
+        assert self.code == 2, self
+        lines = self.err.splitlines()
+        assert all(line.startswith(("error: ", "warning: ")) for line in lines), self.err
+        errors = [line for line in lines if line.startswith("error: ")]
+        assert len(errors) == 1 and len(errors[0]) < 2500, self.err
+        for word in named:
+            assert word in errors[0], errors[0]
 
-    def __init__(self, *arguments: str, before: Callable[[], object] = lambda: None) -> None:
-        self.out, self.err = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")
+
+def run_in_process(script: str | Path, *arguments: object, cwd: Path = ROOT, **keys: object) -> Result:
+    """Run a script (or a module such as 'dataset.submission') in this process, from start to end.
+
+    Args:
+        script: path below the repository's root, or the name of a module.
+        keys: config keys, added to the command line as KEY VALUE pairs.
+    """
+    out, err = StringIO(), StringIO()
+    # torch replaces the handler of SIGCHLD once only, and a script that fails resets it
+    on_child = signal.getsignal(signal.SIGCHLD)
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.resetwarnings()
+        warnings.simplefilter("default")  # each warning is shown once, as in a new process
+        patch.setattr(warnings, "showwarning", warnings.showwarning)  # the scripts replace both
+        patch.setattr(threading, "excepthook", threading.excepthook)
+        patch.setattr(sys, "argv", _command(script, arguments, keys))
+        patch.setattr(sys, "path", list(sys.path))
+        patch.chdir(cwd)
+        try:
+            with redirect_stdout(out), redirect_stderr(err):
+                _run(script)
+        except SystemExit as end:
+            return Result(int(end.code or 0), out.getvalue(), err.getvalue())
+        finally:
+            signal.signal(signal.SIGCHLD, on_child)
+    return Result(0, out.getvalue(), err.getvalue())
+
+
+class ForkedScript:
+    """A script that runs in a fork of this process, side by side with the test.
+
+    Args:
+        before: called in the fork before the script starts, for example to limit its resources.
+        keys: config keys, as for `run_in_process`.
+    """
+
+    def __init__(
+        self,
+        script: str | Path,
+        *arguments: object,
+        before: Callable[[], object] = lambda: None,
+        **keys: object,
+    ) -> None:
+        import_script(script)
+        self._out = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed by `wait`
+        self._err = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.pid = os.fork()
         if self.pid == 0:
-            self._child([str(argument) for argument in arguments], before)
+            self._run_child(script, _command(script, arguments, keys), before)
 
-    def _child(self, arguments: list[str], before: Callable[[], object]) -> None:
+    def _run_child(self, script: str | Path, command: list[str], before: Callable[[], object]) -> None:
         code = 99
         try:
             os.setsid()
-            os.dup2(self.out.fileno(), 1)
-            os.dup2(self.err.fileno(), 2)
-            sys.stdin, sys.stdout, sys.stderr = (
-                open(os.devnull),
-                os.fdopen(1, "w", closefd=False),
-                os.fdopen(2, "w", closefd=False),
-            )
+            os.dup2(self._out.fileno(), 1)
+            os.dup2(self._err.fileno(), 2)
+            sys.stdin = open(os.devnull)  # noqa: SIM115  open as long as the process lives
+            sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
             os.chdir(ROOT)
-            sys.argv = arguments
+            sys.argv = command
             before()
             try:
-                runpy.run_path(arguments[0], run_name="__main__")
+                _run(script)
                 code = 0
             except SystemExit as end:
-                code = end.code or 0
+                code = int(end.code or 0)
             except BaseException:
                 sys.excepthook(*sys.exc_info())
                 code = 1
             sys.stdout.flush()
             sys.stderr.flush()
         finally:
-            os._exit(code)
+            os._exit(code)  # without pytest's own clean-up
 
     def send(self, number: int) -> None:
-        """A signal to it and its workers."""
+        """Send a signal to the script and its loader processes, as Ctrl-C, timeout and torchrun do."""
         os.killpg(self.pid, number)
 
-    def wait(self) -> End:
-        """Its end."""
+    def is_running(self) -> bool:
+        """Whether it has not ended yet; its exit code stays for `wait`."""
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+    def wait(self) -> Result:
+        """Wait for its end."""
         _, status = os.waitpid(self.pid, 0)
         code = os.waitstatus_to_exitcode(status)
-        for file in (self.out, self.err):
-            file.seek(0)
-        return End(128 - code if code < 0 else code, self.out.read(), self.err.read())
+        printed = []
+        for file in (self._out, self._err):
+            with file:
+                file.seek(0)
+                printed.append(file.read())
+        return Result(128 - code if code < 0 else code, *printed)
 
 
-def run(*arguments: str, before: Callable[[], object] = lambda: None) -> End:
-    """From start to end."""
-    return Fork(*arguments, before=before).wait()
+class ScriptProcess:
+    """A script in a new Python process, side by side with the test."""
+
+    def __init__(self, script: str | Path, *arguments: object, cwd: Path = ROOT, **keys: object) -> None:
+        quiet = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": ""}
+        self.process = subprocess.Popen(
+            [sys.executable, str(ROOT / script), *_command(script, arguments, keys)[1:]],
+            cwd=cwd,
+            env=quiet,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def wait(self, seconds: float = 240) -> Result:
+        """Wait for its end."""
+        out, err = self.process.communicate(timeout=seconds)
+        return Result(self.process.returncode, out, err)
 
 
-def small_disk(size: int) -> Callable[[], object]:
-    """No file may grow beyond so many bytes (what a full disk and a quota look like)."""
-
-    def limit() -> None:
-        """As the operating system does, with an error instead of a signal."""
-        import signal
-
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
-    return limit
+@cache
+def import_script(script: str | Path) -> None:
+    """Import what a script imports, so that each fork of this process has it already."""
+    if not Path(script).is_absolute():  # a script of the repository, not one that a test has written
+        runpy.run_path(str(ROOT / script), run_name="imported")
 
 
-def bound_by_permissions() -> None:
-    """Give up what lets root read and write everywhere: CAP_DAC_OVERRIDE (bit 1) and CAP_DAC_READ_SEARCH (bit 2), see capset(2)."""
-    libc, header, sets = (
-        ctypes.CDLL(None, use_errno=True),
-        (ctypes.c_uint32 * 2)(0x20080522, 0),
-        (ctypes.c_uint32 * 6)(),
-    )
-    assert libc.capget(header, sets) == 0
-    for i in range(3):  # effective, permitted, inheritable
-        sets[i] &= ~0b110
-    assert libc.capset(header, sets) == 0, os.strerror(ctypes.get_errno())
+def _run(script: str | Path) -> None:
+    if Path(script).suffix == ".py":
+        runpy.run_path(str(ROOT / script), run_name="__main__")
+    else:
+        runpy.run_module(str(script), run_name="__main__")
+
+
+def _command(script: str | Path, arguments: tuple[object, ...], keys: dict[str, object]) -> list[str]:
+    pairs = [str(word) for pair in keys.items() for word in pair]
+    return [str(script), *map(str, arguments), *pairs]

@@ -1,0 +1,110 @@
+"""Video files that are wrong, and paths of the demo that do not fit together."""
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import fake_datasets
+from tests.helpers.small_network import segment_folder, small
+from tests.helpers.subprocess_runner import Result, run_in_process
+
+
+def segment(video: Path, mask: Path, weights: Path, output: Path) -> Result:
+    """Run the demo."""
+    keys = small(initial=weights, video_path=video, mask_path=mask, output_dir=output)
+    return run_in_process("demo/demo.py", **keys)
+
+
+def write_video(path: Path, frames: int = 12) -> Path:
+    fake_datasets.write_mp4(path, (fake_datasets.scene([1, 2], t)[0] for t in range(frames)))
+    return path
+
+
+VIDEOS = {
+    "text": (lambda path: path.write_text("no video"), ["video.mp4", "single frame"]),
+    "empty": (lambda path: path.write_bytes(b""), ["video.mp4", "single frame"]),
+    "no frames": (
+        lambda path: path.write_bytes(write_video(path).read_bytes()[:48]),
+        ["video.mp4", "single frame"],
+    ),
+    "cut off": (
+        lambda path: path.write_bytes(write_video(path).read_bytes()[: path.stat().st_size // 2]),
+        ["video.mp4"],
+    ),
+    "missing": (lambda path: None, ["video.mp4"]),
+    "an image": (
+        lambda path: (
+            fake_datasets.save_image(path.with_suffix(".png"), fake_datasets.scene([1])[0])
+            or path.with_suffix(".png").rename(path)
+        ),
+        ["video.mp4", "single frame"],
+    ),
+    "a playlist": (
+        lambda path: path.write_text(
+            f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{write_video(path.parent / 'other.mp4')}\n#EXT-X-ENDLIST\n"
+        ),
+        ["video.mp4"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", VIDEOS)
+def test_a_video_file_that_cannot_be_read(tmp_path: Path, weights: Path, name: str) -> None:
+    make, words = VIDEOS[name]
+    make(tmp_path / "video.mp4")
+    fake_datasets.save_mask(tmp_path / "m.png", fake_datasets.scene([1, 2])[1])
+    end = segment(tmp_path / "video.mp4", tmp_path / "m.png", weights, tmp_path / "out")
+    end.check_error(*words)
+    assert not list(tmp_path.rglob("*.gif")) and not list(tmp_path.rglob("out/video/*.png"))
+
+
+def uneven(path: Path) -> None:
+    """From its fourth frame on an MP4 runs four times as fast: two entries in its table of durations instead of one."""
+    data = bytearray(path.read_bytes())
+    at = data.index(b"stts") + 8
+    _, count, duration = struct.unpack(">3I", data[at : at + 12])
+    data[at : at + 12] = struct.pack(">5I", 2, 3, duration, count - 3, duration // 4)
+    for box in (
+        b"moov",
+        b"trak",
+        b"mdia",
+        b"minf",
+        b"stbl",
+        b"stts",
+    ):  # each holds the next, and is 8 bytes longer now
+        start = data.index(box) - 4
+        data[start : start + 4] = struct.pack(">I", struct.unpack(">I", data[start : start + 4])[0] + 8)
+    path.write_bytes(data)
+
+
+def test_a_video_of_varying_frame_rate(tmp_path: Path, weights: Path) -> None:
+    """Each of its frames is segmented once."""
+    fake_datasets.save_mask(tmp_path / "Annotations/mine/00000.png", fake_datasets.scene([1, 2])[1])
+    (tmp_path / "JPEGImages").mkdir()
+    uneven(write_video(tmp_path / "JPEGImages/mine.mp4"))
+    end = segment_folder(tmp_path, weights)
+    end.check_success()
+    assert "cut off" not in end.err
+    assert sorted(path.stem for path in (tmp_path / "output/FOLDER/mine").glob("*.png")) == [
+        f"{t:05d}" for t in range(12)
+    ]
+
+
+def test_a_video_does_not_go_with_the_mask_of_the_bundled_clip(tmp_path: Path, weights: Path) -> None:
+    fake_datasets.folder(tmp_path)
+    for key, path, other in (
+        ("video_path", "JPEGImages/mine", "mask_path"),
+        ("mask_path", "Annotations/mine", "video_path"),
+    ):
+        keys = {key: tmp_path / path, "output_dir": tmp_path / "out"}
+        run_in_process("demo/demo.py", **small(initial=weights, **keys)).check_error(f"'{other}'")
+
+
+def test_the_demo_does_not_write_over_its_input(tmp_path: Path, weights: Path) -> None:
+    fake_datasets.folder(tmp_path)
+    for where in ("JPEGImages", "Annotations"):
+        end = segment(
+            tmp_path / "JPEGImages/mine", tmp_path / "Annotations/mine/00000.png", weights, tmp_path / where
+        )
+        end.check_error("'output_dir'", f"{where}/mine")
