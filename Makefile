@@ -1,18 +1,27 @@
-# make demo: set up and segment the bundled clip.   make test: set up and run the tests.
+# make demo   set up and segment the bundled clip
+# make test   set up, check format, style and types, and run all tests but the slow ones
+# make lint   check format, style and types only
 PYTHON ?= python3
 VENV ?= .venv
-RUN := $(VENV)/bin/python
+BIN := $(VENV)/bin
+RUN := $(BIN)/python
 
-.PHONY: demo test test-slow clean
+.PHONY: demo test test-slow lint clean
 
 demo: $(VENV)/.installed
 	$(RUN) demo/demo.py
 
-test: $(VENV)/.installed-dev
+# lint comes first, so that the last line printed is pytest's
+test: lint
 	$(RUN) -m pytest -q -n auto --dist loadfile -m "not slow" tests
 
 test-slow: $(VENV)/.installed-dev
 	$(RUN) -m pytest -q -m slow tests
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed")'
@@ -25,4 +34,4 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 	touch $@
 
 clean:
-	rm -rf runs output ckpt .pytest_cache
+	rm -rf runs output ckpt .pytest_cache .ruff_cache .mypy_cache

@@ -17,7 +17,7 @@ from dataset.registry import REGISTRY, DataSet, recorded_videos
 from libs.app.config import load_config
 from libs.core.errors import InputError
 from libs.core.structures import VideoIndex
-from tests.helpers import fake_datasets as trees
+from tests.helpers import fake_datasets
 
 ROOT = Path(__file__).resolve().parents[2]
 FOREIGN = {".venv", "shared", "runs", "output", "ckpt", "data"}  # folders beside the repository's own
@@ -151,7 +151,7 @@ def test_the_data_set_of_the_bridge_works_when_pasted(
         monkeypatch.setitem(REGISTRY, name, data)
     for split in ("train", "val"):
         where = tmp_path / "Mine" / split
-        trees.write_video(where / "frames" / "a", where / "masks" / "a", {1: 0, 2: 0}, frames=3)
+        fake_datasets.write_video(where / "frames" / "a", where / "masks" / "a", {1: 0, 2: 0}, frames=3)
     (video,) = recorded_videos(tmp_path, "MINE", "val")
     assert {frame.parent for frame in video.frames} == {tmp_path / "Mine/val/frames/a"}
     assert {mask.parent for mask in video.masks.values()} == {tmp_path / "Mine/val/masks/a"}
@@ -173,7 +173,7 @@ def test_the_index_function_of_a_page_works_when_pasted(page: str, tmp_path: Pat
     }
     exec(textwrap.dedent(code), pasted)
     where = tmp_path / "Mine" / "val"
-    trees.write_video(where / "frames" / "a", where / "masks" / "a", {1: 0, 2: 0}, frames=3)
+    fake_datasets.write_video(where / "frames" / "a", where / "masks" / "a", {1: 0, 2: 0}, frames=3)
     (video,) = pasted["mine"](tmp_path, "val")
     assert {frame.parent for frame in video.frames} == {where / "frames/a"}
     assert {mask.parent for mask in video.masks.values()} == {where / "masks/a"}

@@ -2,10 +2,7 @@
 
 import os
 import runpy
-import sys
 import warnings
-from contextlib import redirect_stderr, redirect_stdout
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +16,9 @@ from libs.app.config import load_config, parse_arguments
 from libs.core.masks import palette
 from libs.training.checkpoint import read_file
 from models.stm import STM
-from tests.e2e.test_scripts import ROOT
-from tests.helpers import fake_datasets as trees
+from tests.helpers import fake_datasets
+from tests.helpers.small_network import NETWORK
+from tests.helpers.subprocess_runner import ROOT, Result, run_in_process
 
 CONFIG = """\
 trainset: ['DAVIS17', 'VOS']
@@ -81,46 +79,20 @@ mask_path: 'demo/data/masks/horsejump-high.png'
 gpu_id: 0
 output_dir: 'demo/output'
 """
-QUICK = (  # for the machine's sake: small, and from random weights
-    "trainset",
-    "DAVIS17",
-    "input_size",
-    "(48, 64)",
-    "epochs",
-    "1",
-    "arch",
-    "resnet18",
-    "keydim",
-    "16",
-    "valdim",
-    "16",
-    "decoder_dim",
-    "16",
-    "pretrained",
-    "False",
-    "gpu_id",
-    "-1",
-    "loop",
-    "0",
-    "workers",
-    "0",
-    "datafreq",
-    "1",
-)
+QUICK: dict[str, object] = {  # a small network with random weights, and one short epoch
+    **NETWORK,
+    "trainset": "DAVIS17",
+    "input_size": (48, 64),
+    "epochs": 1,
+    "loop": 0,
+    "workers": 0,
+    "datafreq": 1,
+}
 
 
-def run_in(folder: Path, script: str, *arguments: str) -> tuple[int, str, str]:
-    """Run a script in this process with `folder` as the working directory: exit code, stdout, stderr."""
-    out, err = StringIO(), StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        patch.setattr(sys, "argv", [script, *arguments])
-        patch.setattr(warnings, "showwarning", warnings.showwarning)  # which the script replaces
-        patch.chdir(folder)
-        try:
-            runpy.run_path(str(ROOT / script), run_name="__main__")
-        except SystemExit as end:
-            return end.code, out.getvalue(), err.getvalue()
-    return 0, out.getvalue(), err.getvalue()
+def train(folder: Path, *arguments: object, **keys: object) -> Result:
+    """Run train.py with `folder` as the working directory."""
+    return run_in_process("train.py", *arguments, cwd=folder, **{**QUICK, **keys})
 
 
 def written(path: Path, text: str) -> str:
@@ -178,59 +150,65 @@ def test_resume_wins_over_initial(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
     """One epoch with the original's config; a record and a table of an earlier test.py lie in its result folder."""
     root = tmp_path_factory.mktemp("trained")
-    trees.davis17(root)
+    fake_datasets.davis17(root)
     results = root / "output/DAVIS17"
     (results / ".done").mkdir(parents=True)
     (results / ".done/duo.json").write_text("{}")
     (results / ".done/other.json").write_text("{}")
     (results / "scores.csv").write_text("old")
     config = written(root / "config.yaml", CONFIG)
-    code, out, err = run_in(root, "train.py", "--cfg", config, "root", str(root), *QUICK)
-    assert code == 0, err
-    return root, out, err
+    end = train(root, "--cfg", config, root=root)
+    end.check_success()
+    return root, end
 
 
-def test_validation_writes_its_masks_where_test_py_does(trained: tuple[Path, str, str]) -> None:
-    root, out, err = trained
+def test_validation_writes_its_masks_where_test_py_does(trained: tuple[Path, Result]) -> None:
+    root, _ = trained
     masks = sorted((root / "output/DAVIS17/duo").glob("*.png"))
     assert [path.name for path in masks] == ["00000.png", "00001.png", "00002.png", "00003.png"]
     first = Image.open(masks[0])
-    assert first.size == trees.SIZE[::-1] and first.getpalette()[:6] == palette()[:2].ravel().tolist()
-    assert np.array_equal(np.array(first), trees.scene([1, 2])[1])
+    assert first.size == fake_datasets.SIZE[::-1] and first.getpalette()[:6] == palette()[:2].ravel().tolist()
+    assert np.array_equal(np.array(first), fake_datasets.scene([1, 2])[1])
 
 
-def test_records_and_tables_that_no_longer_hold_are_removed(trained: tuple[Path, str, str]) -> None:
+def test_records_and_tables_that_no_longer_hold_are_removed(trained: tuple[Path, Result]) -> None:
     results = trained[0] / "output/DAVIS17"
     assert not (results / ".done/duo.json").exists() and not (results / "scores.csv").exists()
     assert (results / ".done/other.json").exists()  # of a video that was not validated
 
 
-def test_the_number_of_parameters_is_printed_and_logged(trained: tuple[Path, str, str]) -> None:
-    root, out, _ = trained
-    size = sum(p.numel() for p in STM("resnet18", 16, 16, decoder_dim=16).parameters())
-    assert f"{size:,} parameters" in out and f"{size:,} parameters" in (root / "models/train.log").read_text()
+def test_the_number_of_parameters_is_printed_and_logged(trained: tuple[Path, Result]) -> None:
+    root, end = trained
+    size = sum(p.numel() for p in STM("resnet18", 8, 8, decoder_dim=8).parameters())
+    assert (
+        f"{size:,} parameters" in end.out
+        and f"{size:,} parameters" in (root / "models/train.log").read_text()
+    )
 
 
 def test_a_busy_result_folder_does_not_end_training(tmp_path: Path) -> None:
-    trees.davis17(tmp_path)
+    fake_datasets.davis17(tmp_path)
     results = tmp_path / "output/DAVIS17"
     results.mkdir(parents=True)
     with FileLock(results / ".lock"):
-        code, out, err = run_in(tmp_path, "train.py", "root", str(tmp_path), *QUICK)
-    assert code == 0 and "the masks of this validation are not written" in err and "validation: J" in out
+        end = train(tmp_path, root=tmp_path)
+    end.check_success("the masks of this validation are not written")
+    assert "validation: J" in end.out
     assert not (results / "duo").exists()
 
 
 def test_a_result_folder_that_cannot_be_written_is_told_before_training(tmp_path: Path) -> None:
-    trees.davis17(tmp_path)
+    fake_datasets.davis17(tmp_path)
     (tmp_path / "output").write_text("a file")
-    code, out, err = run_in(tmp_path, "train.py", "root", str(tmp_path), *QUICK)
-    assert code == 2 and "'output_dir' and 'save_validation'" in err and "epoch" not in out
-    code, out, err = run_in(tmp_path, "train.py", "root", str(tmp_path), *QUICK, "save_validation", "False")
-    assert code == 0 and "validation: J" in out
+    end = train(tmp_path, root=tmp_path)
+    end.check_error("'output_dir' and 'save_validation'")
+    assert "epoch" not in end.out
+    end = train(tmp_path, root=tmp_path, save_validation=False)
+    end.check_success()
+    assert "validation: J" in end.out
 
 
 def test_checkpoints_in_a_source_package_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,38 +218,17 @@ def test_checkpoints_in_a_source_package_are_warned_of(monkeypatch: pytest.Monke
         script["_check_folders"](cfg)
 
 
-def test_checkpoints_of_the_original_are_resumed(trained: tuple[Path, str, str], tmp_path: Path) -> None:
+def test_checkpoints_of_the_original_are_resumed(trained: tuple[Path, Result], tmp_path: Path) -> None:
     """They hold weights, the number of epochs and max_skip; the optimizer starts anew, and a line says so."""
     root = trained[0]
     own = read_file(root / "models/recurrent.pth.tar")
     old = {"epoch": 3, "state_dict": own["state_dict"], "max_skip": [60]}
     torch.save(old, tmp_path / "original.pth.tar")
-    code, out, err = run_in(
-        tmp_path,
-        "train.py",
-        "root",
-        str(root),
-        *QUICK,
-        "epochs",
-        "5",
-        "epochs_per_increment",
-        "5",
-        "epoch_per_test",
-        "0",
-        "milestone",
-        "4",
-        "resume",
-        str(tmp_path / "original.pth.tar"),
-        "initial",
-        "nowhere.pth",
-    )
-    assert code == 0, err
-    assert (
-        "epoch 4/5" in out
-        and "epoch 3/5" not in out
-        and "the optimizer is new" in out
-        and "'initial' is ignored" in err
-    )
+    length = {"epochs": 5, "epochs_per_increment": 5, "epoch_per_test": 0, "milestone": 4}
+    start = {"resume": tmp_path / "original.pth.tar", "initial": "nowhere.pth"}
+    end = train(tmp_path, root=root, **length, **start)
+    end.check_success("'initial' is ignored")
+    assert "epoch 4/5" in end.out and "epoch 3/5" not in end.out and "the optimizer is new" in end.out
     new = read_file(tmp_path / "ckpt/recurrent.pth.tar")
     assert new["epoch"] == 5 and new["max_skip"] == [65] and len(new["history"]) == 2
     assert [row["learning rate"] for row in new["history"]] == pytest.approx([1e-5, 1e-6])
@@ -282,24 +239,29 @@ def test_checkpoints_of_the_original_are_resumed(trained: tuple[Path, str, str],
 
 def test_the_originals_demo_config_runs_from_any_folder_and_writes_overlays(tmp_path: Path) -> None:
     """Its demo.yaml names no format, and neither arch: ResNet-50, overlays of the source's size."""
-    trees.write_video(
+    fake_datasets.write_video(
         tmp_path / "demo/data/videos/horsejump-high",
         tmp_path / "unused",
         {1: 0, 2: 0},
         frames=2,
         size=(60, 100),
     )
-    trees.save_mask(tmp_path / "demo/data/masks/horsejump-high.png", trees.scene([1, 2], 0, (60, 100))[1])
+    fake_datasets.save_mask(
+        tmp_path / "demo/data/masks/horsejump-high.png", fake_datasets.scene([1, 2], 0, (60, 100))[1]
+    )
     torch.manual_seed(0)
     torch.save({"state_dict": STM("resnet50").state_dict()}, tmp_path / "initial.pth")
-    code, out, err = run_in(tmp_path, "demo/demo.py", "--cfg", written(tmp_path / "demo.yaml", DEMO))
-    assert code == 0, err
+    config = written(tmp_path / "demo.yaml", DEMO)
+    run_in_process("demo/demo.py", "--cfg", config, cwd=tmp_path).check_success()
     frames = sorted((tmp_path / "demo/output/horsejump-high").glob("*.png"))
     assert (
         len(frames) == 2 and Image.open(frames[0]).mode == "RGB" and Image.open(frames[0]).size == (100, 60)
     )
     image = np.array(Image.open(tmp_path / "demo/data/videos/horsejump-high/00000.jpg")).astype(int)
-    overlay, labels = np.array(Image.open(frames[0])).astype(int), trees.scene([1, 2], 0, (60, 100))[1]
+    overlay, labels = (
+        np.array(Image.open(frames[0])).astype(int),
+        fake_datasets.scene([1, 2], 0, (60, 100))[1],
+    )
     assert np.abs(overlay - image)[labels == 0].mean() < 10 < np.abs(overlay - image)[labels > 0].mean()
 
 
@@ -312,8 +274,8 @@ def test_the_demo_has_its_own_defaults_beside_those_of_the_other_scripts(tmp_pat
 
 
 def test_the_bundled_clip_is_found_from_any_folder(tmp_path: Path) -> None:
-    code, out, err = run_in(tmp_path, "demo/demo.py", "video_path", "demo/sample/nowhere")
-    assert code == 2 and "demo/sample/nowhere" in err
+    end = run_in_process("demo/demo.py", cwd=tmp_path, video_path="demo/sample/nowhere")
+    end.check_error("demo/sample/nowhere")
     located = runpy.run_path(str(ROOT / "demo/demo.py"))["_located"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)

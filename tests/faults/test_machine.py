@@ -3,7 +3,6 @@
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -27,21 +26,24 @@ KILLS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10
 
 
 def training(root: Path, **keys: object) -> dict[str, object]:
-    """Config keys of a long training run below `root`; its data are made if there are none."""
+    """Config keys of a long training run below `root`; writes its data if there are none."""
     if not (root / "JPEGImages").exists():
         for name in ("a", "b", "c"):
             fake_datasets.folder(root, name=name)
     return small(**{**LONG, "root": root, "checkpoint": root / "ckpt", **keys})
 
 
-def testing(root: Path, weights: Path, **keys: object) -> dict[str, object]:
+def segmentation(root: Path, weights: Path, **keys: object) -> dict[str, object]:
     """Config keys of a test run on the videos below `root`."""
     return small(**{"root": root, "valset": "FOLDER", "initial": weights, **keys})
 
 
+def train(root: Path, **keys: object) -> Result:
+    return run_in_process("train.py", **training(root, **keys))
+
+
 def segment(root: Path, weights: Path, **keys: object) -> Result:
-    """Run test.py from start to end."""
-    return run_in_process("test.py", **testing(root, weights, **keys))
+    return run_in_process("test.py", **segmentation(root, weights, **keys))
 
 
 def wait_until(there: Callable[[], object], process: ForkedScript, seconds: float = 120) -> None:
@@ -67,7 +69,7 @@ def leftovers(root: Path) -> list[Path]:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 @pytest.mark.parametrize("workers", ["0", "1"])
 def test_a_signal_while_training_saves_first(tmp_path: Path, number: int, code: int, workers: str) -> None:
-    process = training(tmp_path, "workers", workers, "save_steps", "0")
+    process = ForkedScript("train.py", **training(tmp_path, workers=workers, save_steps=0))
     wait_until((tmp_path / "ckpt/recurrent.pth.tar").exists, process)
     before = steps_done(tmp_path)
     time.sleep(0.3)
@@ -75,16 +77,16 @@ def test_a_signal_while_training_saves_first(tmp_path: Path, number: int, code: 
     end = process.wait()
     assert end.code == code and "Traceback" not in end.err and "saved" in end.out, end
     assert steps_done(tmp_path) >= before and not leftovers(tmp_path)
-    again = training(tmp_path, resume="auto", max_minutes=0.0001).wait()
-    goes_on(again)
-    assert "going on after epoch" in again.out
+    again = train(tmp_path, resume="auto", max_minutes=0.0001)
+    again.check_success()
+    assert "after epoch" in again.out
 
 
 def test_a_signal_while_validating_ends_at_once_saved(tmp_path: Path) -> None:
     for name in "abc":
         fake_datasets.folder(tmp_path, name=name)
     fake_datasets.folder(tmp_path, name="long", masked=(0,), frames=2000)
-    process = training(tmp_path, epoch_per_test=1, valset="FOLDER", save_steps=0)
+    process = ForkedScript("train.py", **training(tmp_path, epoch_per_test=1, valset="FOLDER", save_steps=0))
     wait_until((tmp_path / "ckpt/recurrent.pth.tar").exists, process)
     time.sleep(1)
     process.send(signal.SIGTERM)
@@ -101,12 +103,12 @@ def test_a_validation_frame_that_cannot_be_read_costs_no_epoch(tmp_path: Path) -
     frame = tmp_path / "JPEGImages/z/00002.png"
     whole = frame.read_bytes()
     frame.write_bytes(whole[:60])
-    options = ["epoch_per_test", "1", "valset", "FOLDER", "epochs", "1"]
-    one_line(training(tmp_path, *options).wait(), "00002.png")
+    keys = {"epoch_per_test": 1, "valset": "FOLDER", "epochs": 1}
+    train(tmp_path, **keys).check_error("00002.png")
     assert steps_done(tmp_path) == (1, 0)
     frame.write_bytes(whole)
-    end = training(tmp_path, *options, "resume", "auto").wait()
-    goes_on(end)
+    end = train(tmp_path, **keys, resume="auto")
+    end.check_success()
     assert "validation: J" in end.out
 
 
@@ -115,7 +117,7 @@ def test_a_signal_while_testing_leaves_whole_masks(
     tmp_path: Path, weights: Path, number: int, code: int
 ) -> None:
     fake_datasets.folder(tmp_path, masked=(0,), frames=400)
-    process = segmenting(tmp_path, weights)
+    process = ForkedScript("test.py", **segmentation(tmp_path, weights))
     wait_until(lambda: list(tmp_path.rglob("output/FOLDER/mine/*.png")), process)
     os.kill(process.pid, number)
     end = process.wait()
@@ -128,14 +130,14 @@ def test_a_signal_while_testing_leaves_whole_masks(
 @pytest.mark.parametrize("seed", KILLS)
 def test_training_is_killed_and_goes_on(tmp_path: Path, seed: int) -> None:
     """SIGKILL at a random moment, workers and all: the checkpoint that is there is whole and training goes on from it."""
-    process = training(tmp_path, workers=1)
+    process = ForkedScript("train.py", **training(tmp_path, workers=1))
     wait_until((tmp_path / "ckpt/recurrent.pth.tar").exists, process)
     time.sleep(random.Random(seed).uniform(0, 1.5))
     process.send(signal.SIGKILL)
     assert process.wait().code == 137
     reached = steps_done(tmp_path)
-    again = training(tmp_path, resume="auto", max_minutes=0.0001).wait()
-    goes_on(again)
+    again = train(tmp_path, resume="auto", max_minutes=0.0001)
+    again.check_success()
     assert steps_done(tmp_path) > reached
 
 
@@ -144,24 +146,24 @@ def test_testing_is_killed_and_goes_on(tmp_path: Path, weights: Path, seed: int)
     """skip_done leaves out what is complete, and makes anew what is not; the table is that of an undisturbed run."""
     for name in "abcdef":
         fake_datasets.folder(tmp_path, name=name, frames=6)
-    process = segmenting(tmp_path, weights)
+    process = ForkedScript("test.py", **segmentation(tmp_path, weights))
     wait_until(lambda: list(tmp_path.rglob("output/FOLDER/.done/*.json")), process)
     time.sleep(random.Random(seed).uniform(0, 0.5))
     process.send(signal.SIGKILL)
     code = process.wait().code
     done = len(list(tmp_path.rglob("output/FOLDER/.done/*.json")))
-    again = segmenting(tmp_path, weights, skip_done=True).wait()
-    goes_on(again)
+    again = segment(tmp_path, weights, skip_done=True)
+    again.check_success()
     assert code in (0, 137) and f"{done} of 6 videos are there" in again.out
-    whole = segmenting(tmp_path, weights, output_dir="whole").wait()
-    goes_on(whole)
+    whole = segment(tmp_path, weights, output_dir="whole")
+    whole.check_success()
     assert table(again) == table(whole)
     for path in (tmp_path / "whole/FOLDER").rglob("*.png"):
         other = tmp_path / "output/FOLDER" / path.relative_to(tmp_path / "whole/FOLDER")
         assert np.array_equal(np.array(Image.open(path)), np.array(Image.open(other)))
 
 
-def table(end: End) -> list[str]:
+def table(end: Result) -> list[str]:
     return sorted(
         line
         for line in end.out.splitlines()
@@ -174,22 +176,22 @@ def table(end: End) -> list[str]:
 
 def test_done_videos_are_left_out_only_with_the_same_settings(tmp_path: Path, weights: Path) -> None:
     fake_datasets.two_videos(tmp_path)
-    goes_on(segmenting(tmp_path, weights).wait())
+    segment(tmp_path, weights).check_success()
     mask = tmp_path / "output/FOLDER/mine/00002.png"
     written = mask.stat().st_mtime_ns
-    end = segmenting(tmp_path, weights, skip_done=True).wait()
-    goes_on(end)
+    end = segment(tmp_path, weights, skip_done=True)
+    end.check_success()
     assert "2 of 2 videos are there" in end.out and mask.stat().st_mtime_ns == written
-    end = segmenting(tmp_path, weights, skip_done=True, save_freq=2).wait()  # other masks
+    end = segment(tmp_path, weights, skip_done=True, save_freq=2)  # other masks
     assert "skip_done:" not in end.out and mask.stat().st_mtime_ns > written
     mask.unlink()
-    end = segmenting(tmp_path, weights, skip_done=True, save_freq=2).wait()
+    end = segment(tmp_path, weights, skip_done=True, save_freq=2)
     assert "1 of 2 videos are there" in end.out and mask.exists()
 
 
 def test_a_damaged_note_is_named(tmp_path: Path, weights: Path) -> None:
     fake_datasets.two_videos(tmp_path)
-    goes_on(segmenting(tmp_path, weights).wait())
+    segment(tmp_path, weights).check_success()
     note = tmp_path / "output/FOLDER/.done/mine.json"
     for damage in (
         "{",
@@ -199,28 +201,14 @@ def test_a_damaged_note_is_named(tmp_path: Path, weights: Path) -> None:
         note.read_text().replace('"iou": ', '"iou": "", "y": '),
     ):
         note.write_text(damage)
-        one_line(segmenting(tmp_path, weights, skip_done=True).wait(), str(note), "remove it")
+        segment(tmp_path, weights, skip_done=True).check_error(str(note), "remove it")
 
 
 def test_a_submission_is_not_made_of_all_masks(tmp_path: Path, weights: Path) -> None:
     """skip_done after a run that wrote more than the server asks for."""
     fake_datasets.youtube_vos(tmp_path)
-    vos = Fork("test.py", *SMALL, "root", tmp_path, "valset", "VOS", "initial", weights).wait()
-    goes_on(vos)
-    end = Fork(
-        "test.py",
-        *SMALL,
-        "root",
-        tmp_path,
-        "valset",
-        "VOS",
-        "initial",
-        weights,
-        "skip_done",
-        "True",
-        "submission",
-        "True",
-    ).wait()
+    segment(tmp_path, weights, valset="VOS").check_success()
+    end = segment(tmp_path, weights, valset="VOS", skip_done=True, submission=True)
     assert "skip_done:" not in end.out
 
 
@@ -238,7 +226,7 @@ def test_what_a_kill_left_half_written_goes(tmp_path: Path, weights: Path) -> No
     for path in (*left, *others, tmp_path / "output/FOLDER/run/.lock"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"half")
-    goes_on(segmenting(tmp_path, weights).wait())
+    segment(tmp_path, weights).check_success()
     assert not any(path.exists() for path in left) and all(path.exists() for path in others)
 
 
@@ -247,23 +235,18 @@ def test_what_a_kill_left_half_written_goes(tmp_path: Path, weights: Path) -> No
 
 def test_a_full_disk_while_a_checkpoint_is_written(tmp_path: Path) -> None:
     """The checkpoint of before stays whole."""
-    goes_on(training(tmp_path, epochs=1).wait())
+    train(tmp_path, epochs=1).check_success()
     before = (tmp_path / "ckpt/recurrent.pth.tar").read_bytes()
-    end = training(
-        tmp_path, "epochs", "3", "resume", "auto", "save_steps", "0", before=small_disk(100_000)
-    ).wait()
-    one_line(end, "recurrent.pth.tar", "cannot be written", "space")
+    keys = training(tmp_path, epochs=3, resume="auto", save_steps=0)
+    end = ForkedScript("train.py", before=small_disk(100_000), **keys).wait()
+    end.check_error("recurrent.pth.tar", "cannot be written", "space")
     assert (tmp_path / "ckpt/recurrent.pth.tar").read_bytes() == before and not leftovers(tmp_path)
 
 
 def test_a_full_disk_while_masks_are_written(tmp_path: Path, weights: Path) -> None:
     fake_datasets.two_videos(tmp_path)
-    one_line(
-        segmenting(tmp_path, weights, before=small_disk(600)).wait(),
-        "mine/00000.png",
-        "cannot be written",
-        "space",
-    )
+    end = ForkedScript("test.py", before=small_disk(600), **segmentation(tmp_path, weights)).wait()
+    end.check_error("mine/00000.png", "cannot be written", "space")
     assert not leftovers(tmp_path) and not list((tmp_path / "output").rglob("*.png"))
 
 
@@ -273,40 +256,23 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, weights: Path, script: str
     fake_datasets.two_videos(tmp_path)
     fake_datasets.folder(tmp_path)
     (tmp_path / "taken").write_text("")
-    options = {
-        "train.py": [
-            "trainset",
-            "FOLDER",
-            "checkpoint",
-            tmp_path / "taken/ckpt",
-            "datafreq",
-            "1",
-            "max_skip",
-            "1",
-        ],
-        "test.py": ["valset", "FOLDER", "output_dir", "taken/out", "initial", weights],
-        "demo/demo.py": [
-            "video_path",
-            tmp_path / "JPEGImages/mine",
-            "mask_path",
-            tmp_path / "Annotations/mine/00000.png",
-            "output_dir",
-            tmp_path / "taken/out",
-            "initial",
-            weights,
-        ],
-    }[script]
-    one_line(run(script, *SMALL, "root", tmp_path, *options), str(tmp_path / "taken"))
+    keys: dict[str, dict[str, object]] = {
+        "train.py": {**TRAIN_ON_FOLDER, "checkpoint": tmp_path / "taken/ckpt"},
+        "test.py": {"valset": "FOLDER", "output_dir": "taken/out", "initial": weights},
+        "demo/demo.py": {
+            "video_path": tmp_path / "JPEGImages/mine",
+            "mask_path": tmp_path / "Annotations/mine/00000.png",
+            "output_dir": tmp_path / "taken/out",
+            "initial": weights,
+        },
+    }
+    run_in_process(script, **small(root=tmp_path, **keys[script])).check_error(str(tmp_path / "taken"))
 
 
 def test_a_folder_without_permission(tmp_path: Path, weights: Path) -> None:
     fake_datasets.two_videos(tmp_path)
     (tmp_path / "output").mkdir(mode=0o500)
-    one_line(
-        segmenting(tmp_path, weights, before=bound_by_permissions).wait(),
-        str(tmp_path / "output"),
-        "cannot be written",
-    )
+    segment_folder(tmp_path, weights).check_error(str(tmp_path / "output"), "cannot be written")
 
 
 def test_a_damaged_checkpoint_does_not_push_out_a_whole_one(tmp_path: Path) -> None:
@@ -327,7 +293,8 @@ def test_no_room_in_shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         )
 
     monkeypatch.setattr(torch.Tensor, "share_memory_", full)
-    one_line(training(tmp_path, workers=1).wait(), "/dev/shm", "workers")
+    end = ForkedScript("train.py", **train(tmp_path, workers=1))  # inherits the patch
+    end.check_error("/dev/shm", "workers")
 
 
 STUBBORN = """
@@ -348,12 +315,12 @@ run_with_error_messages(run)
 """
 
 
-def test_a_script_does_not_wait_for_loader_processes_that_ignore_its_end() -> None:
+def test_a_script_does_not_wait_for_loader_processes_that_ignore_its_end(tmp_path: Path) -> None:
     """As those of a loader do that was left in the middle, where shared memory is full."""
-    end = subprocess.run(
-        [sys.executable, "-c", STUBBORN], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
-    assert end.returncode == 2 and end.stderr == "error: over\n"
+    (tmp_path / "stubborn.py").write_text(STUBBORN)
+    started = time.monotonic()
+    end = ForkedScript(tmp_path / "stubborn.py").wait()
+    assert end.code == 2 and end.err == "error: over\n" and time.monotonic() - started < 60
 
 
 def test_nobody_reads_what_training_prints(tmp_path: Path) -> None:
@@ -366,7 +333,7 @@ def test_nobody_reads_what_training_prints(tmp_path: Path) -> None:
         os.close(reader)
         sys.stdout = os.fdopen(1, "w", closefd=False)
 
-    goes_on(training(tmp_path, epochs=2, before=deaf).wait())
+    ForkedScript("train.py", before=deaf, **train(tmp_path, epochs=2)).check_success()
     log = (tmp_path / "ckpt/train.log").read_text()
     assert "epoch 2/2" in log and "done:" in log and steps_done(tmp_path) == (2, 0)
 
@@ -378,17 +345,17 @@ def test_a_second_run_into_the_same_folder_is_refused(tmp_path: Path, weights: P
     fake_datasets.two_videos(tmp_path)
     fake_datasets.folder(tmp_path)
     with exclusive_run(tmp_path / "ckpt"), exclusive_run(tmp_path / "output/FOLDER"):
-        one_line(training(tmp_path, max_minutes=0.01).wait(), str(tmp_path / "ckpt"), "another run")
-        one_line(segmenting(tmp_path, weights).wait(), str(tmp_path / "output/FOLDER"), "another run")
+        train(tmp_path, max_minutes=0.01).check_error(str(tmp_path / "ckpt"), "another run")
+        segment(tmp_path, weights).check_error(str(tmp_path / "output/FOLDER"), "another run")
         with pytest.raises(InputError, match="another run"), exclusive_run(tmp_path / "ckpt"):
             pass
-    goes_on(segmenting(tmp_path, weights).wait())
+    segment(tmp_path, weights).check_success()
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_loader_process_that_dies(tmp_path: Path, workers: str) -> None:
     """One of them; the others must not be waited for."""
-    process = training(tmp_path, "workers", workers)
+    process = ForkedScript("train.py", **training(tmp_path, workers=workers))
     wait_until((tmp_path / "ckpt/recurrent.pth.tar").exists, process)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     for _ in range(50):  # they live for an epoch
@@ -399,7 +366,7 @@ def test_a_loader_process_that_dies(tmp_path: Path, workers: str) -> None:
         except (ProcessLookupError, IndexError):
             pass
     end = process.wait()
-    one_line(end, "'workers'", "loader process", "resume auto")
+    end.check_error("'workers'", "loader process", "resume auto")
     read_file(tmp_path / "ckpt/recurrent.pth.tar")
 
 
@@ -414,22 +381,22 @@ def test_out_of_memory_says_which_keys_to_lower(
     fake_datasets.two_videos(tmp_path)
     fake_datasets.folder(tmp_path)
     monkeypatch.setattr("models.stm.STM.memorize", no_memory)  # the fork inherits it
-    one_line(segmenting(tmp_path, weights).wait(), "out of memory", "input_size", "memory_frames")
-    one_line(training(tmp_path).wait(), "out of memory", "train_batch", "grad_checkpoint")
+    segment(tmp_path, weights).check_error("out of memory", "input_size", "memory_frames")
+    train(tmp_path).check_error("out of memory", "train_batch", "grad_checkpoint")
 
 
 def test_an_earlier_runs_checkpoints_are_not_written_over(tmp_path: Path) -> None:
-    goes_on(training(tmp_path, epochs=1).wait())
+    train(tmp_path, epochs=1).check_success()
     before = (tmp_path / "ckpt/recurrent.pth.tar").read_bytes()
-    one_line(training(tmp_path, epochs=1).wait(), "'checkpoint'", "recurrent.pth.tar", "resume auto")
+    train(tmp_path, epochs=1).check_error("'checkpoint'", "recurrent.pth.tar", "resume auto")
     assert (tmp_path / "ckpt/recurrent.pth.tar").read_bytes() == before
 
 
 def test_tables_of_an_earlier_run_go_when_masks_change(tmp_path: Path, weights: Path) -> None:
     fake_datasets.folder(tmp_path)
-    goes_on(segmenting(tmp_path, weights).wait())
+    segment(tmp_path, weights).check_success()
     table = tmp_path / "output/FOLDER/scores.csv"
     assert table.exists()
     (tmp_path / "JPEGImages/mine/00001.png").write_bytes(b"")
-    one_line(segmenting(tmp_path, weights).wait(), "1 of 1 videos failed")
+    segment(tmp_path, weights).check_error("1 of 1 videos failed")
     assert not table.exists()

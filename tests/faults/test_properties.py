@@ -24,8 +24,8 @@ from libs.evaluation.results import ResultFolder
 from libs.method.memory_bank import MemoryBank
 from libs.training.checkpoint import read_weights
 from models.stm import Memory, Objects
-from tests.faults.test_wrong_input import small_model
-from tests.helpers import fake_datasets as trees
+from tests.helpers import fake_datasets
+from tests.helpers.small_network import small_state_dict
 
 CASES = settings(
     max_examples=100, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
@@ -162,15 +162,17 @@ def damaged(content: bytes, rng: np.random.Generator) -> bytes:
 
 
 def _meta(root: Path) -> Path:
-    return trees.youtube_vos(root) / "valid/meta.json"
+    return fake_datasets.youtube_vos(root) / "valid/meta.json"
 
 
 def _info(root: Path) -> Path:
-    return trees.davis17(root) / "data/db_info.yaml"
+    return fake_datasets.davis17(root) / "data/db_info.yaml"
 
 
 def _weights(root: Path) -> Path:
-    torch.save({"state_dict": {k: v for k, v in small_model().items() if v.numel() < 200}}, root / "w.pth")
+    torch.save(
+        {"state_dict": {k: v for k, v in small_state_dict().items() if v.numel() < 200}}, root / "w.pth"
+    )
     return root / "w.pth"
 
 
@@ -195,15 +197,15 @@ def _record(root: Path) -> Path:
 
 READERS: dict[str, tuple[Callable[[Path], Path], Callable[[Path, Path], object]]] = {
     "mask": (
-        lambda root: trees.folder(root) / "Annotations/mine/00000.png",
+        lambda root: fake_datasets.folder(root) / "Annotations/mine/00000.png",
         lambda root, path: read_labels(path),
     ),
     "png": (
-        lambda root: trees.folder(root) / "JPEGImages/mine/00000.png",
+        lambda root: fake_datasets.folder(root) / "JPEGImages/mine/00000.png",
         lambda root, path: read_image(path),
     ),
     "jpeg": (
-        lambda root: trees.davis17(root) / "JPEGImages/480p/duo/00000.jpg",
+        lambda root: fake_datasets.davis17(root) / "JPEGImages/480p/duo/00000.jpg",
         lambda root, path: read_image(path, (20, 20)),
     ),
     "meta.json": (_meta, lambda root, path: read_meta(path)),

@@ -1,9 +1,10 @@
 """Run the scripts in tests: in this process, in a fork of it, or in a new Python process.
 
-Use `run_in_process` unless the test is about a process: it is the fastest, because all imports are there already.
-Use `ForkedScript` for signals, kills, limits on the process and memory; `ScriptProcess` for a fresh interpreter.
+`run_in_process` is the fastest, because all imports are there already; use it unless the test is about a
+process. `ForkedScript` is for signals, kills, memory and limits, `ScriptProcess` for a new interpreter.
 """
 
+import faulthandler
 import os
 import runpy
 import signal
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
@@ -107,6 +109,7 @@ class ForkedScript:
             os.dup2(self._err.fileno(), 2)
             sys.stdin = open(os.devnull)  # noqa: SIM115  open as long as the process lives
             sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+            faulthandler.enable(sys.stderr)
             os.chdir(ROOT)
             sys.argv = command
             before()
@@ -131,8 +134,14 @@ class ForkedScript:
         """Whether it has not ended yet; its exit code stays for `wait`."""
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
-    def wait(self) -> Result:
-        """Wait for its end."""
+    def wait(self, seconds: float = 240) -> Result:
+        """Wait for its end. A script that hangs is ended by SIGABRT, which prints the stacks of its threads."""
+        end = time.monotonic() + seconds
+        while self.is_running():
+            if time.monotonic() > end:
+                os.kill(self.pid, signal.SIGABRT)
+                break
+            time.sleep(0.01)
         _, status = os.waitpid(self.pid, 0)
         code = os.waitstatus_to_exitcode(status)
         printed = []
