@@ -10,7 +10,7 @@ from tests.helpers.small_network import small_state_dict
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
-    """Use one thread: the tensors are small, and threads that share the cores with other programs wait for each other."""
+    """Use one thread: for small tensors, more threads only wait for each other."""
     torch.set_num_threads(1)
 
 

@@ -1,4 +1,4 @@
-"""The documents name what exists: files, headings, functions, and code that works when it is pasted."""
+"""Documents name existing files, headings and functions; their commands and code work."""
 
 import importlib
 import importlib.util
@@ -37,18 +37,18 @@ def page_id(page: Path) -> str:
 
 
 def text_of(page: Path) -> str:
-    """Without code blocks, whose brackets are no links."""
+    """The page without code blocks, whose brackets are no links."""
     return re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
 def anchors(page: Path) -> set[str]:
-    """Of the headings, as GitHub makes them."""
+    """The anchors of the page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", text_of(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def commands(page: Path) -> list[list[str]]:
-    """The commands of the page's bash blocks, in words; comments, placeholders in brackets and the quotes of `bash -c` left out."""
+    """The commands of the page's bash blocks, in words, without comments and placeholders."""
     found = []
     for block in re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():
@@ -102,7 +102,7 @@ def test_named_functions_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_commands_fit_the_code(page: Path) -> None:
-    """Config files and keys are there and take these values; modules, their options and make targets are there."""
+    """Config files, keys, values, modules, their options and make targets exist."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for words in commands(page):
         for script in SCRIPTS.keys() & set(words):

@@ -1,4 +1,4 @@
-"""Videos as users bring them, through test.py to the files: late objects and the server's zip, an MP4, a long video."""
+"""test.py from unusual videos to the files it writes: late objects and a submission, an MP4, a long video."""
 
 import time
 import zipfile
@@ -23,7 +23,7 @@ def segment(root: Path, weights: Path, **keys: object) -> Result:
 
 
 def youtube_vos(root: Path) -> Path:
-    """valid/late: 12 frames, objects 3 and 9, and 20 that appears in frame 7; every third frame and frame 7 are listed."""
+    """Write valid/late: 12 frames, of which 5 are listed; objects 3 and 9, and 20 from frame 7 on."""
     part = root / "Youtube-VOS/valid"
     fake_datasets.write_video(
         part / "JPEGImages/late",

@@ -1,4 +1,4 @@
-"""What a person who switches from the original relies on, around the network and the loop: see docs/differences.md."""
+"""Habits of users of the original that still work: configs, command lines, folders (docs/differences.md)."""
 
 import os
 import runpy
@@ -100,7 +100,7 @@ def written(path: Path, text: str) -> str:
     return str(path)
 
 
-# ---- configs and command lines ----------------------------------------------------------------------------------------
+# ---- configs and command lines -------------------------------------------------------------------
 
 
 def test_the_originals_config_loads_unchanged_and_its_dead_keys_are_named(tmp_path: Path) -> None:
@@ -146,12 +146,12 @@ def test_resume_wins_over_initial(tmp_path: Path) -> None:
         assert load_config(path).resume == "b.pth"
 
 
-# ---- training ---------------------------------------------------------------------------------------------------------
+# ---- training ------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
-    """One epoch with the original's config; a record and a table of an earlier test.py lie in its result folder."""
+    """Train one epoch with the original's config, after a test.py that left records and a table."""
     root = tmp_path_factory.mktemp("trained")
     fake_datasets.davis17(root)
     results = root / "output/DAVIS17"
@@ -219,7 +219,7 @@ def test_checkpoints_in_a_source_package_are_warned_of(monkeypatch: pytest.Monke
 
 
 def test_checkpoints_of_the_original_are_resumed(trained: tuple[Path, Result], tmp_path: Path) -> None:
-    """They hold weights, the number of epochs and max_skip; the optimizer starts anew, and a line says so."""
+    """They have weights, the number of epochs and max_skip; the optimizer is new, and a line says so."""
     root = trained[0]
     own = read_file(root / "models/recurrent.pth.tar")
     old = {"epoch": 3, "state_dict": own["state_dict"], "max_skip": [60]}
@@ -234,11 +234,11 @@ def test_checkpoints_of_the_original_are_resumed(trained: tuple[Path, Result], t
     assert [row["learning rate"] for row in new["history"]] == pytest.approx([1e-5, 1e-6])
 
 
-# ---- the demo ---------------------------------------------------------------------------------------------------------
+# ---- the demo ------------------------------------------------------------------------------------
 
 
 def test_the_originals_demo_config_runs_from_any_folder_and_writes_overlays(tmp_path: Path) -> None:
-    """Its demo.yaml names no format, and neither arch: ResNet-50, overlays of the source's size."""
+    """Its demo.yaml names neither format nor arch: overlays of the source's size, ResNet-50."""
     fake_datasets.write_video(
         tmp_path / "demo/data/videos/horsejump-high",
         tmp_path / "unused",

@@ -1,4 +1,4 @@
-"""The three scripts, as one runs them: on a tiny tree from training to the demo, and with what is wrong in their input."""
+"""The three scripts on small data sets, from training to the demo, and the errors they end with."""
 
 import csv
 import zipfile
@@ -87,7 +87,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
 
 
-# ---- from training to the demo ----------------------------------------------------------------------------------------
+# ---- from training to the demo -------------------------------------------------------------------
 
 
 def test_training_writes_checkpoint_log_and_events(session: Session) -> None:
@@ -204,7 +204,7 @@ def test_the_demo_shows_a_video_file(session: Session) -> None:
     assert "IoU of" in session.demo.out and str(session.root / "demo/film_round_trip.png") in session.demo.out
 
 
-# ---- errors -----------------------------------------------------------------------------------------------
+# ---- errors --------------------------------------------------------------------------------------
 
 WRONG: dict[str, tuple[str, dict[str, object], str]] = {  # script, keys -> what the one line must name
     "bad key": ("train.py", {"epoch": 3}, "'epoch'"),
@@ -249,11 +249,11 @@ def test_a_key_that_does_nothing_is_a_warning_of_one_line(tmp_path: Path) -> Non
     assert "split_k" in end.err
 
 
-# ---- what a clone can do at once --------------------------------------------------------------------------
+# ---- what a clone can do at once -----------------------------------------------------------------
 
 
 def test_the_demo_of_a_new_clone(tmp_path: Path) -> None:
-    """The bundled clip and model, at a low resolution to be fast, score far above a copy of the first mask."""
+    """The bundled clip and model, at a low resolution to be fast, score far above a copied first mask."""
     end = run_in_process("demo/demo.py", output_dir=tmp_path, input_size=(96, 171), gpu_id=-1)
     end.check_success()
     assert "warning" not in end.err

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 
 def check_flat(process: ForkedScript, megabytes: float) -> None:
-    """Let it run to its end; in its second half it may grow by this many MB and by one open file and thread."""
+    """Wait for its end; in its second half it may grow by this many MB and by one open file and thread."""
     samples = []
     while process.is_running():
         proc = Path(f"/proc/{process.pid}")

@@ -1,4 +1,4 @@
-"""What holds for any input: properties drawn by hypothesis, and readers fed with damaged files."""
+"""Properties that hold for any input (hypothesis), and readers of damaged files."""
 
 import json
 from collections.abc import Callable
@@ -35,7 +35,7 @@ SIDES = st.integers(1, 200)
 SEEDS = st.integers(0, 1 << 32)
 
 
-# ---- masks ------------------------------------------------------------------------------------------------------------
+# ---- masks ---------------------------------------------------------------------------------------
 
 
 @CASES
@@ -72,7 +72,7 @@ def test_a_letterbox_fits_and_is_undone(source_h: int, source_w: int, h: int, w:
     assert back.shape == (1, source_h, source_w) and torch.allclose(back, torch.ones(()))
 
 
-# ---- memory and sampling ----------------------------------------------------------------------------------------------
+# ---- memory and sampling -------------------------------------------------------------------------
 
 
 @CASES
@@ -109,7 +109,7 @@ def test_the_curriculum_never_goes_back(skip: int, step: int) -> None:
     assert skip <= grow(skip, step) <= max(skip, 100)
 
 
-# ---- config -----------------------------------------------------------------------------------------------------------
+# ---- config --------------------------------------------------------------------------------------
 
 VALUES = st.one_of(
     st.none(),
@@ -137,7 +137,7 @@ def test_any_value_is_taken_with_its_type_or_refused(tmp_path: Path, key: str, v
         assert type(cfg[key]) is type(KEYS[key].default)
 
 
-# ---- damaged files ----------------------------------------------------------------------------------------------------
+# ---- damaged files -------------------------------------------------------------------------------
 
 
 def damaged(content: bytes, rng: np.random.Generator) -> bytes:
@@ -221,7 +221,7 @@ READERS: dict[str, tuple[Callable[[Path], Path], Callable[[Path, Path], object]]
 @pytest.mark.parametrize("name", READERS)
 @pytest.mark.filterwarnings("ignore")
 def test_a_damaged_file_is_read_or_refused(tmp_path: Path, name: str) -> None:
-    """Whatever the damage, the reader answers, or raises the one error that becomes one line."""
+    """Whatever the damage, the reader returns or raises InputError with one line."""
     make, read = READERS[name]
     path = make(tmp_path)
     whole, rng, refused = path.read_bytes(), np.random.default_rng(0), 0

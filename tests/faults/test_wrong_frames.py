@@ -113,7 +113,7 @@ def test_an_empty_folder_of_frames(tmp_path: Path, weights: Path) -> None:
 
 
 def test_a_name_that_is_not_utf8(tmp_path: Path, weights: Path) -> None:
-    """As an old zip leaves it."""
+    """Old zip files contain such names."""
     fake_datasets.folder(tmp_path, name=os.fsdecode(b"sch\xf6n"))
     end = segment_folder(tmp_path, weights)
     end.check_success()

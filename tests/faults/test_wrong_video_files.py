@@ -21,6 +21,7 @@ def write_video(path: Path, frames: int = 12) -> Path:
     return path
 
 
+PLAYLIST = "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{}\n#EXT-X-ENDLIST\n"
 VIDEOS = {
     "text": (lambda path: path.write_text("no video"), ["video.mp4", "single frame"]),
     "empty": (lambda path: path.write_bytes(b""), ["video.mp4", "single frame"]),
@@ -41,9 +42,7 @@ VIDEOS = {
         ["video.mp4", "single frame"],
     ),
     "a playlist": (
-        lambda path: path.write_text(
-            f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{write_video(path.parent / 'other.mp4')}\n#EXT-X-ENDLIST\n"
-        ),
+        lambda path: path.write_text(PLAYLIST.format(write_video(path.parent / "other.mp4"))),
         ["video.mp4"],
     ),
 }
@@ -60,7 +59,7 @@ def test_a_video_file_that_cannot_be_read(tmp_path: Path, weights: Path, name: s
 
 
 def uneven(path: Path) -> None:
-    """From its fourth frame on an MP4 runs four times as fast: two entries in its table of durations instead of one."""
+    """Make an MP4 run four times as fast from its fourth frame on, by a second entry of durations."""
     data = bytearray(path.read_bytes())
     at = data.index(b"stts") + 8
     _, count, duration = struct.unpack(">3I", data[at : at + 12])

@@ -137,7 +137,7 @@ def test_weights_in_other_formats_are_loaded(tmp_path: Path, name: str, old: boo
     )
 
 
-# ---- training states --------------------------------------------------------------------------------------------------
+# ---- training states -----------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

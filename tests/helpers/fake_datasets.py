@@ -1,4 +1,4 @@
-"""Small data sets for the tests: squares of flat colour that creep to the right, in the layouts of the real sets."""
+"""Small data sets in the layouts of the real ones: squares of one colour that move to the right."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -29,12 +29,12 @@ def scene(ids: Sequence[int], t: int = 0, size: tuple[int, int] = SIZE) -> tuple
 
 
 def colour(labels: np.ndarray) -> np.ndarray:
-    """The picture that shows labels (..., H, W) as their palette colours, and background as grey."""
+    """The image that shows labels (..., H, W) as their palette colours, and background as grey."""
     return np.where((labels > 0)[..., None], palette()[labels], np.uint8(90))
 
 
 def decode(image: np.ndarray, ids: Iterable[int]) -> np.ndarray:
-    """Labels (..., H, W) of what `colour` has drawn, by the nearest colour; image (..., H, W, 3). Black is background."""
+    """Undo `colour` by the nearest colour: (..., H, W, 3) to labels (..., H, W). Black is background."""
     known = np.array([0, 0, *ids], np.uint8)
     colours = colour(known[None])[0].astype(int)
     colours[0] = 0
@@ -42,7 +42,7 @@ def decode(image: np.ndarray, ids: Iterable[int]) -> np.ndarray:
 
 
 def iou(one: np.ndarray, other: np.ndarray) -> float:
-    """Of two bool maps; 1 where both are empty."""
+    """Intersection over union of two bool maps; 1 if both are empty."""
     union = (one | other).sum()
     return float((one & other).sum() / union) if union else 1.0
 
@@ -55,15 +55,15 @@ def save_image(path: Path, image: np.ndarray) -> None:
 def save_mask(path: Path, labels: np.ndarray, mode: str = "P") -> None:
     """mode: 'P' with a palette, 'L' grey, 'LA' grey with alpha, 'RGB' palette colours."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture = Image.fromarray(palette()[labels] if mode == "RGB" else labels)
+    image = Image.fromarray(palette()[labels] if mode == "RGB" else labels)
     if mode == "P":
-        picture.putpalette(palette().tobytes())
-    picture = picture.convert("LA") if mode == "LA" else picture
-    picture.save(path)
+        image.putpalette(palette().tobytes())
+    image = image.convert("LA") if mode == "LA" else image
+    image.save(path)
 
 
 def write_video(
-    pictures: Path,
+    images: Path,
     masks: Path,
     objects: dict[int, int],
     frames: int = 4,
@@ -83,13 +83,13 @@ def write_video(
         hidden = np.isin(labels, [label for label, first in objects.items() if first > t])
         labels[hidden] = 0
         image[hidden] = 90
-        save_image(pictures / f"{t:05d}{suffix}", image)
+        save_image(images / f"{t:05d}{suffix}", image)
         if masked is None or t in masked:
             save_mask(masks / f"{t:05d}.png", labels, mode)
 
 
 def davis16(root: Path) -> Path:
-    """DAVIS 2016 with masks of 0 and 255: bear (train), dog (val, one mask with an alpha channel); 2017's cat too."""
+    """Write DAVIS 2016 with masks of 0 and 255: bear (train), dog (val); and cat, of 2017."""
     tree = root / "DAVIS16"
     for name in ("bear", "dog", "cat"):
         write_video(tree / "JPEGImages/480p" / name, tree / "Annotations/480p" / name, {255: 0}, mode="L")
@@ -139,8 +139,8 @@ def write_db_info(tree: Path, sequences: Iterable[tuple[str, str, int]]) -> None
 
 
 def youtube_vos(root: Path) -> Path:
-    """YouTube-VOS. train/aaa: objects 1 and 2 in all of 4 frames. valid/bbb: 7 frames, of which meta.json lists
-    00000, 00003 and 00006; object 2 from the first frame on, object 5 from 00003 on; masks only there.
+    """Write YouTube-VOS. train/aaa: objects 1 and 2 in all 4 frames. valid/bbb: 7 frames, of which meta.json
+    lists 00000, 00003 and 00006; object 2 from 00000 on, object 5 from 00003 on; masks only there.
     """
     tree = root / "Youtube-VOS"
     write_video(tree / "train/JPEGImages/aaa", tree / "train/Annotations/aaa", {1: 0, 2: 0})
@@ -170,7 +170,7 @@ def folder(
     objects: Sequence[int] = (1, 2),
     frames: int = 4,
 ) -> Path:
-    """One's own videos: JPEGImages/<name> and Annotations/<name>, PNG frames."""
+    """Write a user's own video: PNG frames in JPEGImages/<name>, masks in Annotations/<name>."""
     write_video(
         root / "JPEGImages" / name,
         root / "Annotations" / name,
@@ -184,7 +184,7 @@ def folder(
 
 
 def two_videos(root: Path, frames: int = 4) -> tuple[Path, Path]:
-    """The videos 'mine', for a test to damage, and 'other', which stays right; a mask of the first frame only.
+    """Write two videos with a first mask: 'mine', for a test to damage, and 'other', which stays right.
 
     Returns: folders of the frames and masks of 'mine'.
     """

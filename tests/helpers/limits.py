@@ -12,7 +12,7 @@ VERSION_3 = 0x20080522  # of capset(2)
 
 
 def small_disk(size: int) -> Callable[[], object]:
-    """Return a function that limits every file of this process to so many bytes, as a full disk or a quota does."""
+    """Return a function that limits each file of this process to `size` bytes, as a full disk does."""
 
     def limit() -> None:
         """Limit; a write beyond the limit then raises an error instead of killing the process."""

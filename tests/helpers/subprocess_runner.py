@@ -135,7 +135,7 @@ class ForkedScript:
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
     def wait(self, seconds: float = 240) -> Result:
-        """Wait for its end. A script that hangs is ended by SIGABRT, which prints the stacks of its threads."""
+        """Wait for its end; if it hangs, end it by SIGABRT, which prints the stacks of its threads."""
         end = time.monotonic() + seconds
         while self.is_running():
             if time.monotonic() > end:

@@ -1,4 +1,4 @@
-"""Scores against the official evaluation's numbers, and the corners the protocol leaves to the reader."""
+"""Scores against the official evaluation's numbers, and cases that the protocol leaves open."""
 
 import csv
 from pathlib import Path
@@ -36,7 +36,7 @@ def score(
 
 
 def squares(*corners: int) -> np.ndarray:
-    """Label map with a 10x10 square per object, in column `corner`; a negative corner leaves the object out."""
+    """Label map with a 10x10 square per object in column `corner`; negative: the object is absent."""
     labels = np.zeros(SIZE, np.uint8)
     for label, corner in enumerate(corners, start=1):
         if corner >= 0:

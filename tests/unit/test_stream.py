@@ -1,4 +1,4 @@
-"""Reading ahead and writing behind."""
+"""prefetch and AsyncWriter keep the order, pass errors on and end their threads."""
 
 import threading
 import time

@@ -211,17 +211,17 @@ def test_what_fails_leaves_the_old_file(writer: type, name: str, tmp_path: Path)
         raise KeyError
     with pytest.raises(InputError, match=f"{name}: no frames"), writer(path, fps=10):
         pass
-    with pytest.raises(InputError, match=rf"{name}: .*\(20, 40, 3\) after others of \(20, 30, 3\)"):
-        with writer(path, fps=10) as video:
-            video.add(frame)
-            video.add(np.zeros((20, 40, 3), np.uint8))
+    told = rf"{name}: .*\(20, 40, 3\) after others of \(20, 30, 3\)"
+    with pytest.raises(InputError, match=told), writer(path, fps=10) as video:
+        video.add(frame)
+        video.add(np.zeros((20, 40, 3), np.uint8))
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
 def test_mp4_that_cannot_be_opened_is_an_input_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="a.mp4: cannot write.*30x20"):
-        with Mp4Writer(tmp_path / "a.mp4", fps=0) as video:
-            video.add(np.zeros((20, 30, 3), np.uint8))
+    told, path = "a.mp4: cannot write.*30x20", tmp_path / "a.mp4"
+    with pytest.raises(InputError, match=told), Mp4Writer(path, fps=0) as video:
+        video.add(np.zeros((20, 30, 3), np.uint8))
     assert not list(tmp_path.iterdir())
 
 
