@@ -293,7 +293,7 @@ def test_no_room_in_shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         )
 
     monkeypatch.setattr(torch.Tensor, "share_memory_", full)
-    end = ForkedScript("train.py", **train(tmp_path, workers=1))  # inherits the patch
+    end = ForkedScript("train.py", **training(tmp_path, workers=1)).wait()  # inherits the patch
     end.check_error("/dev/shm", "workers")
 
 
@@ -333,7 +333,8 @@ def test_nobody_reads_what_training_prints(tmp_path: Path) -> None:
         os.close(reader)
         sys.stdout = os.fdopen(1, "w", closefd=False)
 
-    ForkedScript("train.py", before=deaf, **train(tmp_path, epochs=2)).check_success()
+    end = ForkedScript("train.py", before=deaf, **training(tmp_path, epochs=2)).wait()
+    end.check_success()
     log = (tmp_path / "ckpt/train.log").read_text()
     assert "epoch 2/2" in log and "done:" in log and steps_done(tmp_path) == (2, 0)
 
