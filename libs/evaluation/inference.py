@@ -69,7 +69,8 @@ class VideoSegmenter:
             Propagation(model, settings.save_freq, remember, settings.memory_frames) for _ in settings.views
         ]
         self.reference: SourceFrame | None = None  # the latest frame with a given mask
-        self._steps: list[Step] = []  # of the newest frame, one a view
+        self.reference_labels = np.zeros((0, 0), np.uint8)  # (Hs, Ws) all objects in that frame, given or predicted
+        self._steps: list[Step] = []  # of the newest frame, one for each view
 
     @torch.no_grad()
     def step(self, frame: SourceFrame, inputs: list[FrameInput]) -> Prediction:
@@ -79,10 +80,22 @@ class VideoSegmenter:
             inputs: the frame as each view shows it to the network, see FrameReader.
         """
         steps = [loop.step(x.to(self.device)) for loop, x in zip(self.loops, inputs)]
-        if frame.given is not None:
-            self.reference = frame
         self._steps = [step for step in steps if step is not None]
-        return self._predict(frame) if self._steps else self._nothing(frame)
+        prediction = self._predict(frame) if self._steps else self._nothing(frame)
+        if frame.given is not None:
+            self.reference, self.reference_labels = frame, prediction.labels
+        return prediction
+
+    def remove(self, channel: int) -> None:
+        """Stop tracking the object of this channel."""
+        for loop in self.loops:
+            loop.remove(channel)
+        self._steps = [loop.last for loop in self.loops if loop.last is not None]
+        if self.reference is not None and self.reference.given is not None:
+            # A new array: the frame may still be in use by whoever writes or scores it.
+            given = np.where(self.reference.given == channel, 0, self.reference.given).astype(np.uint8)
+            self.reference = replace(self.reference, given=given)
+        self.reference_labels = np.where(self.reference_labels == channel, 0, self.reference_labels).astype(np.uint8)
 
     @torch.no_grad()
     def round_trip(self) -> RoundTrip | None:
@@ -142,7 +155,12 @@ class FrameReader:
     def __init__(self, name: str, views: tuple[View, ...], num_channels: int | None = None) -> None:
         self.name, self.views, self.num_channels = name, views, num_channels
         self._seen: set[int] = set()
+        self._highest = 0  # channel so far; K never falls, as memory and reference keep their channels
         self._size: tuple[int, int] | None = None
+
+    def forget(self, channel: int) -> None:
+        """Treat the object of this channel as new when a mask shows it again."""
+        self._seen.discard(channel)
 
     def read(self, frame: SourceFrame) -> list[FrameInput]:
         """The frame as each view shows it to the network.
@@ -161,7 +179,8 @@ class FrameReader:
             return inputs
         new = sorted(set(np.unique(frame.given).tolist()) - {0} - self._seen)
         self._seen.update(new)
-        num_channels = self.num_channels or max(self._seen, default=0) + 1
+        self._highest = max(self._highest, *new, 0)
+        num_channels = self.num_channels or self._highest + 1
         channel = torch.tensor(new, dtype=torch.long)
         appearing = Objects(torch.zeros_like(channel), channel, num_channels) if new else None
         given = [view.given(frame, num_channels) for view in self.views]

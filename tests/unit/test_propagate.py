@@ -227,7 +227,8 @@ class Tracker(nn.Module):
     def segment(self, query: Query, memories: Sequence[Memory]) -> Tensor:
         channels = torch.cat([memory.objects.channel for memory in memories]).tolist()
         assert len(channels) == len(set(channels))  # no object twice
-        logits = torch.full((1, memories[0].objects.num_channels, *query.size), -9.0)
+        num_channels = max(memory.objects.num_channels for memory in memories)
+        logits = torch.full((1, num_channels, *query.size), -9.0)
         logits[:, 0] = 0
         for memory in memories:
             for channel, colour in zip(memory.objects.channel, memory.keys[:, 0]):
