@@ -1,4 +1,4 @@
-"""What the scripts share, in five rooms: method, training, evaluation, app and core. `Segmenter` is the Python interface."""
+"""What the scripts share: method, training, evaluation, app, core. `Segmenter` is the Python interface."""
 
 from typing import Any
 

@@ -27,7 +27,8 @@ class Segmenter:
 
     Args:
         model: a network in evaluation mode, on its device; see `load`.
-        correct: correct every fifth mask by its gradient (STM-Cycle, section 3.3): slower, and closer to the first mask.
+        correct: correct every fifth mask by its gradient (STM-Cycle, section 3.3): slower, and closer to the
+            first mask.
         memory_frames: bound of the memory in frames, so that long videos need no more; 0: no bound.
         max_size: longer side of the network's input in pixels; larger finds smaller objects and takes longer.
         probabilities: keep the probabilities of the newest frame for `probabilities`.
@@ -68,10 +69,11 @@ class Segmenter:
         """Build the network that a file of weights describes.
 
         Args:
-            weights: a file, or a name that the key `initial` accepts: shipped, stm-cycle-resnet18, stm-cycle-resnet50.
+            weights: a file, or a name that the key `initial` accepts: shipped, stm-cycle-resnet18,
+                stm-cycle-resnet50.
             device: default: the GPU if there is one, else the CPU.
-            precision: 'off' computes in float32, 'bf16' and 'fp16' in half precision; 'auto' takes bf16 if the device
-                has instructions for it, else float32.
+            precision: 'off' computes in float32, 'bf16' and 'fp16' in half precision; 'auto' takes bf16 if
+                the device has instructions for it, else float32.
             The others: see the class.
         Raises: InputError naming the file if it cannot be read, or the argument.
         """
@@ -107,9 +109,10 @@ class Segmenter:
 
         Args:
             image: (H, W, 3) uint8 RGB, of one size within a video.
-            mask: (H, W) integers, 0 for background, 1 to 254 for objects, 255 for void, which counts as background.
-                The objects that it shows are exactly these pixels from now on; new ids are tracked from here; the
-                other objects keep their predictions. None, or a mask without objects: predict all of them.
+            mask: (H, W) integers, 0 for background, 1 to 254 for objects, 255 for void, which counts as
+                background. The objects that it shows are exactly these pixels from now on; new ids are
+                tracked from here; the other objects keep their predictions. None, or a mask without objects:
+                predict all of them.
         Returns: (H, W) uint8 labels with the ids of the masks; 0 before the first object.
         Raises: InputError if shapes, sizes or values are not as expected.
         """
@@ -129,7 +132,9 @@ class Segmenter:
         if self._newest is None or self._newest.object_probs is None:
             return {}
         known = self._newest.object_probs
-        return {number: known[channel - 1] for number, channel in self._channels.items() if channel <= len(known)}
+        return {
+            number: known[channel - 1] for number, channel in self._channels.items() if channel <= len(known)
+        }
 
     def remove(self, number: int) -> None:
         """Stop tracking the object with this id; a later mask may bring it back.
@@ -147,16 +152,15 @@ class Segmenter:
 
         The latest frame with a given mask is predicted back from the newest frame alone.
 
-        Returns: id -> IoU of the object in that frame with itself, predicted back; empty if the newest frame is that
-            frame, or if there is no object. Objects that the frame does not show are left out.
+        Returns: id -> IoU of the object in that frame with itself, predicted back; empty if the newest frame
+            is that frame, or if there is no object. Objects that the frame does not show are left out.
         """
         trip = self._segmenter.round_trip()
         if trip is None:
             return {}
-        reference = self._segmenter.reference_labels
-        shown = set(object_ids(reference))
+        shown = set(object_ids(trip.tracked))
         return {
-            number: mean_jaccard(trip.labels == channel, reference == channel, 1)
+            number: mean_jaccard(trip.labels == channel, trip.tracked == channel, 1)
             for number, channel in sorted(self._channels.items())
             if channel in shown
         }
@@ -167,7 +171,9 @@ class Segmenter:
         if labels.ndim != 2 or labels.dtype.kind not in "iub":
             raise InputError(f"mask: expected (H, W) integers, found shape {labels.shape} of {labels.dtype}")
         if labels.size and (labels.min() < 0 or labels.max() > VOID):
-            raise InputError(f"mask: expected labels from 0 to {LARGEST_ID}, found {labels.min()} to {labels.max()}")
+            raise InputError(
+                f"mask: expected labels from 0 to {LARGEST_ID}, found {labels.min()} to {labels.max()}"
+            )
         labels = labels.astype(np.uint8)
         numbers = object_ids(labels)
         if not numbers:
@@ -190,7 +196,9 @@ def _checked(image: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
     Raises: InputError.
     """
     if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        found = f"shape {image.shape} of {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
+        found = (
+            f"shape {image.shape} of {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
+        )
         raise InputError(f"image: expected an array (H, W, 3) of uint8, RGB, found {found}")
     if mask is not None and mask.shape != image.shape[:2]:
         raise InputError(f"mask: expected the size of its image, {image.shape[:2]}, found {mask.shape}")

@@ -57,6 +57,11 @@ class Step:
     given: bool = False  # its mask came with the frame
     correction: CorrectedFrame | None = None  # what was done to the masks before they are remembered
 
+    @property
+    def probs(self) -> Tensor:
+        """(B, K, H, W) the prediction; in the first frame with objects, which has none, its given masks."""
+        return self.masks if self.logits is None else self.logits.softmax(1)
+
     @cached_property
     def memory(self) -> Memory:
         """Keys and values of this frame alone, computed when they are first read: the last frame's may never be."""

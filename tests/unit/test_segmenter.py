@@ -156,7 +156,11 @@ def test_probabilities_come_if_asked_for() -> None:
         (np.zeros((48, 64, 3), np.float32), None, "float32"),
         (torch.zeros(48, 64, 3), None, "found Tensor"),
         (np.zeros((48, 64, 3), np.uint8), np.zeros((48, 60), np.uint8), "mask: expected the size"),
-        (np.zeros((48, 64, 3), np.uint8), np.zeros((48, 64, 3), np.uint8), r"mask: expected \(H, W\) integers"),
+        (
+            np.zeros((48, 64, 3), np.uint8),
+            np.zeros((48, 64, 3), np.uint8),
+            r"mask: expected \(H, W\) integers",
+        ),
         (np.zeros((48, 64, 3), np.uint8), np.zeros((48, 64), np.float32), "float32"),
         (np.zeros((48, 64, 3), np.uint8), np.full((48, 64), 300), "from 0 to 254, found 300"),
         (np.zeros((48, 64, 3), np.uint8), np.full((48, 64), -1), "found -1"),

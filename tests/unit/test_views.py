@@ -54,7 +54,7 @@ def test_size_of_the_input(source, max_size, scale, expected):
 )
 def test_given_masks_come_back(view):
     frame = next(iter(drawn().read()))
-    masks = view.given(frame, int(frame.given.max()) + 1)
+    masks = view.masks(frame.given, int(frame.given.max()) + 1)
     back = view.undo(masks, frame.given.shape).argmax(0).numpy()
     assert (back == frame.given).mean() > 0.97
     assert view.image(frame).shape[-2:] == masks.shape[-2:]
