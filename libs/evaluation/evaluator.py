@@ -83,7 +83,7 @@ class Report:
         if self.corrections:
             spent = [row.milliseconds for row in self.corrections]
             total, each = sum(spent) / 1000, np.mean(spent)
-            line += f"; gradient correction took {total:.1f} s of it, {each:.0f} ms for each of {len(spent)} frames"
+            line += f"; gradient correction took {total:.1f} s, {each:.0f} ms for each of {len(spent)} frames"
         return line
 
 
