@@ -21,11 +21,7 @@ UNREAD = ("num_batches_tracked", "Encoder_M.mean", "Encoder_M.std", "Encoder_Q.m
 ENCODER_LAYER = re.compile(r"Encoder_[MQ]\.res\d\.")
 
 # Width of the network -> the entry whose length it is.
-WIDTHS = {
-    "keydim": "KV_Q_r4.Key.bias",
-    "valdim": "KV_Q_r4.Value.bias",
-    "decoder_dim": "Decoder.convFM.bias",
-}
+WIDTHS = {"keydim": "KV_Q_r4.Key.bias", "valdim": "KV_Q_r4.Value.bias", "decoder_dim": "Decoder.convFM.bias"}
 
 # Number of blocks in res4, and whether they are bottlenecks -> ResNet.
 RESNETS = {(2, False): "resnet18", (6, False): "resnet34", (6, True): "resnet50", (23, True): "resnet101"}
@@ -69,7 +65,7 @@ def describe_network(state: Mapping[str, Tensor]) -> NetworkDescription:
     missing += [name for name in WIDTHS.values() if not _length(state, name)]
     if missing:
         raise WeightsError(
-            f"expected the weights of a Space-Time Memory network; missing: {_listed(missing)}; give another file"
+            f"expected weights of a Space-Time Memory network; missing: {_listed(missing)}; give another file"
         )
     widths = {key: _length(state, name) for key, name in WIDTHS.items()}
     batch_norm = any(name.endswith("running_mean") for name in state)
@@ -95,8 +91,8 @@ def convert_state_dict(content: object) -> Weights:
     """Bring the content of any released file to the names of our network.
 
     Args:
-        content: a state dict, or {'state_dict': ...}; of STM-Cycle or official STM; with or without the prefix
-            'module.' of DataParallel.
+        content: a state dict, or {'state_dict': ...}; of STM-Cycle or official STM; with or without the
+            prefix 'module.' of DataParallel.
     Raises: WeightsError if `content` is not a dictionary of tensors, or holds NaN or infinity.
     """
     state = content.get("state_dict", content) if isinstance(content, Mapping) else content
@@ -105,7 +101,8 @@ def convert_state_dict(content: object) -> Weights:
     wrong = [str(name) for name, value in state.items() if not (isinstance(name, str) and _is_dense(value))]
     if wrong:
         raise WeightsError(
-            f"expected named, dense tensors only, found others at {_listed(wrong)}; give a file of network weights"
+            f"expected named, dense tensors only, found others at {_listed(wrong)}; "
+            "give a file of network weights"
         )
     plain = {name.removeprefix("module."): value for name, value in state.items()}
     damaged = [
@@ -127,10 +124,10 @@ def _is_dense(value: object) -> bool:
 
 
 def load_weights(model: STM, weights: Weights) -> None:
-    """Fill `model`. Each of its parameters must be in `weights` with its shape; a warning names other entries.
+    """Fill `model`. Each of its parameters must be in `weights`, with its shape; a warning names others.
 
-    Encoder layers that `model` lacks are an error too: ResNet-34 has all entries of ResNet-18, with equal shapes,
-    but it is another network.
+    Encoder layers that `model` lacks are an error too: ResNet-34 has all entries of ResNet-18, with equal
+    shapes, but it is another network.
 
     Raises: WeightsError listing what is missing, unknown or of another shape. The model is then unchanged.
     """
@@ -149,7 +146,7 @@ def load_weights(model: STM, weights: Weights) -> None:
         found = "; ".join(f"{kind}: {_listed(names)}" for kind, names in errors.items() if names)
         arch = guess_arch(given) or "an unknown network"
         raise WeightsError(
-            f"weights of {arch} do not fit a network with {guess_arch(own)}; give complete weights of it; {found}"
+            f"weights of {arch} do not fit a {guess_arch(own)} network; give complete weights of it; {found}"
         )
     if unknown:
         warnings.warn(

@@ -1,4 +1,4 @@
-"""Build the parts of a script from its configuration. Nothing below this file and the scripts sees the configuration."""
+"""Build the parts of a script from its configuration, which only the scripts and this folder see."""
 
 import warnings
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ S = TypeVar("S")
 
 
 def build_device(
-    gpu_id: int, multi_gpu_ids: Sequence[int] = (), processes: Processes = Processes()
+    gpu_id: int, multi_gpu_ids: Sequence[int] = (), processes: Processes | None = None
 ) -> torch.device:
     """The device of this process: GPU number `gpu_id`, or the CPU for -1 and, with a warning, without CUDA.
 
@@ -41,7 +41,7 @@ def build_device(
     """
     if gpu_id < 0:
         return torch.device("cpu")
-    key = "gpu_id"
+    key, processes = "gpu_id", processes or Processes()
     if processes.world_size > 1:
         key = "multi_gpu_ids"
         if processes.local_rank >= len(multi_gpu_ids):
@@ -65,7 +65,7 @@ def build_device(
 def build_model(cfg: Config, device: torch.device, resume: bool = False) -> tuple[STM, dict | None]:
     """Build the network with its weights, on `device`.
 
-    The weights come from the checkpoint of `resume`, else from `initial`, else from ImageNet if `pretrained` says so.
+    Weights come from the checkpoint of `resume`, else from `initial`, else, with `pretrained`, from ImageNet.
     Weights from a file decide which network is built, see `follow_weights`. Nothing is downloaded then.
 
     Args:
@@ -81,7 +81,8 @@ def build_model(cfg: Config, device: torch.device, resume: bool = False) -> tupl
         fill_model(model, start.weights, start.path)
     else:
         model = _new_model(cfg)
-    return model.to(device, memory_format=_layout(model)), start.state if start else None
+    model = model.to(device).to(memory_format=_layout(model))
+    return model, start.state if start else None
 
 
 def load_network(path: Path, freeze_bn: bool = True) -> STM:
@@ -129,8 +130,8 @@ def follow_weights(cfg: Config, network: NetworkDescription, path: Path) -> Netw
     in_file = [key for key in other if cfg.source(key) is Source.FILE]
     if in_file:
         warnings.warn(
-            f"the weights {path} are of a network with {_pairs(in_file, other)}, which is used; the config file "
-            f"has {_pairs(in_file, cfg)}",
+            f"the weights {path} are of a network with {_pairs(in_file, other)}, which is used instead of "
+            f"{_pairs(in_file, cfg)} of the config file",
             stacklevel=3,
         )
     return network
@@ -164,7 +165,7 @@ def _find_start(cfg: Config, resume: bool) -> _Start | None:
 
 
 def _state_to_resume(cfg: Config) -> tuple[dict, Path] | None:
-    """The training state that `resume` names, and its file; 'auto' is the newest complete checkpoint, if any."""
+    """The training state that `resume` names, and its file; for 'auto' the newest complete checkpoint."""
     if cfg.resume == "auto":
         return latest_checkpoint(Path(cfg.checkpoint) / f"{cfg.mode}.pth.tar")
     return (read_training_state(Path(cfg.resume)), Path(cfg.resume)) if cfg.resume else None
@@ -194,7 +195,7 @@ def _new_model(cfg: Config) -> STM:
 
 
 def _layout(model: STM) -> torch.memory_format:
-    """Channels last, except for group norm: a training step with it takes 1.2 times as long so (CPU, bf16)."""
+    """Channels last, but not for group norm, whose training step would be 1.2 times as long (CPU, bf16)."""
     group_norm = any(isinstance(module, nn.GroupNorm) for module in model.modules())
     return torch.contiguous_format if group_norm else torch.channels_last
 
@@ -207,7 +208,7 @@ def for_inference(model: STM, amp: str = "off", compiled: bool = False) -> STM:
         compiled: use torch.compile; warns if that does not work on this machine.
     """
     model = fold_batch_norm(model.eval()).requires_grad_(False)
-    model.to(DTYPES[amp], memory_format=_layout(model))
+    model.to(DTYPES[amp]).to(memory_format=_layout(model))
     return compile_network(model) if compiled else model
 
 
@@ -224,7 +225,9 @@ def inference_settings(cfg: Config, correct: bool = True, object_probs: bool = F
         object_probs: keep the probability of each object, for heat maps.
     """
     loop = cfg.loop if correct else 0
-    return _settings(InferenceSettings, cfg, loop=loop, tta_scales=tuple(cfg.tta_scales), object_probs=object_probs)
+    return _settings(
+        InferenceSettings, cfg, loop=loop, tta_scales=tuple(cfg.tta_scales), object_probs=object_probs
+    )
 
 
 def train_settings(cfg: Config) -> TrainSettings:
@@ -233,6 +236,6 @@ def train_settings(cfg: Config) -> TrainSettings:
 
 
 def _settings(kind: type[S], cfg: Config, **given: Any) -> S:
-    """Fill a settings dataclass from the config keys with the names of its fields, except for those `given`."""
+    """Fill a settings dataclass from the config keys of its fields' names; `given` fields override them."""
     names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     return kind(**{name: cfg[name] for name in names & cfg.keys() if name not in given}, **given)

@@ -1,4 +1,4 @@
-"""The configuration: defaults, then a YAML file, then KEY VALUE pairs of the command line. It is checked and frozen."""
+"""The configuration: defaults, overridden by a YAML file, overridden by KEY VALUE pairs; checked, frozen."""
 
 import argparse
 import difflib
@@ -6,6 +6,7 @@ import os
 import reprlib
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 from libs.app.defaults import DEAD_KEYS, KEYS, RENAMED, SECTIONS, SET_NAMES
-from libs.app.key import MOST, help_text
+from libs.app.key import KINDS, MOST, help_text
 from libs.core.errors import InputError
 from libs.core.files import parse_yaml
 
@@ -29,7 +30,7 @@ class Source(Enum):
 
 
 class Config(CfgNode):
-    """The frozen configuration: `cfg.epochs` is the value of a key, `cfg.source("epochs")` is where it came from."""
+    """The frozen configuration: `cfg.epochs` is a value, `cfg.source("epochs")` is where it came from."""
 
     def __init__(self, values: Mapping[str, Any], sources: Mapping[str, Source]) -> None:
         super().__init__(dict(values))
@@ -109,9 +110,10 @@ def _read_yaml(path: Path) -> dict:
         content = parse_yaml(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"config file {path} is not plain YAML: {error}") from error
-    if not isinstance(content or {}, dict):
+    content = content or {}  # an empty file is None
+    if not isinstance(content, dict):
         raise InputError(f"config file {path}: expected lines 'key: value', found a {type(content).__name__}")
-    return content or {}  # an empty file is None
+    return content
 
 
 def _pairs(options: Sequence[str]) -> dict[str, str]:
@@ -150,12 +152,15 @@ def _parse(key: str, value: object, place: str) -> object:
         near = difflib.get_close_matches(str(key), KEYS, n=1, cutoff=0)
         raise InputError(f"{place}: there is no key '{key}'; the nearest one is '{near[0]}'")
     if key in DEAD_KEYS:
-        warnings.warn(f"{place}: key '{key}' has no effect, as in the original; {DEAD_KEYS[key]}", stacklevel=3)
+        warnings.warn(
+            f"{place}: key '{key}' has no effect, as in the original; {DEAD_KEYS[key]}", stacklevel=3
+        )
     default = KEYS[key].default
-    # Text for a key that is no text is YAML: the command line has only text, and files may have quotes too many.
-    is_text = isinstance(value, str) and not isinstance(default, str)
+    # The command line has text only. For keys of another type this text is YAML, such as "[1, 2]".
     try:
-        return _convert(default, parse_yaml(value) if is_text else value, f"{place}: key '{key}'")
+        if isinstance(value, str) and not isinstance(default, str):
+            value = parse_yaml(value)
+        return _convert(default, value, f"{place}: key '{key}'")
     except ValueError as error:
         raise InputError(f"{place}: key '{key}': '{value}' cannot be read as a value") from error
 
@@ -173,29 +178,31 @@ def _convert(default: object, value: object, where: str) -> object:
         entry = default[0] if default else 0
         return type(default)(_convert(entry, item, where) for item in items)
     if isinstance(default, float) and isinstance(value, (int, str)) and not isinstance(value, bool):
-        try:
+        with suppress(ValueError, OverflowError):
             value = float(value)  # YAML reads 1 as an integer and 1e-5 as a text
-        except (ValueError, OverflowError):
-            pass
     if type(value) is not type(default):
-        kind = {str: "a text", int: "a whole number", float: "a number", bool: "True or False"}[type(default)]
-        raise InputError(f"{where}: expected {kind} such as {default!r}, found {reprlib.repr(value)}")
+        raise InputError(
+            f"{where}: expected {KINDS[type(default)]} such as {default!r}, found {reprlib.repr(value)}"
+        )
     if isinstance(value, str) and "\0" in value:
         raise InputError(f"{where}: expected a text without NUL")
     if isinstance(value, (int, float)) and not abs(value) <= MOST:  # NaN, too
-        raise InputError(f"{where}: expected a finite number of at most {MOST:g}, found {reprlib.repr(value)}")
+        raise InputError(
+            f"{where}: expected a finite number of at most {MOST:g}, found {reprlib.repr(value)}"
+        )
     return value
 
 
 def _shorten_lists(values: dict, sources: Mapping[str, Source]) -> None:
-    """Keep as many entries of the keys PER_SET as there are training sets. The original ignored the others too."""
+    """Cut the lists of the keys PER_SET to the number of training sets. The original ignored the rest too."""
     count = len(values["trainset"])
     for key in PER_SET:
         used = values[key][:count]
         # The defaults are for two sets: someone who names one set need not shorten them.
         if used != values[key] and key in sources:
             warnings.warn(
-                f"key '{key}': only the first {count} of {values[key]} are used, one per training set", stacklevel=3
+                f"key '{key}': only the first {count} of {values[key]} are used, one per training set",
+                stacklevel=3,
             )
         values[key] = used
 
@@ -221,7 +228,9 @@ def _check_combinations(cfg: Config) -> None:
     lengths = {key: len(cfg[key]) for key in ("trainset", *PER_SET)}
     if len(set(lengths.values())) > 1:
         found = ", ".join(f"{key} has {length}" for key, length in lengths.items())
-        raise InputError(f"keys trainset, datafreq and max_skip: expected one entry per training set; {found}")
+        raise InputError(
+            f"keys trainset, datafreq and max_skip: expected one entry per training set; {found}"
+        )
     shortest, scale = min(cfg.input_size), min(cfg.scales)
     if shortest * scale < 16:
         raise InputError(

@@ -1,6 +1,6 @@
-"""Every key of the configuration: its default, its meaning and what it accepts. Each of them is written only here.
+"""Every key of the configuration: its default, its meaning and what it accepts, all defined only here.
 
-This prints docs/configuration.md, the same as a page:
+This command writes the page of all keys:
 
     python3 -m libs.app.defaults > docs/configuration.md
 """
@@ -43,8 +43,8 @@ DATA = {
     "framing": Key(
         "letterbox",
         "How recorded training clips are brought to input_size. 'letterbox': the whole frame is resized and "
-        "padded, as in the original. 'crop': a window around an object is cut out, at the scale that the object "
-        "has in the test. 'crop' needs data_backend PIL.",
+        "padded, as in the original. 'crop': a window around an object is cut out, at the scale that the "
+        "object has in the test. 'crop' needs data_backend PIL.",
         one_of("letterbox", "crop"),
     ),
     "crop_test_size": Key(
@@ -54,7 +54,8 @@ DATA = {
     ),
     "crop_zoom": Key(
         (0.8, 1.4),
-        "For framing crop: smallest and largest zoom relative to the scale of the test. One zoom is drawn per clip.",
+        "For framing crop: smallest and largest zoom relative to the scale of the test. One zoom is drawn "
+        "per clip.",
         Check(
             lambda zoom: len(zoom) == 2 and 0.1 <= zoom[0] <= zoom[1] <= 10,
             "two numbers from 0.1 to 10, the smaller one first",
@@ -62,9 +63,9 @@ DATA = {
     ),
     "paste": Key(
         0.0,
-        "Fraction of the recorded training clips over which objects are pasted that were cut out of the photographs "
-        "in <root>/INSTANCES. A pasted object has a label of its own or belongs to the background. "
-        "Needs data_backend PIL.",
+        "Fraction of the recorded training clips over which objects are pasted that were cut out of the "
+        "photographs in <root>/INSTANCES. A pasted object has a label of its own or belongs to the "
+        "background. Needs data_backend PIL.",
         number(0, 1),
     ),
     "sampled_frames": Key(3, "Number of frames in a training clip.", whole_number(2)),
@@ -73,25 +74,28 @@ DATA = {
         "Largest gap between the sampled frames of a clip when training starts: one number per training set.",
         whole_numbers(1),
     ),
-    "samples_per_video": Key(1, "Number of clips that are sampled from a video in an epoch.", whole_number(1)),
+    "samples_per_video": Key(
+        1, "Number of clips that are sampled from a video in an epoch.", whole_number(1)
+    ),
     "clip_objects": Key(
         "first_frame",
-        "Which objects a training clip may have. 'first_frame': labels up to the highest label of its first frame, "
-        "as in the original. 'all_frames': all labels that occur in the clip.",
+        "Which objects a training clip may have. 'first_frame': labels up to the highest label of its first "
+        "frame, as in the original. 'all_frames': all labels that occur in the clip.",
         one_of("first_frame", "all_frames"),
     ),
     "distractors": Key(
         True,
-        "PROCEDURAL, STATIC and INSTANCES clips show distractors: objects that resemble a target, and other objects "
-        "without a label. Objects that pass in front of a target appear in any case.",
+        "PROCEDURAL, STATIC and INSTANCES clips show distractors: objects that resemble a target, and other "
+        "objects without a label. Objects that pass in front of a target appear in any case.",
     ),
     "data_backend": Key("PIL", "The library that loads training clips.", one_of("PIL", "DALI")),
     "augmentation": Key(
         "paper",
-        "Augmentation of recorded training clips, with either data_backend. 'paper': crop, scale, shear, rotation, "
-        "colour and mirror, padded to input_size, all sets shuffled together. 'dali', with which the published "
-        "ResNet-18 was trained: slight shear, one rotation per frame and mirror, nearest neighbour, no padding, mean "
-        "0.45 and standard deviation 0.226, one set after the other. Synthetic clips are only normalised.",
+        "Augmentation of recorded training clips, with either data_backend. 'paper': crop, scale, shear, "
+        "rotation, colour and mirror, padded to input_size, all sets shuffled together. 'dali', with which "
+        "the published ResNet-18 was trained: slight shear, one rotation per frame and mirror, nearest "
+        "neighbour, no padding, mean 0.45 and standard deviation 0.226, one set after the other. Synthetic "
+        "clips are only normalised.",
         one_of("paper", "dali"),
     ),
     "workers": Key(
@@ -110,21 +114,22 @@ NETWORK = {
     ),
     "memory_context": Key(
         "auto",
-        "What the memory encoder sees beside an object's mask. 'background': the rest of the frame (STM-Cycle). "
-        "'others': the other objects (official STM, whose input is padded to multiples of 16). 'auto': what the "
-        "loaded weights need, and 'background' for a new network.",
+        "What the memory encoder sees beside an object's mask. 'background': the rest of the frame "
+        "(STM-Cycle). 'others': the other objects (official STM, whose input is padded to multiples of 16). "
+        "'auto': what the loaded weights need, and 'background' for a new network.",
         one_of("auto", "background", "others"),
     ),
     "norm": Key(
         "bn",
-        "Normalisation in the encoders: 'bn' is batch norm as in the paper; 'gn' is group norm, which is better for "
-        "training from scratch.",
+        "Normalisation in the encoders: 'bn' is batch norm as in the paper; 'gn' is group norm, which is "
+        "better for training from scratch.",
         one_of(*NORMS),
     ),
     "pretrained": Key(True, "Start a new network from ImageNet weights. Not used if weights are loaded."),
     "twin_start": Key(
         False,
-        "Start the memory encoder of a new network as a copy of its query encoder. Not used if weights are loaded.",
+        "Start the memory encoder of a new network as a copy of its query encoder. Not used if weights are "
+        "loaded.",
     ),
     "freeze_bn": Key(
         True,
@@ -133,11 +138,13 @@ NETWORK = {
     ),
     "amp": Key(
         "off",
-        "Precision of the network: 'off' is float32; 'bf16' and 'fp16' (GPU only) are half precision. Masks, losses "
-        "and the weights in training stay in float32.",
+        "Precision of the network: 'off' is float32; 'bf16' and 'fp16' (GPU only) are half precision. "
+        "Masks, losses and the weights in training stay in float32.",
         one_of("off", "bf16", "fp16"),
     ),
-    "compile": Key(False, "Compile the network with torch.compile: a slow start, then faster frames or steps."),
+    "compile": Key(
+        False, "Compile the network with torch.compile: a slow start, then faster frames or steps."
+    ),
     "grad_checkpoint": Key(
         False, "Training recomputes activations instead of storing them: less memory, more time."
     ),
@@ -147,12 +154,14 @@ TRAINING = {
     "epochs": Key(240, "Number of epochs.", whole_number(1)),
     "scales": Key(
         [1.0],
-        "Factors on input_size. Each training step draws one of them, so that the network learns several sizes. "
-        "Needs data_backend PIL.",
+        "Factors on input_size. Each training step draws one of them, so that the network learns several "
+        "sizes. Needs data_backend PIL.",
         numbers(0.1, 10),
     ),
     "coarse_epochs": Key(
-        0, "Number of epochs at the start that use only the smallest of scales, which is fastest.", whole_number(0)
+        0,
+        "Number of epochs at the start that use only the smallest of scales, which is fastest.",
+        whole_number(0),
     ),
     "max_minutes": Key(
         0.0,
@@ -169,47 +178,50 @@ TRAINING = {
     "learning_rate": Key(1e-5, "Learning rate at the start.", number(0)),
     "schedule": Key(
         "milestones",
-        "How the learning rate falls. 'milestones': it is multiplied by gamma at each milestone. 'cosine' and 'poly': "
-        "it falls to 0 at the last epoch.",
+        "How the learning rate falls. 'milestones': it is multiplied by gamma at each milestone. 'cosine' "
+        "and 'poly': it falls to 0 at the last epoch.",
         one_of(*SCHEDULES),
     ),
-    "gamma": Key(
-        0.1, "Factor on the learning rate at each milestone, for schedule milestones.", number(0)
+    "gamma": Key(0.1, "Factor on the learning rate at each milestone, for schedule milestones.", number(0)),
+    "milestone": Key(
+        [], "Epochs at which the learning rate falls, for schedule milestones.", whole_numbers(0)
     ),
-    "milestone": Key([], "Epochs at which the learning rate falls, for schedule milestones.", whole_numbers(0)),
     "warmup": Key(
         0.0, "Number of epochs, or fraction of one, in which the learning rate rises from 0.", number(0)
     ),
     "grad_clip": Key(0.0, "Largest norm of the gradient of an update. 0 means no limit.", number(0)),
     "ema": Key(
         0.0,
-        "Decay of the running average of the weights, for example 0.999. Validation uses the average, and `initial` "
-        "loads it from a checkpoint. 0 means no average.",
+        "Decay of the running average of the weights, for example 0.999. Validation uses the average, and "
+        "`initial` loads it from a checkpoint. 0 means no average.",
         below_one(),
     ),
     "momentum": Key(
         (0.9, 0.999),
         "The two betas of Adam. SGD uses the first one as its momentum.",
-        Check(lambda betas: len(betas) == 2 and all(0 <= b < 1 for b in betas), "two numbers from 0 to below 1"),
+        Check(
+            lambda betas: len(betas) == 2 and all(0 <= b < 1 for b in betas), "two numbers from 0 to below 1"
+        ),
     ),
     "solver": Key("adam", "Optimizer.", one_of("adam", "adamw", "sgd")),
     "weight_decay": Key(5e-4, "Weight decay.", number(0)),
     "loss": Key(
         "both",
-        "Loss of a mask: 'ce' is cross entropy on the hardest pixels, 'iou' is soft IoU, 'both' is their sum.",
+        "Loss of a mask: 'ce' is cross entropy on the hardest pixels, 'iou' is soft IoU, 'both' is their "
+        "sum.",
         one_of(*KINDS),
     ),
     "cycle": Key(True, "Train with the cycle loss. False trains plain STM."),
     "attention_loss": Key(
         0.0,
-        "Weight of a loss on the first mask after attention alone has carried it to a later frame, for training from "
-        "scratch. 0 turns it off, as in the papers.",
+        "Weight of a loss on the first mask after attention alone has carried it to a later frame, for "
+        "training from scratch. 0 turns it off, as in the papers.",
         number(0),
     ),
     "mode": Key(
         "recurrent",
-        "Which masks training memorizes. 'mask': the ground truth. 'recurrent': the soft prediction. 'threshold': the "
-        "prediction if its mean IoU is at least iou_threshold, otherwise the ground truth.",
+        "Which masks training memorizes. 'mask': the ground truth. 'recurrent': the soft prediction. "
+        "'threshold': the prediction if its mean IoU is at least iou_threshold, otherwise the ground truth.",
         one_of(*MODES),
     ),
     "iou_threshold": Key(0.65, "Mean IoU from which mode threshold memorizes the prediction.", number(0, 1)),
@@ -220,10 +232,14 @@ TRAINING = {
         True, "Validation writes its masks to <root>/<output_dir>/<valset>, as test.py does."
     ),
     "epoch_per_sheet": Key(
-        5, "Number of epochs between two contact sheets, images of one training clip. 0 draws none.", whole_number(0)
+        5,
+        "Number of epochs between two contact sheets, images of one training clip. 0 draws none.",
+        whole_number(0),
     ),
     "save_steps": Key(
-        0, "Number of steps between two checkpoints within an epoch. 0 saves only after each epoch.", whole_number(0)
+        0,
+        "Number of steps between two checkpoints within an epoch. 0 saves only after each epoch.",
+        whole_number(0),
     ),
     "keep": Key(
         2, "Number of checkpoints to keep: the newest, the one before it (.1) and so on.", whole_number(1)
@@ -235,17 +251,20 @@ MEMORY = {
     "save_freq": Key(5, "Every save_freq-th frame stays in the memory.", whole_number(1)),
     "memory_frames": Key(
         0,
-        "Largest number of frames in the memory. Frames are then dropped evenly over time; frames with a given mask "
-        "stay. 0 keeps all, as in the paper.",
+        "Largest number of frames in the memory. Frames are then dropped evenly over time; frames with a "
+        "given mask stay. 0 keeps all, as in the paper.",
         Check(lambda frames: frames == 0 or frames >= 3, "0 or a whole number of at least 3"),
     ),
     "loop": Key(
         10, "Number of steps of gradient correction while testing. 0 turns correction off.", whole_number(0)
     ),
-    "correction_rate": Key(150.0, "Step size of gradient correction. The paper's recipe sets 180.", number(0)),
+    "correction_rate": Key(
+        150.0, "Step size of gradient correction. The paper's recipe sets 180.", number(0)
+    ),
     "correction_beta": Key(
         0.0,
-        "Momentum of gradient correction: the fraction of a step that is added to the next one. 0 as in the paper.",
+        "Momentum of gradient correction: the fraction of a step that is added to the next one. 0 as in the "
+        "paper.",
         below_one(),
     ),
     "correction_tolerance": Key(
@@ -260,7 +279,8 @@ MEMORY = {
     ),
     "save_corrected": Key(
         False,
-        "Write the corrected masks, as the original's demo does, or the masks before correction, as its test does.",
+        "Write the corrected masks, as the original's demo does, or the masks before correction, as its "
+        "test does.",
         demo=True,
     ),
 }
@@ -268,11 +288,14 @@ MEMORY = {
 VIEWS = {
     "max_size": Key(
         0,
-        "Longer side of the network's input in pixels while testing, with the video's aspect ratio. 0 uses input_size.",
+        "Longer side of the network's input in pixels while testing, with the video's aspect ratio. 0 uses "
+        "input_size.",
         whole_number(0),
     ),
     "tta_scales": Key(
-        [1.0], "Test-time augmentation: average the predictions at these factors on the input size.", numbers(0.1, 10)
+        [1.0],
+        "Test-time augmentation: average the predictions at these factors on the input size.",
+        numbers(0.1, 10),
     ),
     "tta_flip": Key(False, "Test-time augmentation: average with the predictions of the mirrored video."),
 }
@@ -281,24 +304,25 @@ FILES = {
     "checkpoint": Key("ckpt", "Folder of the checkpoints, logs and TensorBoard events."),
     "initial": Key(
         "",
-        "Weights to start from: a file, or one of the names shipped, stm-cycle-resnet18 and stm-cycle-resnet50. "
-        "The last two are downloaded once.",
+        "Weights to start from: a file, or one of the names shipped, stm-cycle-resnet18 and "
+        "stm-cycle-resnet50. The last two are downloaded once.",
     ),
     "resume": Key(
         "",
-        "Checkpoint from which to resume training. 'auto': the newest complete checkpoint in the folder `checkpoint`, "
-        "or a new run if there is none.",
+        "Checkpoint from which to resume training. 'auto': the newest complete checkpoint in the folder "
+        "`checkpoint`, or a new run if there is none.",
     ),
     "output_dir": Key("output", "Folder of the results. For test.py it is a folder below root."),
     "save_indexed_format": Key(
         "index",
-        "What is written for each frame: 'index' a palette PNG, 'segmentation' an overlay, 'heatmap' the probability, "
-        "'mask' an overlay of the first object.",
+        "What is written for each frame: 'index' a palette PNG, 'segmentation' an overlay, 'heatmap' the "
+        "probability, 'mask' an overlay of the first object.",
         one_of("index", "segmentation", "heatmap", "mask"),
         demo="segmentation",
     ),
     "skip_done": Key(
-        False, "test.py skips videos that an earlier run with the same settings has finished in the same folder."
+        False,
+        "test.py skips videos that an earlier run with the same settings has finished in the same folder.",
     ),
     "submission": Key(False, "test.py also makes the zip file for the data set's server, and checks it."),
     "score_copy": Key(
@@ -310,7 +334,8 @@ DEMO = {
     "video_path": Key("", "Folder of frames, or a video file."),
     "mask_path": Key(
         "",
-        "Mask of the first frame, or a folder of masks. If the folder has a mask for every frame, the demo prints scores.",
+        "Mask of the first frame, or a folder of masks. If the folder has a mask for every frame, the demo "
+        "prints scores.",
     ),
     "fps": Key(12.0, "Frames per second of the GIF or MP4.", number(0.1, 100)),
     "demo_format": Key("gif", "Format of the demo's video.", one_of("gif", "mp4")),
@@ -323,7 +348,9 @@ MACHINE = {
         [0, 1, 2, 3], "With torchrun: the GPU of each process on a machine, by local rank.", whole_numbers(0)
     ),
     "backend": Key(
-        "nccl", "With torchrun: how processes communicate. Without CUDA it is always gloo.", one_of("nccl", "gloo")
+        "nccl",
+        "With torchrun: how processes communicate. Without CUDA it is always gloo.",
+        one_of("nccl", "gloo"),
     ),
     "init_method": Key("env://", "With torchrun: the address at which the processes find each other."),
 }
@@ -359,25 +386,25 @@ DEAD_KEYS = {
     "correction_momentum": "remove it, or set correction_beta for a correction with momentum",
 }
 
-# The original's names of data sets that DALI loads -> our names. Here the key data_backend chooses the loader.
+# The original's names of data sets that DALI loads -> ours. The key data_backend chooses the loader here.
 SET_NAMES = {"DALIDAVIS17": "DAVIS17", "DALIVOS": "VOS"}
 
 PAGE = """\
 # Configuration
-<!-- Generated from libs/app/defaults.py. Do not edit; run: python3 -m libs.app.defaults > docs/configuration.md -->
+<!-- Do not edit this page. It is made by: python3 -m libs.app.defaults > docs/configuration.md -->
 
-A key has its default unless the YAML file of `--cfg` names it. A `KEY VALUE` pair on the command line overrides both:
+The YAML file of `--cfg` overrides defaults, and `KEY VALUE` pairs on the command line override both:
 ```bash
 python3 train.py --cfg config.yaml epochs 100 trainset "[DAVIS17, VOS]" input_size "(240, 427)"
 ```
-`--help` of each script prints the same tables. "Demo" is the default of `demo/demo.py` if it differs.
+A default after "demo" is that of `demo/demo.py`, if it differs. `--help` of each script lists the keys too.
 An unknown key, a wrong type or a value out of range is an error. No number may exceed 4e9.
 
-The weights say what the network is. If `initial` or `resume` loads weights, `arch`, `keydim`, `valdim`, `decoder_dim`,
-`norm` and `memory_context` follow from the names and shapes in the file:
-- A key that is not given follows the file silently.
-- A key of the YAML file that contradicts the file gives way, and a warning lists such keys.
-- A key on the command line that contradicts the file is an error.
+The weights say what the network is. If `initial` or `resume` loads weights, then `arch`, `keydim`, `valdim`,
+`decoder_dim`, `norm` and `memory_context` follow from the names and shapes in the file:
+- A key that is not given follows the weights silently.
+- A key of the YAML file that contradicts the weights gives way, and a warning lists such keys.
+- A key on the command line that contradicts the weights is an error.
 
 {tables}
 """

@@ -1,6 +1,7 @@
-"""What a key of the configuration is, the checks that a key may use, and the two lists of all keys for readers."""
+"""A key of the configuration, the checks that it may use, and lists of keys for --help and Markdown."""
 
 import math
+import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -58,7 +59,9 @@ def number(low: float, high: float = math.inf) -> Check:
 
 def numbers(low: float, high: float = math.inf) -> Check:
     """At least one number, each from `low` to `high`."""
-    return Check(lambda values: values and all(low <= v <= high for v in values), f"numbers {_range(low, high)}")
+    return Check(
+        lambda values: values and all(low <= v <= high for v in values), f"numbers {_range(low, high)}"
+    )
 
 
 def below_one() -> Check:
@@ -94,9 +97,14 @@ def help_text(sections: Sections, demo: bool = False) -> str:
     for heading, keys in sections.items():
         lines.append(f"\n{heading.lower()}:")
         for name, key in keys.items():
-            lines += [f"  {name} = {key.default_of(demo)!r}", f"      {key.meaning}"]
-            lines.append(f"      Expects {key.expected}.")
+            text = f"{key.meaning} Expects {key.expected}."
+            lines += [f"  {name} = {key.default_of(demo)!r}", *_wrapped(text)]
     return "\n".join(lines)
+
+
+def _wrapped(text: str) -> list[str]:
+    indent = 6 * " "
+    return textwrap.wrap(text, 100, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def markdown_tables(sections: Sections) -> str:
@@ -113,4 +121,5 @@ def _row(name: str, key: Key) -> str:
     default = f"`{key.default!r}`"
     if key.demo is not None:
         default += f", demo `{key.demo!r}`"
-    return "| " + " | ".join([f"`{name}`", default, key.expected, key.meaning]) + " |"
+    meaning = key.meaning.replace("<", "&lt;")  # else a browser takes <root> for a tag
+    return "| " + " | ".join([f"`{name}`", default, key.expected, meaning]) + " |"

@@ -1,4 +1,4 @@
-"""Weights by name: `initial shipped`, and the released weights, which are downloaded once into torch's cache folder."""
+"""Weights by name: `initial shipped`, and released weights, downloaded once into torch's cache folder."""
 
 import difflib
 import warnings
@@ -35,7 +35,7 @@ def weights_file(initial: str) -> Path:
             near = difflib.get_close_matches(initial, NAMES, n=1)
             hint = f"; did you mean '{near[0]}'?" if near else ""
             raise InputError(
-                f"key 'initial': there is no file '{initial}'; the names of weights are {', '.join(NAMES)}{hint}"
+                f"key 'initial': there is no file '{initial}'; names of weights are {', '.join(NAMES)}{hint}"
             )
         return path
     cached = Path(torch.hub.get_dir()) / "checkpoints" / f"{initial}.pth.tar"
@@ -45,7 +45,7 @@ def weights_file(initial: str) -> Path:
 
 
 def _download(name: str, path: Path) -> None:
-    """Download the newest file of the weights `name` that is available. `path` appears only when it is complete.
+    """Download the newest available file of the weights `name`. `path` appears only when it is complete.
 
     Warns if it is not the newest one. Raises: InputError if none can be downloaded.
     """
