@@ -66,7 +66,7 @@ def build_model(cfg: Config, device: torch.device, resume: bool = False) -> tupl
     """Build the network with its weights, on `device`.
 
     Weights come from the checkpoint of `resume`, else from `initial`, else, with `pretrained`, from ImageNet.
-    Weights from a file decide which network is built, see `follow_weights`. Nothing is downloaded then.
+    Weights from a file decide which network is built, see `compare_with_config`. Nothing is downloaded then.
 
     Args:
         resume: whether the key `resume` counts, which is for training only.
@@ -76,7 +76,8 @@ def build_model(cfg: Config, device: torch.device, resume: bool = False) -> tupl
     start = _find_start(cfg, resume)
     torch.manual_seed(cfg.seed)
     if start:
-        network = follow_weights(cfg, _describe(start.weights, start.path), start.path)
+        network = _describe(start.weights, start.path)
+        compare_with_config(network, start.path, cfg)
         model = build_network(network, cfg.freeze_bn, cfg.grad_checkpoint)
         fill_model(model, start.weights, start.path)
     else:
@@ -114,10 +115,10 @@ def build_network(network: NetworkDescription, freeze_bn: bool = True, grad_chec
     )
 
 
-def follow_weights(cfg: Config, network: NetworkDescription, path: Path) -> NetworkDescription:
-    """Compare the config with the network that the weights of the file `path` describe; the weights decide.
+def compare_with_config(network: NetworkDescription, path: Path, cfg: Config) -> None:
+    """Compare the network that the weights of the file `path` describe with the config; the weights decide.
 
-    A key of the YAML file that contradicts them gives way with a warning. A default gives way silently.
+    A key of the YAML file that contradicts them gives way with one warning. A default gives way silently.
     Raises: InputError if a key contradicts them that was given on the command line.
     """
     other = {key: value for key, value in asdict(network).items() if cfg[key] not in (value, "auto")}
@@ -134,7 +135,6 @@ def follow_weights(cfg: Config, network: NetworkDescription, path: Path) -> Netw
             f"{_pairs(in_file, cfg)} of the config file",
             stacklevel=3,
         )
-    return network
 
 
 def _pairs(keys: Sequence[str], values: dict[str, Any]) -> str:
