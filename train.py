@@ -28,6 +28,7 @@ from libs.training.trainer import Trainer
 from libs.training.validation import validation_writer
 from models.compiled import compile_network
 from models.stm import STM
+from models.weights import describe_network
 
 DEFAULT_CFG = Path(__file__).with_name("config.yaml")
 
@@ -171,7 +172,7 @@ def _masks_of_validation(
 def _opening(cfg: CfgNode, model: STM, num_videos: int, steps: int, device: str) -> str:
     size = sum(parameter.numel() for parameter in model.parameters())
     return (
-        f"training {cfg.arch}, {size:,} parameters, on {', '.join(cfg.trainset)}: {num_videos} videos, {steps} steps of {cfg.train_batch} clips "
+        f"training {describe_network(model.state_dict()).arch}, {size:,} parameters, on {', '.join(cfg.trainset)}: {num_videos} videos, {steps} steps of {cfg.train_batch} clips "
         f"an epoch, {cfg.epochs} epochs, mode {cfg.mode}, on {device}"
     )
 
