@@ -18,8 +18,9 @@ from libs.evaluation.evaluator import CorrectionRow, Report, RoundTripRow
 from libs.evaluation.scores import VideoScores, format_table, write_csv, write_rows
 from libs.evaluation.visualize import save
 
-# Keys that change neither a mask nor which masks there are.
+# Keys that change neither a mask nor which masks there are; the weights, which count, say what the network is.
 WITHOUT_EFFECT = ("skip_done", "debug", "gpu_id", "compile")
+WITHOUT_EFFECT += ("arch", "keydim", "valdim", "decoder_dim", "norm", "memory_context")
 DRIFT = 0.5  # IoU below which a video is named
 TABLES = ("scores.csv", "drift.csv", "corrections.csv")
 Masks = dict[str, set[int]]  # frame name -> objects that may be in its mask
