@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import cv2
 import imgaug.augmenters as iaa
@@ -18,10 +19,10 @@ from dataset import clips as clips_module
 from dataset import dali as dali_module
 from dataset import transforms, warp
 from dataset.build import build_loader, training_sets
-from dataset.clips import ClipLoader, TrainingSet
 from dataset.dali import AHEAD, DaliLoader
 from dataset.folder import folder
-from dataset.loader import PilLoader
+from dataset.loader import ClipLoader, PilLoader
+from dataset.sampling import TrainingSet
 from dataset.transforms import BRIGHTNESS, CONTRAST, CROP, MIRROR, ROTATE, SCALE, SHEAR
 from dataset.warp import Augmentation, draw_augmentation
 from libs.core.errors import InputError
@@ -29,7 +30,7 @@ from libs.core.image_io import read_image
 from libs.core.masks import IMAGENET_MEAN, IMAGENET_STD, Letterbox
 from libs.core.structures import Clip
 from tests.helpers import fake_datasets as trees
-from tests.unit.test_clips import figures, pictures_of, same
+from tests.unit.test_clips import figures, pictures_of, same, settings_for
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 INPUT = (32, 48)
@@ -39,20 +40,16 @@ CLOSE = 2.001  # of 255: cv2 rounds its weights to 11 bits, both round the resul
 def loaders(
     sets: list[TrainingSet],
     size: tuple[int, int] = INPUT,
-    count: int = 3,
-    train_batch: int = 1,
     workers: int = 1,
-    samples_per_video: int = 1,
-    seed: int = 0,
     world_size: int = 1,
     rank: int = 0,
+    **options: Any,
 ) -> tuple[ClipLoader, ClipLoader]:
-    """The PIL and the DALI loader of the same clips."""
+    """The PIL and the DALI loader of the same clips; `options` are fields of ClipSettings."""
     pytest.importorskip("nvidia.dali")
-    arguments = (sets, size, count, samples_per_video, [5] * len(sets), train_batch)
-    return PilLoader(*arguments, 0, seed, rank, world_size), DaliLoader(
-        *arguments, workers, seed, rank, world_size
-    )
+    settings = settings_for(sets, size=size, **options)
+    processes = {"rank": rank, "world_size": world_size}
+    return PilLoader(sets, settings, **processes), DaliLoader(sets, settings, workers=workers, **processes)
 
 
 def epoch_of(loader: ClipLoader, epoch: int = 0) -> list[Clip]:
@@ -93,7 +90,7 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """No augmentation, and PIL reads JPEG at its full resolution."""
     full_resolution(monkeypatch)
     monkeypatch.setattr(clips_module, "augment", lambda images, labels, rng: None)
-    monkeypatch.setattr(dali_module, "draw_augmentation", lambda rng: Augmentation())
+    monkeypatch.setattr(warp, "draw_augmentation", lambda rng: Augmentation())
 
 
 def full_resolution(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,9 +193,7 @@ def test_the_same_objects_out_of_more_than_five(
     """Told by the colours of what the labels cover."""
     if not augmented:
         monkeypatch.setattr(clips_module, "augment", lambda images, labels, rng: rng.integers(2**31))
-        monkeypatch.setattr(
-            dali_module, "draw_augmentation", lambda rng: rng.integers(2**31) and Augmentation()
-        )
+        monkeypatch.setattr(warp, "draw_augmentation", lambda rng: rng.integers(2**31) and Augmentation())
     labels = np.zeros((96, 192), np.uint8)
     for label in range(1, 9):
         row, column = divmod(label - 1, 4)
@@ -256,7 +251,7 @@ def test_each_change_is_that_of_imgaug(
     """One interpolation against three in a row, of a picture that changes slowly."""
     draw = Augmentation(**DRAWS[name])
     monkeypatch.setattr(transforms, "augmenter", lambda seed: by_imgaug(draw))
-    monkeypatch.setattr(dali_module, "draw_augmentation", lambda rng: rng.integers(2**31) and draw)
+    monkeypatch.setattr(warp, "draw_augmentation", lambda rng: rng.integers(2**31) and draw)
     labels = figures()[1]
     image = (60 + 0.55 * textured(labels, sigma=12)).astype(np.uint8)
     turn: Callable[[np.ndarray], np.ndarray] = (
@@ -342,7 +337,7 @@ def test_colours_and_shapes_vary_as_with_pil(tmp_path: Path) -> None:
 
     found = [
         np.array([figures_of(clip) for clip in epoch_of(loader)])
-        for loader in loaders(sets, (120, 160), 1, samples_per_video=150)
+        for loader in loaders(sets, (120, 160), sampled_frames=1, samples_per_video=150)
     ]
     names = ("grey", "black", "row", "column", "area", "angle", "mirrored")
     for column, name in enumerate(names):
@@ -359,7 +354,9 @@ def test_pictures_and_labels_stay_aligned(tmp_path: Path) -> None:
     image, label = figures()
     away = np.zeros(2)
     clips = epoch_of(
-        loaders(write_still(tmp_path, image, label, frames=1), (192, 288), 1, samples_per_video=25)[1]
+        loaders(
+            write_still(tmp_path, image, label, frames=1), (192, 288), sampled_frames=1, samples_per_video=25
+        )[1]
     )
     for clip in clips:
         found, maps = trees.decode(pictures_of(clip.frames), [1, 2, 4]), clip.labels.numpy()
@@ -390,7 +387,7 @@ def test_the_letterbox_is_black_whatever_the_brightness(
 ) -> None:
     """The corners that turning has emptied are not: imgaug brightens them."""
     draw = Augmentation(rotate=15, brightness=5)
-    monkeypatch.setattr(dali_module, "draw_augmentation", lambda rng: draw)
+    monkeypatch.setattr(warp, "draw_augmentation", lambda rng: draw)
     labels = np.ones((60, 100), np.uint8)
     (clip,) = epoch_of(
         loaders(write_still(tmp_path, np.full((60, 100, 3), 250, np.uint8), labels), (91, 100))[1]
@@ -481,10 +478,10 @@ def test_an_unreadable_picture_is_named(tmp_path: Path, damage: str) -> None:
     path.unlink()
     if damage != "missing":
         path.write_bytes({"text": b"not a picture", "cut": whole[: len(whole) // 2], "empty": b""}[damage])
-    for loader in loaders(sets, count=4, train_batch=2):
+    for loader in loaders(sets, sampled_frames=4, train_batch=2):
         with pytest.raises(InputError) as error:
             epoch_of(loader)
-        assert str(error.value).startswith(f"{path}: expected a readable picture") and "\n" not in str(
+        assert str(error.value).startswith(f"{path}: expected a readable image") and "\n" not in str(
             error.value
         )
 
@@ -565,7 +562,7 @@ def test_without_dali_the_package_to_install_is_named(
     monkeypatch.setitem(sys.modules, "nvidia.dali", None)
     monkeypatch.setattr(torch.version, "cuda", cuda)
     with pytest.raises(InputError) as error:
-        build_loader("DALI", torch.device("cpu"), [], INPUT, 2, 1, [], 1, 0, 0)
+        build_loader("DALI", torch.device("cpu"), [], settings_for([]))
     message = str(error.value)
     assert "\n" not in message and message.startswith("key 'data_backend'") and "PIL" in message
     assert f"pip install nvidia-dali-{package}`" in message and ("CPU" in message) == (cuda is None)

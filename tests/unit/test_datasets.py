@@ -15,6 +15,7 @@ from dataset.build import test_videos as videos_of
 from dataset.folder import index_video, list_images, single_video
 from dataset.loader import PilLoader
 from dataset.registry import REGISTRY, DataSet, find
+from dataset.sampling import ClipSettings
 from dataset.video import open_video
 from libs.core.errors import InputError
 from libs.core.image_io import read_image
@@ -270,7 +271,8 @@ def test_a_new_set_in_the_registry_can_be_trained_on(tmp_path: Path, monkeypatch
     for name in ("a", "b"):
         trees.write_video(tmp_path / "shots-train" / name, tmp_path / "labels" / name, {1: 0, 2: 0}, frames=3)
     monkeypatch.setitem(REGISTRY, "MINE", DataSet(mine, skip_step=7))
-    loader = PilLoader(training_sets(tmp_path, ["MINE"], [2]), (32, 48), 2, 1, [5], 2, 0, seed=0)
+    settings = ClipSettings(size=(32, 48), max_skip=[5], sampled_frames=2, train_batch=2)
+    loader = PilLoader(training_sets(tmp_path, ["MINE"], [2]), settings)
     loader.grow_max_skip()
     assert len(loader) == 2 and loader.max_skip == [12]
     model = STM("resnet18", keydim=8, valdim=8)
@@ -295,7 +297,7 @@ def test_a_set_to_train_on_needs_two_masks_a_video(tmp_path: Path) -> None:
 
 def test_dali_is_refused_or_there() -> None:
     try:
-        loader = build_loader("DALI", torch.device("cpu"), [], (32, 48), 2, 1, [], 1, 0, 0)
+        loader = build_loader("DALI", torch.device("cpu"), [], ClipSettings(size=(32, 48), max_skip=[]))
     except InputError as error:
         assert "data_backend" in str(error) and "PIL" in str(error)
     else:
@@ -550,5 +552,6 @@ def test_void_stays_void_in_clips_that_show_nothing_else(tmp_path: Path) -> None
     trees.folder(tmp_path, frames=9, objects=(255,))
     trees.save_mask(tmp_path / "Annotations/mine/00000.png", trees.scene([1, 255])[1])
     sets = training_sets(tmp_path, ["FOLDER"], [8])
-    clips = [clip for step in PilLoader(sets, (32, 48), 2, 1, [1], 1, 0, seed=0).batches(0) for clip in step]
+    settings = ClipSettings(size=(32, 48), max_skip=[1], sampled_frames=2)
+    clips = [clip for step in PilLoader(sets, settings).batches(0) for clip in step]
     assert len(clips) == 8 and all(clip.labels[1:].eq(0).all() for clip in clips)
