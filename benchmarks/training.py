@@ -204,9 +204,9 @@ def plain(sampler: ClipSampler) -> Iterator[Tensor]:
     """What one writes first: full decode, every frame augmented at its full size, one-hot masks in floats."""
     for position in range(len(sampler)):
         draw = sampler.draw(position)
+        index = draw.source.index
         pipeline, frames, masks = augmenter(position), [], []
         for t in draw.positions:
-            index = draw.source.index
             image, labels = read_image(index.frames[t]), read_labels(index.masks[t])
             hot = one_hot(torch.from_numpy(labels), 6).movedim(0, -1).numpy()
             image, maps = pipeline(image=image, heatmaps=HeatmapsOnImage(hot, labels.shape))

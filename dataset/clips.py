@@ -144,7 +144,7 @@ class ClipSampler(Dataset):
     def _make_recorded(
         self, draw: Draw, annotations: Annotations
     ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Images and label maps of a recorded clip, augmented; without a crop, `to_input` letterboxes them later."""
+        """Images and label maps of a recorded clip, augmented; `to_input` letterboxes those not cropped."""
         crop, paste = self.settings.crop, self.settings.paste
         if crop:
             target = crop.draw_target(draw.rng, draw.size[0] / self.settings.size[0])

@@ -1,4 +1,4 @@
-"""Training clips: which frames and objects, the curriculum, and augmentation that keeps pictures and labels together."""
+"""Training clips: frames, objects, the curriculum, and augmentation that keeps images and labels aligned."""
 
 from collections import Counter
 from pathlib import Path
@@ -66,7 +66,7 @@ def same(one: list[Clip], other: list[Clip]) -> bool:
     )
 
 
-def pictures_of(frames: torch.Tensor) -> np.ndarray:
+def pixels_of(frames: torch.Tensor) -> np.ndarray:
     """Undo `normalise`: (T, 3, H, W) to (T, H, W, 3) uint8."""
     pixels = frames.movedim(1, -1) * torch.tensor(IMAGENET_STD) + torch.tensor(IMAGENET_MEAN)
     return (pixels * 255).round().clip(0, 255).to(torch.uint8).numpy()
@@ -80,7 +80,7 @@ def sets(tmp_path: Path) -> list[TrainingSet]:
     return training_sets(tmp_path, ["DAVIS17", "VOS"], [2, 3])
 
 
-# ---- which frames -----------------------------------------------------------------------------------------------------
+# ---- which frames ----
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_clip_takes_only_frames_with_masks(tmp_path: Path) -> None:
     assert len(clip.frames) == len(clip.labels) == 3
 
 
-# ---- the curriculum ---------------------------------------------------------------------------------------------------
+# ---- the curriculum ----
 
 
 def test_max_skip_grows_up_to_100_and_never_shrinks() -> None:
@@ -166,7 +166,7 @@ def test_what_has_grown_is_what_is_sampled(tmp_path: Path, monkeypatch: pytest.M
     assert longest_gap() == 6
 
 
-# ---- which objects ----------------------------------------------------------------------------------------------------
+# ---- which objects ----
 
 
 def test_at_most_five_objects_drawn_at_random() -> None:
@@ -184,7 +184,7 @@ def test_at_most_five_objects_drawn_at_random() -> None:
 
 
 def test_objects_are_those_up_to_the_first_frames_highest_label() -> None:
-    """The original's rule: 1..n, with an empty mask for 2; what appears later under a higher label is background."""
+    """The original's rule: 1..n, with an empty mask for 2; a higher label in a later frame is background."""
     labels = [
         np.array([[0, 1, 3]], np.uint8),
         np.array([[2, 255, 4]], np.uint8),
@@ -210,7 +210,7 @@ def test_five_of_all_labels_up_to_the_highest_are_drawn_one_of_them_in_sight() -
 
 
 def test_a_clip_whose_first_frame_shows_no_object_is_drawn_again(tmp_path: Path) -> None:
-    """Of 8 frames the object is in the last 4: whatever the first draw was, each clip starts in one of them."""
+    """Of 8 frames, the last 4 show the object: each clip starts in one of them, whatever was drawn first."""
     trees.write_video(tmp_path / "JPEGImages/late", tmp_path / "Annotations/late", {2: 4}, frames=8)
     late = [TrainingSet("x", folder(tmp_path, "train"), 1, 5)]
     clips = sampler(late, samples_per_video=20, max_skip=[2])
@@ -258,7 +258,7 @@ def test_a_clip_without_objects_has_one_that_is_nowhere() -> None:
     assert num_objects == 1 and not chosen[0].any()
 
 
-# ---- an epoch ---------------------------------------------------------------------------------------------------------
+# ---- an epoch ----
 
 
 def test_the_length_of_an_epoch_is_the_sum_over_the_sets(sets: list[TrainingSet]) -> None:
@@ -334,7 +334,7 @@ def test_jpeg_is_decoded_no_larger_than_needed(
     (video,) = folder(tmp_path, "train")
     images, labels = read_first_two(video, target)
     upright_size = tuple(sorted(reduced))
-    assert all(picture.shape[:2] == upright_size for picture in [*images, *labels])
+    assert all(image.shape[:2] == upright_size for image in [*images, *labels])
     for image, label in zip(images, labels):
         assert set(np.unique(label)) == {0, 1, 4}  # and nothing in between
         assert all(trees.iou(trees.decode(image, [1, 4]) == i, label == i) > 0.8 for i in (1, 4))
@@ -375,15 +375,15 @@ def test_a_damaged_mask_ends_training_in_one_line_that_names_it(tmp_path: Path, 
     assert "\n" not in str(error.value) and "64x48" in str(error.value) and "48x64" in str(error.value)
 
 
-# ---- portrait ---------------------------------------------------------------------------------------------------------
+# ---- portrait ----
 
 
-def test_portrait_pictures_are_transposed() -> None:
-    picture = np.arange(12, dtype=np.uint8).reshape(4, 3)
-    assert np.array_equal(to_landscape(picture), picture.T)
+def test_portrait_images_are_transposed() -> None:
+    image = np.arange(12, dtype=np.uint8).reshape(4, 3)
+    assert np.array_equal(to_landscape(image), image.T)
     assert to_landscape(np.zeros((4, 3, 3))).shape == (3, 4, 3)
-    assert to_landscape(picture.T) is not None and np.array_equal(to_landscape(picture.T), picture.T)
-    assert np.array_equal(to_landscape(picture[:3]), picture[:3])  # a square one stays
+    assert to_landscape(image.T) is not None and np.array_equal(to_landscape(image.T), image.T)
+    assert np.array_equal(to_landscape(image[:3]), image[:3])  # a square one stays
 
 
 def test_portrait_clips_fill_the_input(tmp_path: Path) -> None:
@@ -396,7 +396,7 @@ def test_portrait_clips_fill_the_input(tmp_path: Path) -> None:
     )
     clip = sampler([TrainingSet("x", folder(tmp_path, "train"), 1, 5)], size=(64, 96))[0]
     assert clip.labels.shape == (3, 64, 96)
-    found, labels = trees.decode(pictures_of(clip.frames), [1, 2]), clip.labels.numpy()
+    found, labels = trees.decode(pixels_of(clip.frames), [1, 2]), clip.labels.numpy()
     for label in (1, 2):
         assert trees.iou(found == label, labels == label) > 0.85
     rows = np.argwhere(labels[0] > 0)[:, 0]
@@ -404,11 +404,11 @@ def test_portrait_clips_fill_the_input(tmp_path: Path) -> None:
     assert np.ptp(rows) > np.ptp(columns)  # squares side by side in the source are one above the other now
 
 
-# ---- augmentation -----------------------------------------------------------------------------------------------------
+# ---- augmentation ----
 
 
 def figures() -> tuple[np.ndarray, np.ndarray]:
-    """A picture of three objects in their palette colours, and its labels."""
+    """A image of three objects in their palette colours, and its labels."""
     labels = np.zeros((240, 320), np.uint8)
     cv2.circle(labels, (90, 100), 52, 1, -1)
     cv2.rectangle(labels, (170, 40), (270, 120), 2, -1)
@@ -416,7 +416,7 @@ def figures() -> tuple[np.ndarray, np.ndarray]:
     return trees.colour(labels), labels
 
 
-def test_pictures_and_labels_stay_aligned() -> None:
+def test_images_and_labels_stay_aligned() -> None:
     (image, label), away = figures(), np.zeros(2)
     for seed in range(25):
         images, labels = [image], [label]
@@ -426,7 +426,7 @@ def test_pictures_and_labels_stay_aligned() -> None:
         )
         assert set(np.unique(labels[0])) <= {0, 1, 2, 4}  # no label in between
         frames, maps = to_input(images, labels, (192, 288))
-        found, maps = trees.decode(pictures_of(frames), [1, 2, 4]), maps.numpy()
+        found, maps = trees.decode(pixels_of(frames), [1, 2, 4]), maps.numpy()
         for one in (1, 2, 4):
             assert trees.iou(found == one, maps == one) > 0.95, (seed, one)
             away += np.argwhere(found[0] == one).mean(0) - np.argwhere(maps[0] == one).mean(0)
@@ -459,7 +459,7 @@ def test_a_static_video_stays_static_through_the_loader(tmp_path: Path) -> None:
 
 
 def test_the_augmentation_is_within_its_bounds() -> None:
-    """Seen on a box in the middle: mirrored half the time, turned and sheared a little, made larger by the crop."""
+    """A box in the middle is mirrored half the time, rotated and sheared a little, enlarged by the crop."""
     label = np.zeros((200, 200), np.uint8)
     label[60:140, 60:140] = 1
     label[90:110, 150:170] = 2  # to the right
@@ -504,7 +504,7 @@ def test_an_index_without_masks_on_every_frame_is_read_by_name(tmp_path: Path) -
     frames = tuple(sorted((tmp_path / "frames").iterdir()))
     masks = {1: tmp_path / "masks/00001.png", 3: tmp_path / "masks/00003.png"}
     clip = sampler([TrainingSet("x", [VideoIndex("v", frames, masks, (1,))], 1, 5)], size=trees.SIZE)[0]
-    found = trees.decode(pictures_of(clip.frames), [1])
+    found = trees.decode(pixels_of(clip.frames), [1])
     for t in range(2):
         assert trees.iou(found[t] == 1, clip.labels[t].numpy() == 1) > 0.85
 

@@ -78,7 +78,7 @@ def always(monkeypatch: pytest.MonkeyPatch, drawn: Distortion) -> None:
 
 
 def expected_point(point: np.ndarray, size: tuple[int, int], drawn: Distortion, t: int) -> np.ndarray:
-    """Where a point (x, y) goes: x + sx y and y + sy x, counter-clockwise around the centre, then mirrored."""
+    """The image of a point (x, y): x + sx y and y + sy x, rotated counter-clockwise, then mirrored."""
     (sx, sy), angle, centre = drawn.shear, np.deg2rad(drawn.angles[t]), np.array(size[::-1]) / 2
     x, y = np.array([point[0] + sx * point[1], point[1] + sy * point[0]]) - centre
     turned = centre + [x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)]
@@ -169,12 +169,12 @@ def test_frames_fit_inside_the_input_without_padding(
 
 def test_frames_are_taken_at_their_whole_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Augmentation 'paper' lets PIL decode JPEG at a half where that is enough."""
-    pictures, masks = tmp_path / "JPEGImages/x", tmp_path / "Annotations/x"
-    trees.write_video(pictures, masks, {1: 0}, frames=3, size=(400, 640))
+    images, masks = tmp_path / "JPEGImages/x", tmp_path / "Annotations/x"
+    trees.write_video(images, masks, {1: 0}, frames=3, size=(400, 640))
     always(monkeypatch, NOTHING)
     (clip,) = epoch_of(loader_of("PIL", [TrainingSet("x", folder(tmp_path, "train"), 1, 5)], (80, 128)))
     for t, values in enumerate(values_of(clip)):
-        assert np.array_equal(values, read_image(pictures / f"{t:05d}.jpg")[2::5, 2::5])
+        assert np.array_equal(values, read_image(images / f"{t:05d}.jpg")[2::5, 2::5])
 
 
 # ---- draws ----
