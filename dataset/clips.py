@@ -92,8 +92,7 @@ class ClipSampler(Dataset):
     def draw(self, position: int, attempt: int = 0) -> Draw:
         """Draw the frames of the clip at this position of the epoch.
 
-        As in the original, a clip whose first frame shows no object is drawn again: nothing could be learned
-        from it.
+        As in the original, a clip is drawn again if its first frame shows no object: it would teach nothing.
 
         Args:
             attempt: the first one to try; each attempt has random numbers of its own.

@@ -89,8 +89,7 @@ def index_video(name: str, images: Path, masks: Path, binary: bool | None = Fals
     """List the frames of one video in the folder `images` and match masks to them by file name.
 
     Args:
-        binary: whether 255 in the masks is the object (True) or void (False); None: decided by what they
-            hold.
+        binary: True if 255 in the masks is the object, False if it is void; None: the masks decide.
     Raises: InputError if the name would leave its folder, if there are no frames, or if no frame has a mask.
     """
     if Path(name).name != name or name in ("", ".", ".."):

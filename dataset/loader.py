@@ -36,9 +36,8 @@ class ClipLoader:
 
     def __len__(self) -> int:
         """Steps in an epoch."""
-        return (
-            self.clips_in_epoch + self._clips_per_step - 1
-        ) // self._clips_per_step  # the last may be short
+        full, rest = divmod(self.clips_in_epoch, self._clips_per_step)
+        return full + (rest > 0)  # the last step may have fewer clips
 
     @property
     def clips_in_epoch(self) -> int:
@@ -50,8 +49,9 @@ class ClipLoader:
         return min(self._clips_per_step, self.clips_in_epoch - step * self._clips_per_step)
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[list[Clip]]:
-        """Yield this process's clips of each step from step `start` on; they may differ in length and
-        objects.
+        """Yield this process's clips of each step from step `start` on.
+
+        The clips of a step may differ in length and in number of objects.
 
         Raises: InputError naming a file that cannot be read.
         """

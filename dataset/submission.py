@@ -35,8 +35,7 @@ def check(folder: Path, images: Path | None = None, expected: Expected | None = 
     """List what a server would refuse in a folder of <video>/<frame>.png.
 
     Args:
-        images: folder of <video>/<frame>.jpg. If given, each mask must have a frame of its size
-            there, and each video masks.
+        images: folder of <video>/<frame>.jpg; then each mask needs a frame of its size, and each video masks.
         expected: the masks that must exist, no more and no less.
     Returns: a line per problem.
     """
