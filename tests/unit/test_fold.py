@@ -32,7 +32,7 @@ def outputs(model: STM) -> list[Tensor]:
     torch.manual_seed(1)
     frames, masks = torch.randn(2, 3, 48, 64), torch.rand(2, 4, 48, 64).softmax(1)
     memory, query = model.memorize(frames, masks, Objects.of([3, 1])), model.encode(frames.flip(0))
-    return [memory.keys, memory.values, query.key, *query.picture, model.segment(query, [memory])]
+    return [memory.keys, memory.values, query.key, *query.image_maps, model.segment(query, [memory])]
 
 
 @pytest.mark.parametrize("context", ["background", "others"])
@@ -68,7 +68,7 @@ def test_group_norm_is_not_folded_and_comes_back_from_its_weights(tmp_path: Path
         assert (one - other).abs().max() < 1e-4
 
 
-def test_for_inference_has_no_parameter_to_train_and_one_number_format() -> None:
+def test_for_inference_has_no_parameter_to_train_and_one_dtype() -> None:
     model = for_inference(STM("resnet18", 8, 8, decoder_dim=8), "bf16")
     assert {p.dtype for p in model.parameters()} == {torch.bfloat16} and not any(
         p.requires_grad for p in model.parameters()
@@ -106,7 +106,7 @@ def test_where_compiling_fails_it_goes_on_without(monkeypatch: pytest.MonkeyPatc
     model = STM("resnet18", 8, 8, decoder_dim=8)
     monkeypatch.setattr(torch, "compile", broken)
     with pytest.warns(
-        UserWarning, match=r"does not work here \(no working C\+\+ compiler found\); going on without"
+        UserWarning, match=r"does not work here \(no working C\+\+ compiler found\); continuing without it"
     ):
         for_inference(model, compiled=True)
     assert torch.isfinite(outputs(model)[-1]).all()
