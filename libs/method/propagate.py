@@ -111,8 +111,7 @@ class Propagation:
         Raises: ValueError if objects appear, and none was tracked before, in a frame without a given mask.
         """
         self.t += 1
-        # 1. Memorize the previous frame. It is always read by the next frame, so this waits until there is
-        # one.
+        # 1. Memorize the previous frame. This waits until there is a next frame, which always reads it.
         if self.last is not None:
             # What stays for good: frames 0, save_freq, 2 save_freq, ..., and frames with a given mask.
             keep = self.last.t % self.save_freq == 0
@@ -154,7 +153,8 @@ class Propagation:
         K, the number of channels, stays as it is, and `last.logits` stay what was predicted. With memory
         context 'background' the memory of the other objects does not depend on the removed one; with 'others'
         what they have memorized so far has seen its mask. After the last object the loop is as before the
-        first one. To track the object again, pass it in `appearing`, with its mask.
+        first one. Frames that were kept because its mask was given stay in the memory of the others. To track
+        the object again, pass it in `appearing`, with its mask.
 
         Args:
             channel: of the object, 1..K-1.
