@@ -14,7 +14,7 @@ from tests.golden import CYCLE, HERE, OFFICIAL, Case
 
 
 def network(case):
-    """The model as its weight file implies it; official files carry the prefix of DataParallel."""
+    """Build the model that the weights imply. Official files carry the prefix of DataParallel."""
     state = {("module." + k if case.official else k): v for k, v in case.weights().items()}
     weights = convert_state_dict(state if case.official else {"epoch": 1, "state_dict": state})
     model = STM(case.meta["arch"], context=weights.context, pad_to=16 if weights.context == "others" else 1)
@@ -23,7 +23,7 @@ def network(case):
 
 
 def run_loop(model, case, remember=None, dtype=torch.float32):
-    """All steps after frame 0, whose mask is given."""
+    """Return all steps after frame 0, whose mask is given."""
     objects = Objects.of([case.num_objects], case.masks.shape[1])
     frames, given = case.frames.to(dtype), case.masks[:1].to(dtype)
     inputs = (

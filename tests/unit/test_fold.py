@@ -1,4 +1,4 @@
-"""The network made fast is the same network: batch norm folded, number formats, torch.compile and its fallback."""
+"""The fast network gives the same numbers: folded batch norm, dtypes, torch.compile and its fallback."""
 
 from pathlib import Path
 
@@ -16,14 +16,14 @@ from models.stm import STM, Objects
 
 
 def network(arch: str, context: str) -> STM:
-    """In float64, with batch norm statistics as training leaves them."""
+    """Build a float64 network whose batch norm statistics are not trivial."""
     torch.manual_seed(0)
     model = STM(arch, 8, 8, context, decoder_dim=8)
     for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm2d)):
-        for number in (norm.running_mean, norm.bias.data):
-            number.normal_(0, 0.3)
-        for number in (norm.running_var, norm.weight.data):
-            number.uniform_(0.5, 1.5)
+        for tensor in (norm.running_mean, norm.bias.data):
+            tensor.normal_(0, 0.3)
+        for tensor in (norm.running_var, norm.weight.data):
+            tensor.uniform_(0.5, 1.5)
     return model.eval().double()
 
 
@@ -51,18 +51,7 @@ def test_group_norm_is_not_folded_and_comes_back_from_its_weights(tmp_path: Path
     assert not any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
     torch.save({"state_dict": model.state_dict()}, tmp_path / "gn.pth")
     (tmp_path / "empty.yaml").write_text("")
-    options = (
-        "arch",
-        "resnet18",
-        "keydim",
-        "8",
-        "valdim",
-        "8",
-        "decoder_dim",
-        "8",
-        "initial",
-        str(tmp_path / "gn.pth"),
-    )
+    options = [*"arch resnet18 keydim 8 valdim 8 decoder_dim 8 initial".split(), str(tmp_path / "gn.pth")]
     again, _ = build_model(load_config(tmp_path / "empty.yaml", options), torch.device("cpu"))
     for one, other in zip(outputs(model), outputs(fold_batch_norm(again.eval())), strict=True):
         assert (one - other).abs().max() < 1e-4
@@ -99,7 +88,7 @@ def corrected(model: STM) -> Tensor:
     return GradientCorrection(5, 2, 20.0)(step).masks
 
 
-def test_where_compiling_fails_it_goes_on_without(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_to_compile_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("no working C++ compiler found\nand a long story")
 
