@@ -1,4 +1,4 @@
-"""Network and loops against the oracle, on synthetic weights and clips, in float64 to allow tight tolerances."""
+"""Network and loops against the oracle, on synthetic weights and clips, in float64."""
 
 from copy import deepcopy
 from functools import cache
@@ -239,7 +239,7 @@ def test_training_without_cycle():
 
 @pytest.mark.parametrize("clips", ("one", "pair of two frames", "absent"))
 def test_attention_loss(clips):
-    """By hand: every query position takes the mean of the first mask, weighted by the attention to frame 0."""
+    """By hand: every query position takes the mean of the first mask, weighted by attention to frame 0."""
     model, naive = pair()
     batch = batch_of(clips)
     found = training_losses(model.train(), batch, LossSettings(cycle=False, attention_loss=0.7))

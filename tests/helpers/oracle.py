@@ -51,7 +51,7 @@ class Oracle:
         return maps
 
     def padded(self, x, border):
-        """Pad `x` (C, H, W) on both sides to a multiple of `pad_to`, an odd pixel at the end. `border`: (C, 1, 1)."""
+        """Pad `x` (C, H, W) evenly to a multiple of `pad_to`. `border`: (C, 1, 1)."""
         height, width = x.shape[1:]
         more_h, more_w = -height % self.pad_to, -width % self.pad_to
         out = border.repeat(1, height + more_h, width + more_w)
@@ -84,7 +84,7 @@ class Oracle:
         return memory
 
     def read(self, keys, values, query):
-        """Return the readout (Cv, h, w) of keys (N, Ck), values (N, Cv), query (Ck, h, w). Nothing is in chunks."""
+        """Return the readout (Cv, h, w) of keys (N, Ck), values (N, Cv) and query (Ck, h, w)."""
         attention = torch.softmax(keys @ query.flatten(1) / keys.shape[1] ** 0.5, dim=0)
         return (values.T @ attention).view(-1, *query.shape[1:])
 
@@ -97,7 +97,7 @@ class Oracle:
         return self.residual(skip + below, name + ".ResMM")
 
     def object_probs(self, frame, memory):
-        """Return (O, H, W): the probability of each object in memory, as if it were alone. frame (3, H, W)."""
+        """Return (O, H, W): each object's probability as if it were alone. frame (3, H, W)."""
         height, width = frame.shape[1:]
         frame = self.padded(frame, -MEAN.to(frame) / STD.to(frame))[None]
         r2, r3, r4 = self.resnet(self.conv(frame, "Encoder_Q.conv1", 2), "Encoder_Q")
@@ -222,7 +222,7 @@ def present(masks, num_objects):
 
 
 def ce_loss(logits, target, counted):
-    """Cross entropy of the worst 40 % of the pixels. logits (1, K, H, W); target (K, H, W); counted: channels."""
+    """Cross entropy of the worst 40 % of the pixels. logits (1, K, H, W); target (K, H, W)."""
     log_probs = torch.log_softmax(logits[0], dim=0)
     pixels = 0 * log_probs[0]
     for k in counted:

@@ -51,7 +51,8 @@ def test_group_norm_is_not_folded_and_comes_back_from_its_weights(tmp_path: Path
     assert not any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
     torch.save({"state_dict": model.state_dict()}, tmp_path / "gn.pth")
     (tmp_path / "empty.yaml").write_text("")
-    options = [*"arch resnet18 keydim 8 valdim 8 decoder_dim 8 initial".split(), str(tmp_path / "gn.pth")]
+    options = ["arch", "resnet18", "keydim", "8", "valdim", "8", "decoder_dim", "8"]
+    options += ["initial", str(tmp_path / "gn.pth")]
     again, _ = build_model(load_config(tmp_path / "empty.yaml", options), torch.device("cpu"))
     for one, other in zip(outputs(model), outputs(fold_batch_norm(again.eval())), strict=True):
         assert (one - other).abs().max() < 1e-4
