@@ -8,8 +8,7 @@ from torch import nn
 
 from models.stm import STM
 
-# Freezing turns the weights into constants, laid out once as the convolutions want them. It excludes
-# gradients.
+# Freezing makes the weights constants, laid out once as the convolutions want them. It excludes gradients.
 FIXED_OPTIONS: dict[str, str | int | bool | Callable] = {"freezing": True}
 
 

@@ -12,8 +12,7 @@ def read(keys: Tensor, values: Tensor, query: Tensor) -> Tensor:
     """Space-time memory read (STM, equations 1 and 2): attend from each query position to the whole memory.
 
     Each object reads its own memory only. The readout is softmax over N of (key . query / sqrt(Ck)), times
-    the values. The concatenation with the query's value, the other half of equation 1, takes place in
-    `Decoder.forward`.
+    the values. `Decoder.forward` joins it with the query's own value.
 
     Args:
         keys: (O, N, Ck).

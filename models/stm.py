@@ -21,8 +21,7 @@ from models.decoder import Decoder, ImageMaps
 from models.encoders import KeyValue, MemoryEncoder, QueryEncoder, channels
 from models.memory_read import at_least_float32, read, soft_aggregate
 
-# Most pixels of objects processed in one pass at inference: 40 objects at 240x427, about 2 GB of feature
-# maps.
+# Most pixels (objects x H x W) in one pass at inference: 40 objects at 240x427, about 2 GB of feature maps.
 MAX_PIXELS = 1 << 22
 # Scales the initial weights of the mask convolutions in `init_memory_encoder_from_query`: masks must not
 # drown out the image.
@@ -77,7 +76,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Query:
-    """Features of B images that do not depend on an object. The decoder's part is included."""
+    """Features of B images that do not depend on an object, among them the decoder's maps of the images."""
 
     key: Tensor  # (B, Ck, h, w)
     image_maps: ImageMaps
@@ -160,6 +159,7 @@ class STM(nn.Module):
         """
         probs = self.object_probs(query, memories)
         objects = _all_objects(memories)
+        # Back from a row an object to a channel an object; channels without an object stay 0.
         masks = probs.new_zeros(len(query.key), objects.num_channels, *query.size)
         masks = masks.index_put((objects.clip_index, objects.channel), probs)
         return soft_aggregate(masks)
@@ -202,8 +202,7 @@ class STM(nn.Module):
         """Initialise the memory encoder and its heads as a copy of the query's, with small mask convolutions.
 
         A pixel's key is then close to its query from the first step on, so attention carries masks before any
-        training. ImageNet weights do this for the encoders, but not for the heads. Neither paper has this
-        step.
+        training. ImageNet weights do this for the encoders, but not for the heads. (In neither paper.)
         """
         self.Encoder_M.load_state_dict(self.Encoder_Q.state_dict(), strict=False)
         self.KV_M_r4.load_state_dict(self.KV_Q_r4.state_dict())

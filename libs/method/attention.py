@@ -20,14 +20,11 @@ def attention_loss(memory: Memory, queries: list[Query], truth: Tensor) -> Tenso
         memory: of frame 0.
         queries: of all T frames.
         truth: (B, T, K, H, W) one-hot.
-    Returns: binary cross entropy: mean over positions and over each clip's objects, summed over frames and
-        clips.
+    Returns: binary cross entropy, averaged over positions and a clip's objects, summed over frames and clips.
     """
     objects, size = memory.objects, queries[0].key.shape[-2:]
     masks = truth.transpose(1, 2)[objects.clip_index, objects.channel]  # (O, T, H, W)
-    masks = F.interpolate(
-        masks, size=size, mode="area"
-    )  # (O, T, h, w), fraction of each cell that the object covers
+    masks = F.interpolate(masks, size=size, mode="area")  # (O, T, h, w), fraction of a cell that is covered
     objects_of_clip = torch.bincount(objects.clip_index, minlength=len(truth))  # (B,)
     weight = 1 / objects_of_clip.to(truth)[objects.clip_index]  # (O,), sum 1 in each clip
     first = masks[:, 0].flatten(1).unsqueeze(2)  # (O, h*w, 1), in the place of the values

@@ -1,7 +1,7 @@
 """The cycle of STM-Cycle (Li et al., NeurIPS 2020): predict the reference frame back from a later one.
 
-As a loss it trains the network (section 3.2). Its gradient with respect to a mask corrects that mask (section
-3.3).
+As a loss it trains the network (section 3.2).
+Its gradient with respect to a mask corrects that mask (section 3.3).
 """
 
 import time
@@ -50,11 +50,10 @@ def cycle_loss(steps: list[Step], truth: Tensor, num_objects: list[int], kind: s
         kind: 'ce', 'iou' or 'both'.
     """
     value, used = truth.new_zeros(()), 0
-    for t in range(len(steps) - 1, 0, -1):
+    for t in range(len(steps) - 1, 0, -1):  # the order of the original
         # An object that frame t does not show cannot be found from it.
         present = [present_channels(masks) for masks in truth[:, t]]
-        # Skip the term of a clip without its last object. The original tests this one object only: kept, for
-        # the numbers.
+        # Skip the term of a clip whose last object is absent. The original tests this one object only.
         clips = [b for b, last_object in enumerate(num_objects) if present[b][last_object]]
         if not clips:
             continue
@@ -67,17 +66,15 @@ def cycle_loss(steps: list[Step], truth: Tensor, num_objects: list[int], kind: s
 class GradientCorrection:
     """Gradient correction (STM-Cycle, section 3.3): descend on a predicted mask.
 
-    The loss is that of the reference frame, predicted back from the mask. The weights of the network stay as
-    they are, and their gradients are never computed. It is a memory policy (`remember`) of Propagation, for
-    one clip.
+    The loss is that of the reference frame, predicted back from the mask. The network's weights stay as they
+    are, and their gradients are never computed. This is a memory policy (`remember`) of Propagation.
 
     Args:
         every: correct the frames whose index is a multiple of this (the paper: save_freq).
         loop: number of gradient steps; 0 turns the correction off.
         rate: step size.
         momentum: fraction of the previous step that is added to the next.
-        tolerance: stop when a step lowers the loss by less than this, and take the better mask; 0: never stop
-            early.
+        tolerance: stop when a step lowers the loss by less than this, and take the better mask; 0: no stop.
         sharpness: factor of the logits of all frames; above 1 soft masks become harder, 1 is the paper's.
     """
 
@@ -101,8 +98,7 @@ class GradientCorrection:
         """
         assert step.logits is not None  # a memory policy is asked about predicted frames only
         masks = (self.sharpness * step.logits).softmax(1)
-        # How often a mask is corrected: every `every` frames. Only frames that stay in the memory are worth
-        # the time.
+        # How often a mask is corrected: the frames that stay in the memory. Others are not worth the time.
         if step.t % self.every or not self.loop:
             return Remembered(masks)
         start = time.perf_counter()
@@ -117,6 +113,7 @@ class GradientCorrection:
         losses: list[float] = []
         for _ in range(self.loop):
             loss, gradient = self._gradient(step, masks)
+            # The last step did not pay: stop, with the better of the masks before and after it.
             if self.tolerance and losses and losses[-1] - loss < self.tolerance:
                 return masks if loss < losses[-1] else previous, losses
             losses.append(loss)
@@ -127,7 +124,7 @@ class GradientCorrection:
 
     def _gradient(self, step: Step, masks: Tensor) -> tuple[float, Tensor]:
         """Return the loss, and its gradient with respect to the masks (1, K, H, W)."""
-        leaf = masks.detach().requires_grad_()
+        leaf = masks.detach().requires_grad_()  # the mask is what is optimised, as if it were a parameter
         with torch.enable_grad():  # inference runs without gradients; this is its one exception
             loss = self._loss(step, leaf)
         return loss.item(), torch.autograd.grad(loss, leaf)[0]

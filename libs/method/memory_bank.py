@@ -23,8 +23,7 @@ class MemoryBank:
     never dropped, even if they alone are more than `max_frames`.
 
     Args:
-        max_frames: 0 keeps all (the paper's rule), else at least 3: the first, the latest kept and the
-            newest.
+        max_frames: 0: no bound (the paper's rule), else at least 3: the first, latest kept and newest frame.
         differentiable: gradients flow through what is read, so nothing is overwritten in place.
     """
 
@@ -47,11 +46,13 @@ class MemoryBank:
         """
         sizes = [len(group.objects) for group in self._groups]
         for group, keys, values in zip(self._groups, memory.keys.split(sizes), memory.values.split(sizes)):
+            # The slot behind the kept frames: it overwrites the previous newest frame, unless that was kept.
             group.slots.put(len(group.kept), keys, values)
             group.held = len(group.kept) + 1
             if keep or given:
                 group.kept.append(time)
                 group.given |= {time} if given else set()
+                # One place stays free for the newest frame.
                 if self.max_frames and len(group.kept) >= self.max_frames:
                     group.drop_most_redundant()
 
@@ -61,6 +62,7 @@ class MemoryBank:
 
     def remove(self, channels: list[int]) -> None:
         """Forget the objects of these mask channels. K, the number of channels, stays as it is."""
+        # The group that goes may be the one with the highest K. Masks and reference still have K channels.
         num_channels = max((group.objects.num_channels for group in self._groups), default=0)
         for group in self._groups:
             removed = torch.tensor(channels, device=group.objects.channel.device)
@@ -87,6 +89,7 @@ class _Group:
     def drop_most_redundant(self) -> None:
         """Drop the kept frame with the closest neighbours in time; never the first, latest or a given one."""
         times = sorted(self.kept)
+        # What a frame shows is best covered by the others if the frames before and after it are near.
         gaps = {
             t: after - before for before, t, after in zip(times, times[1:], times[2:]) if t not in self.given
         }
@@ -110,6 +113,7 @@ class _ReservedSlots:
         if not self._stores:
             self._stores = [x.new_empty(len(x), 4, *x.shape[1:]) for x in (keys, values)]
         elif slot >= self._stores[0].shape[1]:
+            # Doubling copies each frame twice at most, however long the video is.
             self._stores = [torch.cat([store, torch.empty_like(store)], 1) for store in self._stores]
         for store, x in zip(self._stores, (keys, values)):
             store[:, slot] = x

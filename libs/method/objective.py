@@ -50,12 +50,12 @@ class Batch:
 class Losses:
     """Terms summed over clips and frames, and `total`, which is differentiated."""
 
-    forward: Tensor
-    cycle: Tensor
+    forward: Tensor  # frame t predicted from all earlier frames
+    cycle: Tensor  # frame 0 predicted back from frame t alone
     total: Tensor
-    cycle_used: int
-    cycle_skipped: int
-    attention: Tensor  # 0 if it has no weight
+    cycle_used: int  # cycle terms that count
+    cycle_skipped: int  # cycle terms that do not: frame t lacks the clip's last object
+    attention: Tensor  # masks carried by the attention weights alone; 0 if this term is off
 
 
 @dataclass
@@ -91,8 +91,7 @@ def training_losses(model: STM, batch: Batch, settings: LossSettings) -> Losses:
     Returns: total = (forward + cycle + weight * attention) / (B (T - 1)), with its terms.
     """
     num_clips, num_frames = batch.frames.shape[:2]
-    # Forward along the clip. With save_freq 1 every frame stays in the memory: frame t is predicted from
-    # 0..t-1.
+    # Forward along the clip. With save_freq 1 every frame stays: frame t is predicted from frames 0..t-1.
     remember = memory_policy(settings.mode, batch.masks, settings.iou_threshold)
     frames = training_frames(model, batch)
     steps = list(propagate(model, frames, save_freq=1, remember=remember, differentiable=True))
@@ -104,7 +103,8 @@ def training_losses(model: STM, batch: Batch, settings: LossSettings) -> Losses:
         queries = [frame.query for frame in frames if frame.query is not None]
         attention = attention_loss(steps[0].memory, queries, batch.masks)
     total = forward + back.value + settings.attention_loss * attention
-    total = total / (num_clips * max(num_frames - 1, 1))  # a mean a predicted frame: long clips weigh no more
+    # The mean over predicted frames: long clips weigh no more than short ones.
+    total = total / (num_clips * max(num_frames - 1, 1))
     return Losses(forward, back.value, total, back.used, back.skipped, attention)
 
 
@@ -151,7 +151,7 @@ def memory_policy(mode: str, truth: Tensor, iou_threshold: float) -> Remember:
     """
 
     def threshold(step: Step) -> Remembered:
-        """Prediction or ground truth, clip by clip."""
+        """Choose the prediction or the ground truth, clip by clip."""
         chosen = []
         for probs, masks, first in zip(step.masks, truth[:, step.t], truth[:, 0]):
             iou = 1 - soft_iou_loss(probs.detach(), masks, present_channels(first))

@@ -78,8 +78,7 @@ class Propagation:
 
     Args:
         save_freq: every so many frames one stays in the memory for good (STM: every N-th frame).
-        remember: memory policy: decides which masks of a predicted frame are memorized; default: its
-            probabilities.
+        remember: decides which masks of a predicted frame are memorized; default: its probabilities.
         memory_frames: most frames in the memory, see MemoryBank; 0: no bound.
         differentiable: gradients flow through the memory, as training needs it.
     """
