@@ -113,7 +113,7 @@ class _ReservedSlots:
         if not self._stores:
             self._stores = [x.new_empty(len(x), 4, *x.shape[1:]) for x in (keys, values)]
         elif slot >= self._stores[0].shape[1]:
-            # Doubling copies each frame twice at most, however long the video is.
+            # Doubled, not grown by one: a long video then copies each frame about once.
             self._stores = [torch.cat([store, torch.empty_like(store)], 1) for store in self._stores]
         for store, x in zip(self._stores, (keys, values)):
             store[:, slot] = x
