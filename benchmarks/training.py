@@ -37,7 +37,7 @@ from libs.core.errors import InputError
 from libs.core.image_io import read_image
 from libs.core.masks import Letterbox, normalise, one_hot
 from libs.core.structures import Clip
-from libs.method.objective import Batch, LossSettings, training_losses
+from libs.method.objective import Batch, training_losses
 from libs.training.distributed import join_processes
 from libs.training.optim import Precision, build_optimizer
 from models.compiled import compile_network
@@ -123,7 +123,7 @@ def ours(
     def step() -> float:
         """Forward, backward, update."""
         with precision():
-            losses = training_losses(model, batch, LossSettings())
+            losses = training_losses(model, batch, "recurrent")
         precision.scaler.scale(losses.total).backward()
         precision.update(optimizer, 0.0)
         return losses.total.item()
@@ -262,7 +262,7 @@ def member(arch: str) -> None:
 
     def step() -> None:
         """Forward, backward, exchange, update."""
-        training_losses(model, batch, LossSettings()).total.backward()
+        training_losses(model, batch, "recurrent").total.backward()
         together.sum_gradients(model.parameters())
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -310,7 +310,7 @@ def train_small(amp: str, seed: int, count: int, device: torch.device) -> list[f
                 Clip("drawn", normalise(images), torch.from_numpy(labels), max(1, int(labels.max())))
             )
         with precision():
-            total = training_losses(model, Batch.of(clips, device), LossSettings(mode="mask")).total
+            total = training_losses(model, Batch.of(clips, device), "mask").total
         precision.scaler.scale(total).backward()
         precision.update(optimizer, 1.0)
         losses.append(total.item())

@@ -17,17 +17,6 @@ MODES = ("mask", "recurrent", "threshold")
 
 
 @dataclass(frozen=True)
-class LossSettings:
-    """Terms of the loss, and what is memorized on the way. Names and defaults are those of the config."""
-
-    mode: str = "recurrent"  # what is memorized of a predicted frame, see `memory_policy`
-    loss: str = "both"  # 'ce', 'iou' or 'both', see `mask_loss`
-    iou_threshold: float = 0.65  # of mode 'threshold'
-    cycle: bool = True  # False leaves the cycle loss out
-    attention_loss: float = 0.0  # weight of the attention loss, which neither paper has
-
-
-@dataclass(frozen=True)
 class Batch:
     """Clips of one shape side by side, on the model's device."""
 
@@ -85,27 +74,42 @@ class EpochTotals:
         }
 
 
-def training_losses(model: STM, batch: Batch, settings: LossSettings) -> Losses:
+def training_losses(
+    model: STM,
+    batch: Batch,
+    mode: str,
+    *,
+    kind: str = "both",
+    iou_threshold: float = 0.65,
+    cycle: bool = True,
+    attention: float = 0.0,
+) -> Losses:
     """Compute the loss of a batch of clips (STM-Cycle, section 3.2).
 
-    Returns: total = (forward + cycle + weight * attention) / (B (T - 1)), with its terms.
+    Args:
+        mode: what is memorized of a predicted frame, see `memory_policy`.
+        kind: 'ce', 'iou' or 'both', see `mask_loss`.
+        iou_threshold: of mode 'threshold'.
+        cycle: False leaves the cycle loss out.
+        attention: weight of the attention loss, which neither paper has.
+    Returns: total = (forward + cycle + attention * its loss) / (B (T - 1)), with its terms.
     """
     num_clips, num_frames = batch.frames.shape[:2]
     # Forward along the clip. With save_freq 1 every frame stays: frame t is predicted from frames 0..t-1.
-    remember = memory_policy(settings.mode, batch.masks, settings.iou_threshold)
+    remember = memory_policy(mode, batch.masks, iou_threshold)
     frames = training_frames(model, batch)
     steps = list(propagate(model, frames, save_freq=1, remember=remember, differentiable=True))
-    forward = forward_loss(steps, batch.masks, settings.loss)
+    forward = forward_loss(steps, batch.masks, kind)
     # And back: frame 0 from each later frame alone. A mask that drifted on the way cannot explain frame 0.
-    back = cycle_loss(steps if settings.cycle else steps[:1], batch.masks, batch.num_objects, settings.loss)
-    attention = forward.new_zeros(())
-    if settings.attention_loss and num_frames > 1:
+    back = cycle_loss(steps if cycle else steps[:1], batch.masks, batch.num_objects, kind)
+    carried = forward.new_zeros(())
+    if attention and num_frames > 1:
         queries = [frame.query for frame in frames if frame.query is not None]
-        attention = attention_loss(steps[0].memory, queries, batch.masks)
-    total = forward + back.value + settings.attention_loss * attention
+        carried = attention_loss(steps[0].memory, queries, batch.masks)
+    total = forward + back.value + attention * carried
     # The mean over predicted frames: long clips weigh no more than short ones.
     total = total / (num_clips * max(num_frames - 1, 1))
-    return Losses(forward, back.value, total, back.used, back.skipped, attention)
+    return Losses(forward, back.value, total, back.used, back.skipped, carried)
 
 
 def forward_loss(steps: list[Step], truth: Tensor, kind: str) -> Tensor:

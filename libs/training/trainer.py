@@ -14,7 +14,7 @@ from libs.core.log import Progress, RunLog
 from libs.core.structures import Clip, Loader
 from libs.evaluation.evaluator import Report
 from libs.evaluation.scores import j_and_f
-from libs.method.objective import Batch, EpochTotals, LossSettings, training_losses
+from libs.method.objective import Batch, EpochTotals, training_losses
 from libs.training.checkpoint import save_checkpoint
 from libs.training.distributed import Processes
 from libs.training.figures import contact_sheet, save_curves
@@ -44,17 +44,6 @@ class TrainSettings:
     epoch_per_sheet: int = 0
     attention_loss: float = 0.0
     max_minutes: float = 0.0
-
-    @property
-    def losses(self) -> LossSettings:
-        """The settings that concern the loss."""
-        return LossSettings(
-            mode=self.mode,
-            loss=self.loss,
-            iou_threshold=self.iou_threshold,
-            cycle=self.cycle,
-            attention_loss=self.attention_loss,
-        )
 
 
 class Trainer(TrainingState):
@@ -148,7 +137,15 @@ class Trainer(TrainingState):
             self._shown = same[0]
             batch = Batch.of(same, self.device)
             with self.precision():
-                losses = training_losses(self.model, batch, settings.losses)
+                losses = training_losses(
+                    self.model,
+                    batch,
+                    mode=settings.mode,
+                    kind=settings.loss,
+                    iou_threshold=settings.iou_threshold,
+                    cycle=settings.cycle,
+                    attention=settings.attention_loss,
+                )
             total = losses.total.item()
             if not math.isfinite(total):  # the original went on in silence
                 self._stop(same, total)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from libs.method.cycle import GradientCorrection
 from libs.method.losses import mask_loss, present_channels
-from libs.method.objective import Batch, LossSettings, training_losses
+from libs.method.objective import Batch, training_losses
 from libs.method.propagate import FrameInput, propagate
 from models import memory_read
 from models.stm import STM, Objects
@@ -207,7 +207,7 @@ def test_training(clips, mode, kind, threshold):
     batch = batch_of(clips)
     if threshold == "between":
         threshold = between(naive, batch)
-    found = training_losses(model.train(), batch, LossSettings(mode, kind, threshold))
+    found = training_losses(model.train(), batch, mode, kind=kind, iou_threshold=threshold)
     found.total.backward()
     expected = [
         naive.train_clip(frames, masks, count, kind, mode, threshold)
@@ -231,7 +231,7 @@ def test_training(clips, mode, kind, threshold):
 def test_training_without_cycle():
     model, naive = pair()
     batch = batch_of("one")
-    found = training_losses(model, batch, LossSettings(cycle=False))
+    found = training_losses(model, batch, "recurrent", cycle=False)
     forward, _, _, _ = naive.train_clip(batch.frames[0], batch.masks[0], 2)
     torch.testing.assert_close(found.forward, forward, **CLOSE)
     torch.testing.assert_close(found.total, forward / 2, **CLOSE)
@@ -242,7 +242,7 @@ def test_attention_loss(clips):
     """By hand: every query position takes the mean of the first mask, weighted by attention to frame 0."""
     model, naive = pair()
     batch = batch_of(clips)
-    found = training_losses(model.train(), batch, LossSettings(cycle=False, attention_loss=0.7))
+    found = training_losses(model.train(), batch, "recurrent", cycle=False, attention=0.7)
     found.total.backward()
     carried_wrong, total, num_clips, length = [], [], *batch.frames.shape[:2]
     for frames, masks, count in zip(batch.frames, batch.masks, batch.num_objects):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from libs.method.cycle import GradientCorrection
-from libs.method.objective import Batch, LossSettings, memory_policy, training_frames, training_losses
+from libs.method.objective import Batch, memory_policy, training_frames, training_losses
 from libs.method.propagate import FrameInput, propagate
 from models.stm import STM, Objects
 from models.weights import convert_state_dict, load_weights
@@ -63,7 +63,7 @@ def test_training(name):
     case = Case(name)
     model = network(case).train()
     batch = Batch([name], case.frames[None, :3], case.masks[None, :3], [case.num_objects])
-    losses = training_losses(model, batch, LossSettings())
+    losses = training_losses(model, batch, "recurrent")
     case.check_losses(losses.forward, losses.cycle, losses.total)
     losses.total.backward()
     case.check_gradients({k: p.grad for k, p in model.named_parameters()})

@@ -19,7 +19,7 @@ from dataset.video import open_video
 from libs.core.errors import InputError
 from libs.core.image_io import read_image
 from libs.core.structures import SourceFrame, Video, VideoIndex
-from libs.method.objective import Batch, LossSettings, training_losses
+from libs.method.objective import Batch, training_losses
 from models.stm import STM
 from tests.helpers import fake_datasets as trees
 
@@ -276,7 +276,7 @@ def test_a_new_set_in_the_registry_can_be_trained_on(tmp_path: Path, monkeypatch
     model = STM("resnet18", keydim=8, valdim=8)
     clips = next(loader.batches(0))
     assert {clip.name.split("/")[0] for clip in clips} == {"MINE"}
-    training_losses(model, Batch.of(clips, torch.device("cpu")), LossSettings()).total.backward()
+    training_losses(model, Batch.of(clips, torch.device("cpu")), "recurrent").total.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 

@@ -7,14 +7,7 @@ import torch
 from torch import Tensor
 
 from libs.method.losses import mask_loss, present_channels
-from libs.method.objective import (
-    Batch,
-    EpochTotals,
-    LossSettings,
-    forward_loss,
-    memory_policy,
-    training_losses,
-)
+from libs.method.objective import Batch, EpochTotals, forward_loss, memory_policy, training_losses
 from libs.method.propagate import Reference, Step
 from models.stm import STM, Objects
 
@@ -49,7 +42,7 @@ def model() -> STM:
 
 @torch.no_grad()
 def test_the_total_is_a_mean_a_predicted_frame(model: STM) -> None:
-    losses = training_losses(model, batch((2, 1), 3), LossSettings(attention_loss=0.5))
+    losses = training_losses(model, batch((2, 1), 3), "recurrent", attention=0.5)
     terms = losses.forward + losses.cycle + 0.5 * losses.attention
     assert losses.attention > 0 and losses.cycle > 0
     torch.testing.assert_close(losses.total, terms / (2 * (3 - 1)))
@@ -57,14 +50,14 @@ def test_the_total_is_a_mean_a_predicted_frame(model: STM) -> None:
 
 @torch.no_grad()
 def test_terms_that_are_off_are_zero(model: STM) -> None:
-    losses = training_losses(model, batch(), LossSettings(cycle=False))
+    losses = training_losses(model, batch(), "recurrent", cycle=False)
     assert losses.cycle == losses.attention == losses.cycle_used == losses.cycle_skipped == 0
     torch.testing.assert_close(losses.total, losses.forward / 4)
 
 
 @torch.no_grad()
 def test_a_clip_of_one_frame_has_no_loss(model: STM) -> None:
-    losses = training_losses(model, batch(frames=1), LossSettings(attention_loss=0.5))
+    losses = training_losses(model, batch(frames=1), "recurrent", attention=0.5)
     assert losses.total == 0 and losses.cycle_used == losses.cycle_skipped == 0
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from libs.core.structures import Clip
-from libs.method.objective import Batch, LossSettings, training_losses
+from libs.method.objective import Batch, training_losses
 from libs.training.optim import Precision, build_optimizer, build_scheduler, rate_factor
 from models.stm import STM
 
@@ -62,7 +62,7 @@ def gradients(amp: str, grad_checkpoint: bool = False) -> tuple[float, torch.Ten
     )  # the usual start overflows once or twice
     model.init_memory_encoder_from_query()
     with precision():
-        losses = training_losses(model, small_batch(), LossSettings())
+        losses = training_losses(model, small_batch(), "recurrent")
     assert losses.total.dtype == torch.float32  # as soft aggregation
     precision.scaler.scale(losses.total).backward()
     assert all(p.dtype == p.grad.dtype == torch.float32 for p in model.parameters() if p.grad is not None)
