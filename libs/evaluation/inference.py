@@ -51,9 +51,9 @@ class InferenceSettings:
             self.save_freq,
             self.loop,
             self.correction_rate,
-            self.correction_beta,
-            self.correction_tolerance,
-            self.sharpness,
+            momentum=self.correction_beta,
+            tolerance=self.correction_tolerance,
+            sharpness=self.sharpness,
         )
 
 
