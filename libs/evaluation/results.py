@@ -18,9 +18,9 @@ from libs.evaluation.evaluator import CorrectionRow, Report, RoundTripRow
 from libs.evaluation.scores import VideoScores, format_table, write_csv, write_rows
 from libs.evaluation.visualize import save
 
-# Keys that change neither a mask nor which masks there are; the weights, which count, say what the network is.
-WITHOUT_EFFECT = ("skip_done", "debug", "gpu_id", "compile")
-WITHOUT_EFFECT += ("arch", "keydim", "valdim", "decoder_dim", "norm", "memory_context")
+# Keys that change no mask; and those on which the weights, whose file counts, have the last word.
+WITHOUT_EFFECT = {"skip_done", "debug", "gpu_id", "compile"}
+NETWORK_KEYS = {"arch", "keydim", "valdim", "decoder_dim", "norm", "memory_context"}
 DRIFT = 0.5  # IoU below which a video is named
 TABLES = ("scores.csv", "drift.csv", "corrections.csv")
 Masks = dict[str, set[int]]  # frame name -> objects that may be in its mask
@@ -123,7 +123,7 @@ class ResultFolder:
 def settings_fingerprint(cfg: Mapping[str, object], weights: Path) -> str:
     """A text that changes with any key that can change a mask, and with the file of weights."""
     stat = weights.stat() if weights.is_file() else None
-    keys = {key: value for key, value in cfg.items() if key not in WITHOUT_EFFECT}
+    keys = {key: value for key, value in cfg.items() if key not in WITHOUT_EFFECT | NETWORK_KEYS}
     return json.dumps([keys, stat and (stat.st_size, stat.st_mtime_ns)], sort_keys=True)
 
 
