@@ -17,6 +17,7 @@ from dataset.clips import ClipSampler
 from dataset.framing import Crop
 from dataset.paste import open_paster
 from dataset.registry import REGISTRY
+from dataset.sampling import ClipSettings
 from libs.app.script import run_with_error_messages
 from libs.core.image_io import write_image
 from libs.core.masks import IMAGENET_MEAN, IMAGENET_STD
@@ -53,17 +54,16 @@ def build_sampler(args: argparse.Namespace, frames: int) -> ClipSampler:
     """The clips of one epoch."""
     sets = training_sets(args.root, [args.trainset], [1], not args.no_distractors)
     repeats = -(-CLIPS // len(sets[0].videos))
-    return ClipSampler(
-        sets,
-        (args.side, args.side),
-        frames,
-        repeats,
-        [args.max_skip],
-        args.seed,
-        0,
+    settings = ClipSettings(
+        size=(args.side, args.side),
+        max_skip=(args.max_skip,),
+        sampled_frames=frames,
+        samples_per_video=repeats,
+        seed=args.seed,
         crop=Crop() if args.framing == "crop" else None,
         paste=open_paster(args.root, args.paste),
     )
+    return ClipSampler(sets, settings)
 
 
 def contact_sheet(sampler: ClipSampler) -> np.ndarray:

@@ -30,6 +30,7 @@ from dataset.annotations import read_labels
 from dataset.build import build_loader, training_sets
 from dataset.clips import ClipSampler
 from dataset.loader import PilLoader
+from dataset.sampling import ClipSettings
 from dataset.synthetic.export import write_tree
 from dataset.synthetic.scene import draw_clip
 from dataset.transforms import augmenter
@@ -177,14 +178,12 @@ def loaders(device: torch.device) -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_tree(Path(folder), train=4, val=0, frames=12, size=(480, 854))
         sets = training_sets(Path(folder), ["DAVIS17"], [1])
-        plan = (sets, SIZE, FRAMES, 6, [3], 1)
+        settings = ClipSettings(size=SIZE, max_skip=(3,), sampled_frames=FRAMES, samples_per_video=6)
+        pil = PilLoader(sets, settings)
         torch.set_num_threads(1)
-        found = {
-            "plain loop": rate(plain(PilLoader(*plan, 0, 0)._sampler(0))),
-            "PIL": rate(PilLoader(*plan, 0, 0).batches(0)),
-        }
+        found = {"plain loop": rate(plain(pil.sampler(0))), "PIL": rate(pil.batches(0))}
         try:
-            found["DALI"] = rate(build_loader("DALI", device, *plan[:5], 1, 1, 0).batches(0))
+            found["DALI"] = rate(build_loader("DALI", device, sets, settings, workers=1).batches(0))
         except InputError as error:
             print(error)
     for name, clips in found.items():
@@ -205,13 +204,14 @@ def plain(sampler: ClipSampler) -> Iterator[Tensor]:
     """What one writes first: full decode, every frame augmented at its full size, one-hot masks in floats."""
     for position in range(len(sampler)):
         draw = sampler.draw(position)
+        index = draw.source.index
         pipeline, frames, masks = augmenter(position), [], []
         for t in draw.positions:
-            image, labels = read_image(draw.video.frames[t]), read_labels(draw.video.masks[t])
+            image, labels = read_image(index.frames[t]), read_labels(index.masks[t])
             hot = one_hot(torch.from_numpy(labels), 6).movedim(0, -1).numpy()
             image, maps = pipeline(image=image, heatmaps=HeatmapsOnImage(hot, labels.shape))
             hot = maps.get_arr()
-            box = Letterbox(image.shape[:2], sampler.size)
+            box = Letterbox(image.shape[:2], sampler.settings.size)
             frames.append(normalise(box.image(image)))
             masks.append(
                 torch.from_numpy(np.stack([box.labels(np.ascontiguousarray(hot[..., k])) for k in range(6)]))

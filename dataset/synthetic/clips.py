@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.clips import MadeVideo
+from dataset.sampling import SyntheticVideo
 from dataset.synthetic.cutouts import index_instances
 from dataset.synthetic.export import VAL_SEEDS
 from dataset.synthetic.instances import draw_instances
@@ -19,25 +19,25 @@ CLOSENESS = (0.7, 2.2)  # training clips are like crops of a larger picture, nea
 JOLT = 0.35  # see draw_clip
 
 
-def procedural(root: Path, distractors: bool = True) -> list[MadeVideo]:
+def procedural(root: Path, distractors: bool = True) -> list[SyntheticVideo]:
     """Clips that are drawn altogether; `root` is not read."""
-    return [MadeVideo(f"{i:03d}", partial(_make, Drawn, distractors)) for i in range(IN_EPOCH)]
+    return [SyntheticVideo(f"{i:03d}", partial(_make, Drawn, distractors)) for i in range(IN_EPOCH)]
 
 
-def static(root: Path, distractors: bool = True) -> list[MadeVideo]:
+def static(root: Path, distractors: bool = True) -> list[SyntheticVideo]:
     """A clip from each picture of `root`/STATIC, with parts of another one."""
     pictures = index_pictures(root)
     return [
-        MadeVideo(index.name, partial(_make, partial(open_album, pictures, i), distractors))
+        SyntheticVideo(index.name, partial(_make, partial(open_album, pictures, i), distractors))
         for i, index in enumerate(pictures)
     ]
 
 
-def instances(root: Path, distractors: bool = True) -> list[MadeVideo]:
+def instances(root: Path, distractors: bool = True) -> list[SyntheticVideo]:
     """A clip from each photograph of `root`/INSTANCES, with objects of another one."""
     pictures = index_instances(root)
     makers = (partial(draw_instances, pictures, i, distractors) for i in range(len(pictures)))
-    return [MadeVideo(index.name, make) for index, make in zip(pictures, makers)]
+    return [SyntheticVideo(index.name, make) for index, make in zip(pictures, makers)]
 
 
 def _make(

@@ -5,25 +5,26 @@ import json
 import pytest
 import torch
 
+from libs.app.build import build_network
 from libs.method.cycle import GradientCorrection
 from libs.method.objective import Batch, memory_policy, training_frames, training_losses
 from libs.method.propagate import FrameInput, propagate
 from models.stm import STM, Objects
-from models.weights import convert_state_dict, load_weights
+from models.weights import convert_state_dict, describe_network, load_weights
 from tests.golden import CYCLE, HERE, OFFICIAL, Case
 
 
 def network(case):
-    """The model as its weight file implies it; official files carry the prefix of DataParallel."""
+    """Build the model that the weights imply. Official files carry the prefix of DataParallel."""
     state = {("module." + k if case.official else k): v for k, v in case.weights().items()}
     weights = convert_state_dict(state if case.official else {"epoch": 1, "state_dict": state})
-    model = STM(case.meta["arch"], context=weights.context, pad_to=16 if weights.context == "others" else 1)
+    model = build_network(describe_network(weights.state_dict))
     load_weights(model, weights)
     return model.eval()
 
 
 def run_loop(model, case, remember=None, dtype=torch.float32):
-    """All steps after frame 0, whose mask is given."""
+    """Return all steps after frame 0, whose mask is given."""
     objects = Objects.of([case.num_objects], case.masks.shape[1])
     frames, given = case.frames.to(dtype), case.masks[:1].to(dtype)
     inputs = (
@@ -63,7 +64,7 @@ def test_training(name):
     case = Case(name)
     model = network(case).train()
     batch = Batch([name], case.frames[None, :3], case.masks[None, :3], [case.num_objects])
-    losses = training_losses(model, batch, "recurrent", "both")
+    losses = training_losses(model, batch, "recurrent")
     case.check_losses(losses.forward, losses.cycle, losses.total)
     losses.total.backward()
     case.check_gradients({k: p.grad for k, p in model.named_parameters()})
