@@ -4,10 +4,13 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 _END = object()
+PATIENCE = (
+    10  # seconds to wait for a thread after an error; it is a daemon, so it does not keep the process alive
+)
 
 
 def prefetch(items: Iterable[T], depth: int = 4) -> Iterator[T]:
@@ -37,7 +40,7 @@ def prefetch(items: Iterable[T], depth: int = 4) -> Iterator[T]:
             yield item
     finally:
         stopped.set()
-        thread.join()
+        thread.join(PATIENCE)
 
 
 class AsyncWriter(Generic[T]):
@@ -50,6 +53,7 @@ class AsyncWriter(Generic[T]):
         self._consume = consume
         self._error: BaseException | None = None
         self._queue: queue.Queue = queue.Queue(depth)
+        self._abandoned = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
 
     def put(self, item: T) -> None:
@@ -65,19 +69,33 @@ class AsyncWriter(Generic[T]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._queue.put(_END)
-        self._thread.join()
-        if self._error is not None and kind is None:
-            raise self._error
+        if kind is None:
+            self._queue.put(_END)
+            self._thread.join()
+            if self._error is not None:
+                raise self._error
+        else:
+            # A signal may have interrupted `put` while it held the queue's lock: do not wait on it for ever.
+            self._abandoned.set()
+            self._thread.join(PATIENCE)
 
     def _work(self) -> None:
-        while (item := self._queue.get()) is not _END:
+        while (item := self._next()) is not _END:
             # After an error, items are only taken from the queue, so that `put` does not wait for ever.
             if self._error is None:
                 try:
                     self._consume(item)
                 except BaseException as error:  # `put` raises it in the other thread
                     self._error = error
+
+    def _next(self) -> Any:
+        """The next item; _END also if the block has failed and the queue is empty."""
+        while True:
+            try:
+                return self._queue.get(timeout=0.1)
+            except queue.Empty:
+                if self._abandoned.is_set():
+                    return _END
 
 
 def _put(target: queue.Queue, item: object, stopped: threading.Event) -> bool:

@@ -68,3 +68,14 @@ def test_the_writers_error_is_raised_and_nothing_hangs():
             behind.put(i)
     with pytest.raises(OSError, match="disk full"), AsyncWriter(consume) as behind:
         behind.put(3)
+
+
+def test_a_block_that_fails_does_not_wait_for_a_lock_that_is_never_released(monkeypatch: pytest.MonkeyPatch):
+    """A signal that interrupts `put` may leave the queue's lock held."""
+    monkeypatch.setattr("libs.core.prefetch.PATIENCE", 0.3)
+    start = time.perf_counter()
+    with pytest.raises(KeyboardInterrupt), AsyncWriter(lambda item: None) as behind:
+        behind._queue.mutex.acquire()
+        raise KeyboardInterrupt
+    assert time.perf_counter() - start < 5
+    behind._queue.mutex.release()
