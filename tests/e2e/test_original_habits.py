@@ -314,7 +314,7 @@ def test_the_demo_has_its_own_defaults_beside_those_of_the_other_scripts(tmp_pat
 def test_the_bundled_clip_is_found_from_any_folder(tmp_path: Path) -> None:
     code, out, err = run_in(tmp_path, "demo/demo.py", "video_path", "demo/sample/nowhere")
     assert code == 2 and "demo/sample/nowhere" in err
-    located = runpy.run_path(str(ROOT / "demo/demo.py"))["_located"]
+    located = runpy.run_path(str(ROOT / "demo/demo.py"))["resolve_path"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
         assert located("demo/sample/crossing") == ROOT / "demo/sample/crossing"

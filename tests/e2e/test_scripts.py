@@ -338,7 +338,7 @@ def test_the_demo_of_a_new_clone(tmp_path: Path) -> None:
         for line in out.splitlines()
         if line.startswith(("global", "copy"))
     }
-    assert rows["global"] > rows["copy"] + 20 and "s a frame" in out and "IoU of" in out
+    assert rows["global"] > rows["copy"] + 20 and "seconds per frame" in out and "IoU of" in out
     assert Image.open(tmp_path / "crossing.gif").n_frames >= 60
 
 
