@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> None:
         help_text = f"number of {what} (default: {default})"
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=help_text)
     help_text = "height and width of the images in pixels (default: 240x432)"
-    parser.add_argument("--size", type=_height_x_width, default=(240, 432), metavar="HxW", help=help_text)
+    parser.add_argument("--size", type=height_x_width, default=(240, 432), metavar="HxW", help=help_text)
     help_text = "start of the random numbers: another seed gives other videos (default: 0)"
     parser.add_argument("--seed", type=int, default=0, metavar="N", help=help_text)
     help_text = (
@@ -37,7 +37,8 @@ def main(argv: list[str] | None = None) -> None:
         parser.error(str(error))
 
 
-def _height_x_width(text: str) -> Size:
+def height_x_width(text: str) -> Size:
+    """Parse a size such as 240x432, for argparse."""
     try:
         height, width = (int(side) for side in text.split("x"))
     except ValueError:

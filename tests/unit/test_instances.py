@@ -73,10 +73,10 @@ def clip(
 def scenes(count: int, distractors: bool = True) -> list[Scene]:
     labels = photo_labels()
     photo = Photo(photo_image(labels), np.where(labels == 255, 0, labels).astype(np.uint8))
-    drawn = [
+    candidates = [
         generate_photo_scene(np.random.default_rng(i), SIZE, photo, photo, distractors) for i in range(count)
     ]
-    return [scene for scene in drawn if scene]
+    return [scene for scene in candidates if scene]
 
 
 # ---- INSTANCES ---------------------------------------------------------------------------------
@@ -155,11 +155,11 @@ def test_all_visible_objects_are_targets_equally_often() -> None:
 
 
 def test_there_are_copies_and_occluders() -> None:
-    drawn = scenes(100)
-    copies = sum(len({a.parts[0].texture[..., 3].tobytes() for a in s.actors}) < len(s.actors) for s in drawn)
+    found = scenes(100)
+    copies = sum(len({a.parts[0].texture[..., 3].tobytes() for a in s.actors}) < len(s.actors) for s in found)
     passing = sum(
         actor.motion.bounds is None and actor.motion.velocity.any()
-        for scene in drawn
+        for scene in found
         for actor in scene.actors
     )
     assert copies > 5 and 25 < passing < 75
