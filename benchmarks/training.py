@@ -225,7 +225,7 @@ def curves(path: Path, device: torch.device, count: int) -> None:
     figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.subplots()
     for name, own in losses.items():
-        last = f"{name}: mean of the last 50 steps {own[-50:].mean():.3f}"
+        last = f"{name}: mean of the last {len(own[-50:])} steps {own[-50:].mean():.3f}"
         axes.plot(np.convolve(own, np.ones(10) / 10, "valid"), label=last)
         print(last)
     axes.set(title="loss, mean of 10 steps", xlabel="step")
