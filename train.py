@@ -12,9 +12,9 @@ from pathlib import Path
 from yacs.config import CfgNode
 
 from dataset.build import build_loader, test_videos, training_sets
-from dataset.clips import TrainingSet
 from dataset.framing import Crop
 from dataset.paste import open_paster
+from dataset.sampling import ClipSettings, TrainingSet
 from libs.app.build import build_device, build_model, inference_settings, result_folder, train_settings
 from libs.app.script import SignalHandler, run_script
 from libs.core.errors import FolderBusyError, InputError
@@ -28,6 +28,7 @@ from libs.training.trainer import Trainer
 from libs.training.validation import validation_writer
 from models.compiled import compile_network
 from models.stm import STM
+from models.weights import describe_network
 
 DEFAULT_CFG = Path(__file__).with_name("config.yaml")
 
@@ -50,21 +51,10 @@ def train(cfg: CfgNode, signals: SignalHandler, sets: list[TrainingSet], process
         cfg.data_backend,
         device,
         sets,
-        cfg.input_size,
-        cfg.sampled_frames,
-        cfg.samples_per_video,
-        cfg.max_skip,
-        cfg.train_batch,
-        cfg.workers,
-        cfg.seed,
-        processes.rank,
-        processes.world_size,
-        cfg.scales,
-        cfg.coarse_epochs,
-        cfg.clip_objects,
-        cfg.augmentation,
-        Crop(cfg.crop_test_size, cfg.crop_zoom) if cfg.framing == "crop" else None,
-        open_paster(Path(cfg.root), cfg.paste),
+        clip_settings(cfg),
+        workers=cfg.workers,
+        rank=processes.rank,
+        world_size=processes.world_size,
     )
     model, state = build_model(cfg, device, resume=True)
     optimizer = build_optimizer(
@@ -112,6 +102,24 @@ def train(cfg: CfgNode, signals: SignalHandler, sets: list[TrainingSet], process
     if trainer.epoch >= cfg.epochs:
         log.info(f"done: {Path(cfg.checkpoint) / cfg.mode}.pth.tar")
     log.close()
+
+
+def clip_settings(cfg: CfgNode) -> ClipSettings:
+    """How training clips are sampled and augmented."""
+    return ClipSettings(
+        size=cfg.input_size,
+        max_skip=cfg.max_skip,
+        sampled_frames=cfg.sampled_frames,
+        samples_per_video=cfg.samples_per_video,
+        train_batch=cfg.train_batch,
+        seed=cfg.seed,
+        scales=cfg.scales,
+        coarse_epochs=cfg.coarse_epochs,
+        clip_objects=cfg.clip_objects,
+        augmentation=cfg.augmentation,
+        crop=Crop(cfg.crop_test_size, cfg.crop_zoom) if cfg.framing == "crop" else None,
+        paste=open_paster(Path(cfg.root), cfg.paste),
+    )
 
 
 def _keep_what_is_there(cfg: CfgNode) -> None:
@@ -171,7 +179,7 @@ def _masks_of_validation(
 def _opening(cfg: CfgNode, model: STM, num_videos: int, steps: int, device: str) -> str:
     size = sum(parameter.numel() for parameter in model.parameters())
     return (
-        f"training {cfg.arch}, {size:,} parameters, on {', '.join(cfg.trainset)}: {num_videos} videos, {steps} steps of {cfg.train_batch} clips "
+        f"training {describe_network(model.state_dict()).arch}, {size:,} parameters, on {', '.join(cfg.trainset)}: {num_videos} videos, {steps} steps of {cfg.train_batch} clips "
         f"an epoch, {cfg.epochs} epochs, mode {cfg.mode}, on {device}"
     )
 

@@ -17,6 +17,7 @@ from dataset.clips import ClipSampler
 from dataset.framing import Crop
 from dataset.paste import open_paster
 from dataset.registry import REGISTRY
+from dataset.sampling import ClipSettings
 from libs.app.script import run_with_error_messages
 from libs.core.image_io import write_image
 from libs.core.masks import IMAGENET_MEAN, IMAGENET_STD
@@ -63,17 +64,16 @@ def parse_arguments() -> argparse.Namespace:
 def build_sampler(args: argparse.Namespace, frames: int) -> ClipSampler:
     """Build the sampler of one epoch with at least as many clips as the contact sheet shows."""
     sets = training_sets(args.root, [args.trainset], [1], not args.no_distractors)
-    return ClipSampler(
-        sets,
-        (args.side, args.side),
-        frames,
+    settings = ClipSettings(
+        size=(args.side, args.side),
+        max_skip=(args.max_skip,),
+        sampled_frames=frames,
         samples_per_video=-(-CLIPS // len(sets[0].videos)),
-        max_skip=[args.max_skip],
         seed=args.seed,
-        epoch=0,
         crop=Crop() if args.framing == "crop" else None,
         paste=open_paster(args.root, args.paste),
     )
+    return ClipSampler(sets, settings)
 
 
 def contact_sheet(sampler: ClipSampler) -> np.ndarray:

@@ -20,6 +20,7 @@ from dataset.annotations import read_labels
 from dataset.build import build_loader, training_sets
 from dataset.clips import ClipSampler
 from dataset.loader import PilLoader
+from dataset.sampling import ClipSettings
 from dataset.synthetic.export import write_tree
 from dataset.transforms import augmenter
 from libs.core.errors import InputError
@@ -53,11 +54,12 @@ def measure_loaders(device: torch.device, size: tuple[int, int], count: int) -> 
     with tempfile.TemporaryDirectory() as folder:
         write_tree(Path(folder), train=4, val=0, frames=12, size=(480, 854))
         sets = training_sets(Path(folder), ["DAVIS17"], [1])
-        pil = PilLoader(sets, size, FRAMES, 6, [3], train_batch=1, workers=0, seed=0)
-        rates = {"plain loop": clips_per_second(plain(pil._sampler(0)), count)}
+        settings = ClipSettings(size=size, max_skip=(3,), sampled_frames=FRAMES, samples_per_video=6)
+        pil = PilLoader(sets, settings)
+        rates = {"plain loop": clips_per_second(plain(pil.sampler(0)), count)}
         rates["PIL"] = clips_per_second(pil.batches(0), count)
         try:
-            dali = build_loader("DALI", device, sets, size, FRAMES, 6, [3], train_batch=1, workers=1, seed=0)
+            dali = build_loader("DALI", device, sets, settings, workers=1)
             rates["DALI"] = clips_per_second(dali.batches(0), count)
         except InputError as error:
             print(error)  # DALI is not installed
@@ -79,12 +81,13 @@ def plain(sampler: ClipSampler) -> Iterator[tuple[Tensor, Tensor]]:
     """
     for position in range(len(sampler)):
         draw = sampler.draw(position)
+        index = draw.source.index
         pipeline, frames, masks = augmenter(position), [], []
         for t in draw.positions:
-            image, labels = read_image(draw.video.frames[t]), read_labels(draw.video.masks[t])
+            image, labels = read_image(index.frames[t]), read_labels(index.masks[t])
             hot = one_hot(torch.from_numpy(labels), 6).movedim(0, -1).numpy()
             image, maps = pipeline(image=image, heatmaps=HeatmapsOnImage(hot, labels.shape))
-            box = Letterbox(image.shape[:2], sampler.size)
+            box = Letterbox(image.shape[:2], sampler.settings.size)
             channels = [np.ascontiguousarray(channel) for channel in np.moveaxis(maps.get_arr(), -1, 0)]
             frames.append(normalise(box.image(image)))
             masks.append(torch.from_numpy(np.stack([box.labels(channel) for channel in channels])))

@@ -1,1 +1,1 @@
-"""What lies on disk, turned into training clips and test videos."""
+"""Data sets on disk, turned into training clips and test videos."""

@@ -1,16 +1,13 @@
 """From names in the config to training sets, loaders and test videos."""
 
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from dataset import registry
-from dataset.clips import ClipLoader, TrainingSet
-from dataset.framing import Crop
-from dataset.loader import PilLoader
-from dataset.paste import Paster
+from dataset.loader import ClipLoader, PilLoader
+from dataset.sampling import ClipSettings, TrainingSet
 from dataset.video import open_video
 from libs.core.errors import InputError, UnreadableError
 from libs.core.structures import Video
@@ -19,9 +16,9 @@ from libs.core.structures import Video
 def training_sets(
     root: Path, names: list[str], freqs: list[int], distractors: bool = True
 ) -> list[TrainingSet]:
-    """Index the training part of each set, or get ready to make it (with or without distractors).
+    """Index the training split of each set, or prepare to generate it (with or without distractors).
 
-    Raises: InputError where a set has no video with at least two annotated frames.
+    Raises: InputError if a set has no video with at least two annotated frames.
     """
     return [
         TrainingSet(
@@ -32,12 +29,18 @@ def training_sets(
 
 
 def test_videos(root: Path, name: str, split: str) -> list[Video]:
-    """The videos of a set to segment; their given masks are read."""
+    """Open the videos of a set to segment; reads their given masks.
+
+    Raises: InputError naming a mask that cannot be read.
+    """
     return [open_video(index) for index in registry.recorded_videos(root, name, split)]
 
 
 def readable_videos(root: Path, name: str, split: str) -> tuple[list[Video], list[str]]:
-    """The same without those whose given masks cannot be read, which are warned of; and the names of these."""
+    """Open the videos of a set to segment; warn of each one whose given masks cannot be read.
+
+    Returns: the readable videos; the names of the others.
+    """
     videos, failed = [], []
     for index in registry.recorded_videos(root, name, split):
         try:
@@ -52,49 +55,24 @@ def build_loader(
     backend: str,
     device: torch.device,
     sets: list[TrainingSet],
-    size: tuple[int, int],
-    sampled_frames: int,
-    samples_per_video: int,
-    max_skip: list[int],
-    train_batch: int,
-    workers: int,
-    seed: int,
+    settings: ClipSettings,
+    *,
+    workers: int = 0,
     rank: int = 0,
     world_size: int = 1,
-    scales: Sequence[float] = (1.0,),
-    coarse_epochs: int = 0,
-    clip_objects: str = "first_frame",
-    augmentation: str = "paper",
-    crop: Crop | None = None,
-    paste: Paster | None = None,
 ) -> ClipLoader:
-    """The loader of the back end that the config names, with ClipLoader's arguments; DALI decodes on `device`.
+    """Build the loader of a back end, 'PIL' or 'DALI'.
 
-    Raises: InputError where DALI is not installed, or where keys exclude each other.
+    Args:
+        device: on which DALI decodes; PIL decodes on the CPU.
+        workers, rank, world_size: see `ClipLoader`.
+    Raises: InputError if DALI is not installed, or if keys exclude each other.
     """
-    if augmentation == "dali" and (crop or paste):
-        key = "framing" if crop else "paste"
+    if settings.augmentation == "dali" and (settings.crop or settings.paste):
+        key = "framing" if settings.crop else "paste"
         raise InputError(f"key '{key}': augmentation dali fits frames in its own way; use augmentation paper")
-    arguments = (
-        sets,
-        size,
-        sampled_frames,
-        samples_per_video,
-        list(max_skip),
-        train_batch,
-        workers,
-        seed,
-        rank,
-        world_size,
-        tuple(scales),
-        coarse_epochs,
-        clip_objects,
-        augmentation,
-        crop,
-        paste,
-    )
     if backend == "DALI":
         from dataset.dali import DaliLoader  # an extra package, which most users do without
 
-        return DaliLoader(*arguments, device=device)
-    return PilLoader(*arguments)
+        return DaliLoader(sets, settings, workers=workers, rank=rank, world_size=world_size, device=device)
+    return PilLoader(sets, settings, workers=workers, rank=rank, world_size=world_size)

@@ -1,7 +1,8 @@
-"""The DALI back end: the clips of the PIL loader, decoded, warped and coloured by NVIDIA DALI, on the GPU where there is one.
+"""The DALI back end: the clips of the PIL loader, decoded and augmented by NVIDIA DALI, on the GPU if there
+is one.
 
-Augmentation 'paper': crop, affine, mirror, transposition and letterbox are one matrix and one interpolation
-(PIL: three of them in a row). Augmentation 'dali' takes the same steps as PIL (dataset/released.py).
+This file plans clips, feeds them to a DALI pipeline and collects them. What the pipeline does to a frame is
+in dataset/warp.py (augmentation 'paper') and dataset/released.py (augmentation 'dali').
 """
 
 from collections import deque
@@ -9,25 +10,26 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 
-from dataset.annotations import check_size
-from dataset.clips import ClipLoader, ClipSampler, Draw, MadeVideo, choose_objects
+from dataset.annotations import Annotations, check_size
+from dataset.clips import ClipSampler, Draw
+from dataset.loader import ClipLoader
 from dataset.released import distort_with_dali, plan_distortion
-from dataset.warp import code_labels, draw_augmentation, warp_matrix
+from dataset.sampling import SyntheticVideo, choose_objects
+from dataset.warp import augment_with_dali, plan_augmentation
 from libs.core.errors import InputError
 from libs.core.image_io import read_image
-from libs.core.masks import IMAGENET_MEAN, IMAGENET_STD, Letterbox
 from libs.core.structures import Clip
 
 if TYPE_CHECKING:
     from nvidia.dali import Pipeline  # an extra package, which most users do without
     from nvidia.dali.data_node import DataNode
 
-AHEAD = 2  # steps in the making while one is trained on
+AHEAD = 2  # steps that are prepared while one is trained on
 
 
 @dataclass(frozen=True)
@@ -36,245 +38,230 @@ class FramePlan:
 
     path: Path
     mask: Path
-    encoded: np.ndarray  # (bytes,) uint8, the file
+    encoded: np.ndarray  # (bytes,) uint8, the image file
     labels: np.ndarray  # (Hs, Ws) uint8
-    inputs: dict[str, np.ndarray]  # what else the pipeline is fed with, by name
+    inputs: dict[str, np.ndarray]  # further inputs of the pipeline, by name
 
 
 @dataclass(frozen=True)
 class ClipPlan:
-    """A clip to be made; what its draw has left of `rng` chooses its objects."""
+    """A clip to be made. The draw's `rng` has drawn the augmentation; next it chooses the objects."""
 
     position: int  # in the epoch
     draw: Draw
     frames: list[FramePlan]
 
 
-@dataclass
-class DaliLoader(ClipLoader):
-    """Clips made by DALI in `workers` threads (at least one), decoded on `device` where it is a GPU.
-
-    Raises: InputError where DALI is not installed, or where there is nothing for it to decode.
-    """
-
-    device: torch.device = torch.device("cpu")
-
-    def __post_init__(self) -> None:
-        require_dali()
-        made = [data.name for data in self.sets if isinstance(data.videos[0], MadeVideo)]
-        if self.scales != (1.0,):
-            raise InputError("key 'scales': DALI makes clips of one size; use PIL, or scales 1.0")
-        if self.crop:
-            raise InputError("key 'framing': DALI letterboxes; use data_backend PIL, or framing letterbox")
-        if self.paste:
-            raise InputError("key 'paste': DALI pastes nothing; use data_backend PIL, or paste 0")
-        if made:
-            raise InputError(
-                f"key 'data_backend': DALI decodes videos, and those of {', '.join(made)} are drawn; use PIL"
-            )
-
-    def _load(self, sampler: ClipSampler, shares: list[list[int]]) -> Iterator[list[Clip]]:
-        threads = max(1, self.workers)
-        recipe, frames = RECIPES[self.augmentation], self.train_batch * self.sampled_frames
-        pipeline = build_pipeline(self.size, frames, threads, self.device, recipe)
-        with ThreadPoolExecutor(threads) as readers, ThreadPoolExecutor(1) as runner:
-            steps: deque[Future[list[Clip]]] = deque()
-            for share in shares:
-                plans = [readers.submit(plan_clip, sampler, position) for position in share]
-                steps.append(runner.submit(make_clips, pipeline, sampler, plans))
-                if len(steps) > AHEAD:
-                    yield steps.popleft().result()
-            while steps:
-                yield steps.popleft().result()
-
-
-def require_dali() -> None:
-    """Raises: InputError naming the package to install where DALI is not."""
-    try:
-        import nvidia.dali  # noqa: F401
-    except ImportError as error:
-        major = (torch.version.cuda or "13").split(".")[0]
-        fits = (
-            "which runs on the CPU too"
-            if torch.version.cuda is None
-            else f"which fits this torch (CUDA {torch.version.cuda})"
-        )
-        raise InputError(
-            f"key 'data_backend': DALI is not installed ({error}); run `pip install nvidia-dali-cuda{major}0`, {fits}, or use PIL"
-        ) from error
-
-
-class Recipe(NamedTuple):
+class DaliAugmentation(NamedTuple):
     """An augmentation as DALI does it.
 
-    plan: (name of the video, T label maps, (H, W) of the network's input, generator) -> inputs of the T frames.
-    steps: (decoded frames, (H, W)) -> normalised frames (3, H, W), label maps (H, W, 1), as nodes of a pipeline.
+    plan: (name of the video, T label maps, (H, W) of the network's input, generator) -> inputs of the T
+        frames.
+    steps: (decoded frames, (H, W)) -> normalised frames (3, H, W), label maps (H, W, 1), as nodes of a
+        pipeline.
     """
 
     plan: Callable[[str, list[np.ndarray], tuple[int, int], np.random.Generator], list[dict[str, np.ndarray]]]
     steps: Callable[["DataNode", tuple[int, int]], tuple["DataNode", "DataNode"]]
 
 
+AUGMENTATIONS = {
+    "paper": DaliAugmentation(plan_augmentation, augment_with_dali),
+    "dali": DaliAugmentation(plan_distortion, distort_with_dali),
+}
+
+
+@dataclass
+class DaliLoader(ClipLoader):
+    """Clips made by DALI in `workers` threads (at least one), decoded on `device` if that is a GPU.
+
+    Raises: InputError if DALI is not installed, or if the settings ask for what only PIL does.
+    """
+
+    device: torch.device = torch.device("cpu")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_dali()
+        if tuple(self.settings.scales) != (1.0,):
+            raise InputError("key 'scales': DALI makes clips of one size; use PIL, or scales 1.0")
+        if self.settings.crop:
+            raise InputError("key 'framing': DALI letterboxes; use data_backend PIL, or framing letterbox")
+        if self.settings.paste:
+            raise InputError("key 'paste': DALI pastes nothing; use data_backend PIL, or paste 0")
+        synthetic = [data.name for data in self.sets if isinstance(data.videos[0], SyntheticVideo)]
+        if synthetic:
+            raise InputError(
+                "key 'data_backend': DALI decodes recorded videos, "
+                f"and those of {', '.join(synthetic)} are synthetic; use PIL"
+            )
+
+    def _load(self, sampler: ClipSampler, steps: list[list[int]]) -> Iterator[list[Clip]]:
+        threads = max(1, self.workers)
+        frames = self.settings.train_batch * self.settings.sampled_frames
+        augmentation = AUGMENTATIONS[self.settings.augmentation]
+        pipeline = build_pipeline(self.settings.size, frames, threads, self.device, augmentation)
+        # Many threads read files; one runs the pipeline, which is not thread-safe.
+        with ThreadPoolExecutor(threads) as readers, ThreadPoolExecutor(1) as runner:
+            waiting: deque[Future[list[Clip]]] = deque()
+            for positions in steps:
+                plans = [readers.submit(plan_clip, sampler, position) for position in positions]
+                waiting.append(runner.submit(make_clips, pipeline, sampler, plans))
+                if len(waiting) > AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+
+
+def require_dali() -> None:
+    """Raises: InputError naming the package to install if DALI is not installed."""
+    try:
+        import nvidia.dali  # noqa: F401
+    except ImportError as error:
+        cuda = torch.version.cuda
+        package = f"nvidia-dali-cuda{(cuda or '13').split('.')[0]}0"
+        why = "which runs on the CPU too" if cuda is None else f"which fits this torch (CUDA {cuda})"
+        raise InputError(
+            f"key 'data_backend': DALI is not installed ({error}); "
+            f"run `pip install {package}`, {why}, or use PIL"
+        ) from error
+
+
+# ---- plan a clip: in a reader thread ----
+
+
 def plan_clip(sampler: ClipSampler, position: int, attempt: int = 0) -> ClipPlan:
-    """Read the files of the clip at this position of the epoch and draw how it will look.
+    """Read the files of the clip at this position of the epoch and draw its augmentation.
 
     Args:
         attempt: see ClipSampler.draw.
     Raises: InputError naming a file that cannot be read.
     """
     draw = sampler.draw(position, attempt)
-    paths = [draw.video.frames[source] for source in draw.positions]
-    masks = [draw.video.masks[source] for source in draw.positions]
-    labels = [draw.read_labels(frame) for frame in range(len(paths))]
+    annotations = draw.source
+    assert isinstance(annotations, Annotations)  # DaliLoader refuses synthetic videos
+    paths = [annotations.index.frames[t] for t in draw.positions]
+    masks = [annotations.index.masks[t] for t in draw.positions]
+    labels = [annotations.read(t) for t in draw.positions]
     files = [read_file(path) for path in paths]
-    inputs = RECIPES[sampler.augmentation].plan(draw.name, labels, draw.size, draw.rng)
+    plan = AUGMENTATIONS[sampler.settings.augmentation].plan
+    inputs = plan(draw.name, labels, draw.size, draw.rng)
     return ClipPlan(position, draw, list(map(FramePlan, paths, masks, files, labels, inputs)))
 
 
 def read_file(path: Path) -> np.ndarray:
-    """The bytes of a picture; raises InputError naming the file."""
+    """Read the bytes of an image file as (bytes,) uint8.
+
+    Raises: InputError naming the file.
+    """
     try:
         return np.fromfile(path, np.uint8)
     except OSError as error:
-        raise InputError(f"{path}: expected a readable picture: {error}; restore the file") from error
+        raise InputError(f"{path}: expected a readable image: {error}; restore the file") from error
 
 
-def build_pipeline(
-    size: tuple[int, int], frames: int, threads: int, device: torch.device, recipe: Recipe
-) -> "Pipeline":
-    """From files and label maps to the network's input, one sample a frame (see `run_pipeline`).
-
-    Args:
-        size: (H, W) of the network's input; frames: most of one run; threads: of DALI on the CPU.
-    """
-    from nvidia.dali import Pipeline, fn, types
-
-    cuda = device.type == "cuda"
-    index = (torch.cuda.current_device() if device.index is None else device.index) if cuda else None
-    pipeline = Pipeline(
-        batch_size=frames, num_threads=threads, device_id=index, prefetch_queue_depth=1, exec_dynamic=True
-    )
-    with pipeline:
-        # upright as EXIF tells, as dataset/video.py reads them
-        source = fn.decoders.image(
-            fn.external_source(name="encoded"),
-            device="mixed" if cuda else "cpu",
-            output_type=types.RGB,
-            adjust_orientation=True,
-            jpeg_fancy_upsampling=True,
-        )
-        frame, labels = recipe.steps(source, size)
-        # .cpu(): a clip lies in main memory whatever the back end
-        pipeline.set_outputs(frame.cpu(), labels, source.shape())
-    return pipeline
-
-
-def plan_paper(
-    name: str, labels: list[np.ndarray], size: tuple[int, int], rng: np.random.Generator
-) -> list[dict[str, np.ndarray]]:
-    """What `augment_with_dali` is fed with for each frame of a clip (see `Recipe`)."""
-    augmentation, inputs = draw_augmentation(rng), []
-    for label in labels:
-        letterbox = Letterbox((min(label.shape), max(label.shape)), size)  # of the upright frame
-        inputs.append(
-            {
-                "coded": code_labels(label, augmentation),
-                "box": np.float32(letterbox.size),
-                "matrix": warp_matrix(augmentation, letterbox, label.shape[0] > label.shape[1]),
-                "contrast": np.float32(augmentation.contrast),
-                "brightness": np.float32(augmentation.brightness / 255),
-            }
-        )
-    return inputs
-
-
-def augment_with_dali(source: "DataNode", size: tuple[int, int]) -> tuple["DataNode", "DataNode"]:
-    """Warp, colour and letterbox (see `Recipe`)."""
-    from nvidia.dali import fn, math, types
-
-    inputs = {name: fn.external_source(name=name) for name in ("matrix", "box", "contrast", "brightness")}
-    warp = {"matrix": inputs["matrix"], "size": inputs["box"]}
-    coded = fn.external_source(name="coded", layout="HWC")
-    coded = fn.warp_affine(coded, interp_type=types.INTERP_NN, fill_value=0, **warp)
-    inside = coded > 0
-    # without a fill value the border is repeated, as cv2.resize does it; what lies outside is made black then
-    picture = fn.warp_affine(source, **warp) * (inside.gpu() if source.device == "gpu" else inside)
-    colour = {"contrast": inputs["contrast"], "brightness_shift": inputs["brightness"]}
-    picture = fn.brightness_contrast(picture, contrast_center=0, **colour)  # multiplies, as the original does
-    mean, std = 255 * np.array(IMAGENET_MEAN), 255 * np.array(IMAGENET_STD)
-    # the letterbox: half of what is missing above and to the left, rounded down, black before normalisation
-    letterbox = {"crop": size, "out_of_bounds_policy": "pad", "rounding": "truncate"}
-    normal = {"mean": mean.tolist(), "std": std.tolist(), "fill_values": (-mean / std).tolist()}
-    frame = fn.crop_mirror_normalize(picture, **normal, **letterbox)
-    labels = fn.cast(math.max(coded, 1) - 1, dtype=types.UINT8)  # outside is background too
-    return frame, fn.crop(labels, fill_values=0, **letterbox)
-
-
-RECIPES = {"paper": Recipe(plan_paper, augment_with_dali), "dali": Recipe(plan_distortion, distort_with_dali)}
-
-
-def run_pipeline(
-    pipeline: "Pipeline", frames: list[FramePlan], encoded: list[np.ndarray]
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Make frames from files in `encoded`.
-
-    Returns: N frames (3, H, W) float32, normalised; N label maps (H, W) uint8.
-    Raises: RuntimeError where DALI cannot decode a file; InputError if a mask has another size than its frame.
-    """
-    inputs = {name: [frame.inputs[name] for frame in frames] for name in frames[0].inputs}
-    pictures, labels, shapes = pipeline.run(encoded=encoded, **inputs)
-    for frame, shape in zip(frames, shapes):
-        check_size(frame.mask, frame.labels, tuple(np.array(shape)[:2]))
-    return [np.array(one) for one in pictures], [np.array(one)[..., 0] for one in labels]
+# ---- make the clips of a step: in the thread that runs the pipeline ----
 
 
 def make_clips(pipeline: "Pipeline", sampler: ClipSampler, plans: list[Future[ClipPlan]]) -> list[Clip]:
-    """The clips of one step.
+    """Make the clips of one step in one run of the pipeline.
 
     Raises: InputError naming a file that cannot be read.
     """
-    clips = [plan.result() for plan in plans]
-    if not clips:
+    planned = [plan.result() for plan in plans]
+    if not planned:
         return []
-    pictures, maps = decode_frames(pipeline, [frame for clip in clips for frame in clip.frames])
-    made, first = [], 0
-    for clip in clips:
-        own = slice(first, first + len(clip.frames))
-        made.append(_finish(pipeline, sampler, clip, pictures[own], maps[own]))
-        first = own.stop
-    return made
+    images, labels = decode_frames(pipeline, [frame for plan in planned for frame in plan.frames])
+    clips = []
+    start = 0
+    for plan in planned:
+        own = slice(start, start + len(plan.frames))
+        clips.append(_finish(pipeline, sampler, plan, images[own], labels[own]))
+        start = own.stop
+    return clips
 
 
 def _finish(
     pipeline: "Pipeline",
     sampler: ClipSampler,
-    clip: ClipPlan,
-    pictures: list[np.ndarray],
-    maps: list[np.ndarray],
+    plan: ClipPlan,
+    images: list[np.ndarray],
+    labels: list[np.ndarray],
 ) -> Clip:
-    """Choose the objects of a clip; draw it again where augmentation has moved all of them out of the image."""
-    while not sampler.accepts(maps):
-        clip = plan_clip(sampler, clip.position, clip.draw.attempt + 1)
-        pictures, maps = decode_frames(pipeline, clip.frames)
-    labels, num_objects = choose_objects(maps, clip.draw.rng, sampler.clip_objects)
-    tensors = torch.from_numpy(np.stack(pictures)), torch.from_numpy(np.stack(labels))
-    return Clip(clip.draw.name, *tensors, num_objects)
+    """Choose the objects of a clip; draw it again if augmentation has moved them out of its first frame."""
+    while not sampler.accepts(labels):
+        plan = plan_clip(sampler, plan.position, plan.draw.attempt + 1)
+        images, labels = decode_frames(pipeline, plan.frames)
+    labels, num_objects = choose_objects(labels, plan.draw.rng, sampler.settings.clip_objects)
+    tensors = torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(labels))
+    return Clip(plan.draw.name, *tensors, num_objects)
 
 
 def decode_frames(pipeline: "Pipeline", frames: list[FramePlan]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Frames (3, H, W) float32 and their label maps, see `run_pipeline`.
+    """Make frames (3, H, W) float32 and their label maps, see `run_pipeline`.
 
     Raises: InputError naming a file that cannot be read.
     """
     try:
         return run_pipeline(pipeline, frames, [frame.encoded for frame in frames])
-    except (
-        RuntimeError
-    ):  # DALI does not say which file: Pillow does, or reads the format that DALI does not know
+    except RuntimeError:
+        # DALI does not say which file it could not decode. Pillow does, or reads a format that DALI does not
+        # know.
         return run_pipeline(pipeline, frames, [uncompressed(read_image(frame.path)) for frame in frames])
 
 
 def uncompressed(image: np.ndarray) -> np.ndarray:
-    """A picture (Hs, Ws, 3) uint8 as the bytes of a PPM file, which DALI reads as it is."""
+    """An image (Hs, Ws, 3) uint8 as the bytes of a PPM file, which every DALI reads."""
     header = f"P6 {image.shape[1]} {image.shape[0]} 255\n".encode()
     return np.frombuffer(header + image.tobytes(), np.uint8)
+
+
+# ---- the pipeline ----
+
+
+def build_pipeline(
+    size: tuple[int, int], frames: int, threads: int, device: torch.device, augmentation: DaliAugmentation
+) -> "Pipeline":
+    """Build a pipeline from image files and label maps to the network's input, one sample per frame.
+
+    Args:
+        size: (H, W) of the network's input. frames: largest number in one run. threads: of DALI on the CPU.
+    """
+    from nvidia.dali import Pipeline, fn, types
+
+    gpu = None
+    if device.type == "cuda":
+        gpu = torch.cuda.current_device() if device.index is None else device.index
+    pipeline = Pipeline(
+        batch_size=frames, num_threads=threads, device_id=gpu, prefetch_queue_depth=1, exec_dynamic=True
+    )
+    with pipeline:
+        source = fn.decoders.image(
+            fn.external_source(name="encoded"),
+            device="cpu" if gpu is None else "mixed",
+            output_type=types.DALIImageType.RGB,
+            adjust_orientation=True,  # as EXIF says; libs/core/image_io.py does the same
+            jpeg_fancy_upsampling=True,
+        )
+        frame, labels = augmentation.steps(source, size)
+        # .cpu(): a clip lies in main memory, whichever back end makes it
+        pipeline.set_outputs(frame.cpu(), labels, source.shape())
+    return pipeline
+
+
+def run_pipeline(
+    pipeline: "Pipeline", frames: list[FramePlan], encoded: list[np.ndarray]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Make frames from the image files in `encoded`.
+
+    Returns: N frames (3, H, W) float32, normalised; N label maps (H, W) uint8.
+    Raises: RuntimeError if DALI cannot decode a file; InputError if a mask does not have the size of its
+    frame.
+    """
+    inputs = {name: [frame.inputs[name] for frame in frames] for name in frames[0].inputs}
+    outputs: Any = pipeline.run(encoded=encoded, **inputs)  # DALI's type stubs omit iteration
+    images, labels, shapes = outputs
+    for frame, shape in zip(frames, shapes):
+        height, width = np.array(shape)[:2].tolist()
+        check_size(frame.mask, frame.labels, (height, width))
+    return [np.array(image) for image in images], [np.array(label)[..., 0] for label in labels]

@@ -1,4 +1,4 @@
-"""DAVIS 2016 and 2017: which videos, frames and masks lie on disk."""
+"""DAVIS 2016 and 2017: index of the videos, frames and masks on disk."""
 
 from pathlib import Path
 
@@ -21,23 +21,24 @@ def davis17(root: Path, split: str) -> list[VideoIndex]:
 
 
 def _davis(folder: Path, split: str, year: int) -> list[VideoIndex]:
-    """Index of a DAVIS folder.
+    """Index a DAVIS folder.
 
-    Raises: InputError where neither data/db_info.yaml nor ImageSets tells the split, or where videos are missing.
+    Raises: InputError if neither data/db_info.yaml nor ImageSets lists the split, or if videos are missing.
     """
     names = _names(folder, split, year)
     if not names:
         raise InputError(
             f"{folder}: its lists name no video for the split '{split}'; check val_split and the download"
         )
-    pictures, masks = folder / "JPEGImages" / RESOLUTION, folder / "Annotations" / RESOLUTION
-    return index_all(
-        names, lambda name: index_video(name, pictures / name, masks / name, binary=year == 2016)
-    )
+    images, masks = folder / "JPEGImages" / RESOLUTION, folder / "Annotations" / RESOLUTION
+    binary = year == 2016  # masks of 0 and 255: here 255 is the object, not void
+    return index_all(names, lambda name: index_video(name, images / name, masks / name, binary))
 
 
 def _names(folder: Path, split: str, year: int) -> list[str]:
-    info, listing = folder / "data" / "db_info.yaml", folder / "ImageSets" / str(year) / f"{split}.txt"
+    """Names of the videos of a split, from db_info.yaml if it exists, else from ImageSets."""
+    info = folder / "data" / "db_info.yaml"
+    listing = folder / "ImageSets" / str(year) / f"{split}.txt"
     if info.is_file():
         content = read_annotation_text(info, parse_yaml)
         sequences = content.get("sequences") if isinstance(content, dict) else None
@@ -45,7 +46,8 @@ def _names(folder: Path, split: str, year: int) -> list[str]:
             isinstance(s, dict) and isinstance(s.get("name"), (str, int)) and "set" in s for s in sequences
         ):
             raise InputError(
-                f"{info}: expected a list 'sequences' with 'name' and 'set' in each; get the file of the data set"
+                f"{info}: expected a list 'sequences' with 'name' and 'set' in each; "
+                "download the data set's file"
             )
         return [
             str(s["name"]) for s in sequences if s["set"] == split and (year != 2016 or s.get("year") == 2016)
@@ -53,5 +55,6 @@ def _names(folder: Path, split: str, year: int) -> list[str]:
     if listing.is_file():
         return read_annotation_text(listing, str.split)
     raise InputError(
-        f"{folder}: found neither {info.relative_to(folder)} nor {listing.relative_to(folder)}; set root, see DATASET.md"
+        f"{folder}: found neither {info.relative_to(folder)} nor {listing.relative_to(folder)}; "
+        "set root, see DATASET.md"
     )

@@ -1,6 +1,6 @@
-"""A folder of one's own videos, and the pieces with which every data set lists its files.
+"""FOLDER, the data set of your own videos, and the functions with which every data set lists its files.
 
-FOLDER is also the template for a new set: write such a function, name it in dataset/registry.py.
+`folder` is also the template of a new data set: write such a function and name it in dataset/registry.py.
 """
 
 import os
@@ -17,67 +17,97 @@ from libs.core.image_io import IMAGES
 from libs.core.structures import VideoIndex
 
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
-LISTED = 10  # incomplete videos that are told of
+LISTED = 10  # incomplete videos that an error message names
 T = TypeVar("T")
 
 
 def folder(root: Path, split: str) -> list[VideoIndex]:
-    """`root`/JPEGImages/<video>/ or <video>.mp4, and `root`/Annotations/<video>/; every split has all of them.
+    """Index `root`/JPEGImages/<video>/ or <video>.mp4 with the masks `root`/Annotations/<video>/, for every
+    split.
 
-    A mask carries the name of its frame, in a video file its number. Where every frame has a mask, the first is given
-    to the network and the results are scored; else all masks that are there are given. Masks hold label numbers, 255
-    for one object, or a colour for each object (dataset/annotations.py).
+    A mask has the name of its frame, or the frame's number if the video is a file. If every frame has a mask,
+    the first is given to the network and the results are scored; otherwise all masks are given. Masks may
+    have any of the forms that dataset/annotations.py lists.
+
+    Raises: InputError naming the folder if a part of this layout is missing.
     """
-    pictures, masks = root / "JPEGImages", root / "Annotations"
-    if not pictures.is_dir():
+    images, masks = root / "JPEGImages", root / "Annotations"
+    if not images.is_dir():
         raise InputError(
-            f"{pictures} does not exist; FOLDER expects JPEGImages/<video> and Annotations/<video> below root"
+            f"{images} does not exist; FOLDER expects JPEGImages/<video> and Annotations/<video> below root"
         )
-    entries = [entry for entry in sorted(pictures.iterdir()) if _is_video(entry)]
+    entries = [entry for entry in sorted(images.iterdir()) if _is_video(entry)]
     videos = [_with_masks(entry, masks / (entry.name if entry.is_dir() else entry.stem)) for entry in entries]
     if not videos:
-        raise InputError(
-            f"{pictures}: expected a folder of frames or a video file for each video, found none"
-        )
-    _refuse_twins(pictures, (video.name for video in videos))
+        raise InputError(f"{images}: expected a folder of frames or a video file for each video, found none")
+    _refuse_duplicates(images, (video.name for video in videos))
     return videos
+
+
+def single_video(video: Path, mask: Path) -> VideoIndex:
+    """Index one video, a folder of frames or a video file.
+
+    Args:
+        mask: of the first frame, or a folder of masks. Masks in a folder have the names of their frames, or
+            the frames' numbers if the video is a file. If every frame has one, the first is given and the
+            results are scored; otherwise all are given.
+    Raises: InputError if either is missing.
+    """
+    video = Path(os.path.abspath(video))  # '.' has no name
+    if video.is_dir():
+        frames = list_images(video)
+    else:
+        frames = [video] if video.suffix.lower() in VIDEOS and video.exists() else []
+    if not frames:
+        raise InputError(
+            f"{video}: expected a folder of frames or a video file ({', '.join(VIDEOS)}); set video_path"
+        )
+    if mask.is_dir():
+        return _with_masks(video, mask)
+    if not mask.is_file():
+        raise InputError(f"{mask} does not exist; set mask_path to the mask of the first frame")
+    _refuse_duplicates(video, (path.stem for path in frames))
+    return VideoIndex(video.name if video.is_dir() else video.stem, tuple(frames), {0: mask}, binary=None)
 
 
 def _is_video(entry: Path) -> bool:
     return not entry.name.startswith(".") and (entry.is_dir() or entry.suffix.lower() in VIDEOS)
 
 
-def _with_masks(pictures: Path, masks: Path) -> VideoIndex:
-    """A folder of frames or a video file, and the folder of its masks."""
-    if not pictures.is_file():
-        index = index_video(pictures.name, pictures, masks, binary=None)
+def _with_masks(video: Path, masks: Path) -> VideoIndex:
+    """Index a folder of frames or a video file, and the folder of its masks."""
+    if not video.is_file():
+        index = index_video(video.name, video, masks, binary=None)
         return index if index.annotated else replace(index, given=tuple(sorted(index.masks)))
     found = {int(path.stem): path for path in list_images(masks) if path.stem.isdecimal()}
     if not found:
-        raise InputError(f"{masks}: expected the mask of frame 0 of {pictures.name} as 00000.png, found none")
-    return VideoIndex(pictures.stem, (pictures,), found, given=tuple(sorted(found)), binary=None)
+        raise InputError(f"{masks}: expected the mask of frame 0 of {video.name} as 00000.png, found none")
+    return VideoIndex(video.stem, (video,), found, given=tuple(sorted(found)), binary=None)
 
 
-def index_video(name: str, pictures: Path, masks: Path, binary: bool | None = False) -> VideoIndex:
-    """List the frames of one video and match masks to them by file name.
+def index_video(name: str, images: Path, masks: Path, binary: bool | None = False) -> VideoIndex:
+    """List the frames of one video in the folder `images` and match masks to them by file name.
 
-    Raises: InputError where the name would leave its folder, where frames or the first mask are missing.
+    Args:
+        binary: True if 255 in the masks is the object, False if it is void; None: the masks decide.
+    Raises: InputError if the name would leave its folder, if there are no frames, or if no frame has a mask.
     """
     if Path(name).name != name or name in ("", ".", ".."):
         raise InputError(
-            f"video name '{name}' would leave the folder {pictures.parent}; correct the list of the data set"
+            f"video name '{name}' would leave the folder {images.parent}; correct the list of the data set"
         )
-    frames = list_images(pictures)
+    frames = list_images(images)
     if not frames:
         raise InputError(
-            f"{pictures}: expected the frames of video '{name}', found no image; complete the data set"
+            f"{images}: expected the frames of video '{name}', found no image; complete the data set"
         )
-    _refuse_twins(pictures, (path.stem for path in frames))
+    _refuse_duplicates(images, (path.stem for path in frames))
     by_stem = {path.stem: path for path in list_images(masks)}
     found = {i: by_stem[frame.stem] for i, frame in enumerate(frames) if frame.stem in by_stem}
     if not found:
         raise InputError(
-            f"{masks}: expected a mask for '{frames[0].stem}', found none for any frame; complete the data set"
+            f"{masks}: expected a mask for '{frames[0].stem}', found none for any frame; "
+            "complete the data set"
         )
     others = sorted(by_stem.keys() - {path.stem for path in frames})
     if others:
@@ -87,19 +117,19 @@ def index_video(name: str, pictures: Path, masks: Path, binary: bool | None = Fa
     return VideoIndex(name, tuple(frames), found, given=(min(found),), binary=binary)
 
 
-def _refuse_twins(where: Path, names: Iterable[str]) -> None:
-    """Results carry these names, so each must be there once."""
-    twins = [name for name, times in Counter(names).items() if times > 1]
-    if twins:
+def _refuse_duplicates(where: Path, names: Iterable[str]) -> None:
+    """Raises: InputError if a name occurs twice; results are saved under these names."""
+    duplicates = [name for name, times in Counter(names).items() if times > 1]
+    if duplicates:
         raise InputError(
-            f"{where}: '{twins[0]}' is there twice, with different suffixes; rename or remove one"
+            f"{where}: '{duplicates[0]}' is there twice, with different suffixes; rename or remove one"
         )
 
 
 def index_all(names: Sequence[str], index: Callable[[str], VideoIndex]) -> list[VideoIndex]:
-    """Index each video.
+    """Index each video, and collect the errors of all of them.
 
-    Raises: InputError with what is wrong with the first ten of those that are incomplete.
+    Raises: InputError with the errors of the first ten incomplete videos.
     """
     found, errors = [], []
     for name in names:
@@ -108,72 +138,37 @@ def index_all(names: Sequence[str], index: Callable[[str], VideoIndex]) -> list[
         except InputError as error:
             errors.append(str(error))
     if errors:
-        head = (
-            f"{len(errors)} of {len(names)} videos are incomplete, the first of them: "
-            if len(errors) > 1
-            else ""
-        )
-        raise InputError(head + "; ".join(errors[:LISTED]))
+        several = f"{len(errors)} of {len(names)} videos are incomplete, the first of them: "
+        raise InputError((several if len(errors) > 1 else "") + "; ".join(errors[:LISTED]))
     return found
 
 
 def list_images(where: Path) -> list[Path]:
-    """Image files of a folder, numbers in their names counted as such (9 comes before 10); hidden files left out.
+    """List the image files of a folder, hidden ones left out, in the order of the numbers in their names (9
+    before 10).
 
-    A folder that is not there has none.
+    A folder that does not exist has none.
     """
     if not where.is_dir():
         return []
-    return sorted(
-        (p for p in where.iterdir() if p.suffix.lower() in IMAGES and not p.name.startswith(".")),
-        key=_in_time,
-    )
+    images = (p for p in where.iterdir() if p.suffix.lower() in IMAGES and not p.name.startswith("."))
+    return sorted(images, key=_numeric_order)
 
 
-def _in_time(path: Path) -> tuple[list[str | int], str]:
-    """Texts and numbers alternate, so that like is compared with like."""
+def _numeric_order(path: Path) -> tuple[list[str | int], str]:
+    """Sort key: texts and numbers of the name alternate, so that each is compared with its own kind."""
     return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", path.stem))], path.name
 
 
 def read_annotation_text(path: Path, parse: Callable[[str], T]) -> T:
     """Read and parse a text file of a data set.
 
-    Raises: InputError naming the file where it cannot be read or parsed.
+    Raises: InputError naming the file if it cannot be read or parsed.
     """
     try:
         return parse(path.read_text(encoding="utf-8"))
-    except (
-        OSError,
-        ValueError,
-        RecursionError,
-    ) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+    except (OSError, ValueError, RecursionError) as error:
+        # UnicodeDecodeError and JSONDecodeError are ValueErrors.
         raise InputError(
-            f"{path} cannot be read: {' '.join(str(error).split())}; get the data set's file anew"
+            f"{path} cannot be read: {' '.join(str(error).split())}; download the data set's file again"
         ) from error
-
-
-def single_video(video: Path, mask: Path) -> VideoIndex:
-    """One video, a folder of frames or a video file, with the mask of its first frame, or a folder of masks.
-
-    Masks in a folder carry the names of their frames, or their numbers where the video is a file. If each frame of a folder
-    has one, the first is given and the results are scored; else all are given.
-    Raises: InputError where either is missing.
-    """
-    video = Path(os.path.abspath(video))  # '.' has no name
-    frames = (
-        list_images(video)
-        if video.is_dir()
-        else [video]
-        if video.suffix.lower() in VIDEOS and video.exists()
-        else []
-    )
-    if not frames:
-        raise InputError(
-            f"{video}: expected a folder of frames or a video file ({', '.join(VIDEOS)}); set video_path"
-        )
-    if mask.is_dir():
-        return _with_masks(video, mask)
-    if not mask.is_file():
-        raise InputError(f"{mask} does not exist; set mask_path to the mask of the first frame")
-    _refuse_twins(video, (path.stem for path in frames))
-    return VideoIndex(video.name if video.is_dir() else video.stem, tuple(frames), {0: mask}, binary=None)

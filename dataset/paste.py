@@ -1,4 +1,4 @@
-"""Objects of photographs pasted over recorded training clips, for the salient object to compete with."""
+"""Objects of photographs pasted over recorded training clips (key `paste`)."""
 
 import math
 from collections.abc import Sequence
@@ -23,23 +23,23 @@ from dataset.synthetic.scene import COPIES
 from libs.core.masks import VOID, object_ids
 from libs.core.structures import VideoIndex
 
-TWO = 0.4  # of the clips with pasted objects, have two
-OWN = 0.2  # of them, show a look-alike of an object of the clip itself
-LABELLED = 0.5  # of the pasted objects, may be targets
-ALONE = 1 / 3  # of the clips with a labelled pasted object, lose their own objects to the background
-HIDES = 0.4  # of the pasted objects that are background, pass in front of an object of the clip
-BRISK = 0.05, 0.15, 0.4  # most of its own diameter that one travels between two frames of the clip
-SHAKE = 0.015  # most by which a later frame's view is moved (sqrt(H * W) is 1), turned (radians) and zoomed
-KEPT = 0.6  # fraction of an object in the first frame that must stay in sight
-TRIES = 10
+TWO = 0.4  # probability that a clip with pasted objects has two of them
+OWN = 0.2  # probability that it shows a distractor made of an object of the clip itself
+LABELLED = 0.5  # probability that a pasted object has a label and may be a target
+ALONE = 1 / 3  # probability that the clip's own objects become background, if a pasted object has a label
+HIDES = 0.4  # probability that a pasted object without a label passes in front of an object of the clip
+BRISK = 0.05, 0.15, 0.4  # largest path between two frames of the clip, as fractions of the object's diameter
+SHAKE = 0.015  # largest shift (sqrt(H * W) is 1), rotation (radians) and zoom of a later frame's view
+KEPT = 0.6  # fraction of an object in the first frame that must stay visible
+TRIES = 10  # arrangements tried per clip
 
 
 @dataclass(frozen=True)
 class Paster:
-    """Pastes objects of `pictures` over a fraction `share` of the recorded clips."""
+    """Pastes objects of `photographs` over a `fraction` of the recorded clips."""
 
-    share: float
-    pictures: Sequence[VideoIndex]
+    fraction: float
+    photographs: Sequence[VideoIndex]
 
     def apply(
         self,
@@ -48,17 +48,17 @@ class Paster:
         positions: Sequence[int],
         rng: np.random.Generator,
     ) -> None:
-        """Paste, or leave the clip as it is, in place of the lists' entries.
+        """Paste objects, or leave the clip as it is, in place of the lists' entries.
 
-        A pasted object is background or has a label of its own. Objects of the first frame stay in
-        sight or all become background.
+        A pasted object is background or has a label of its own. The clip's own objects stay visible in the
+        first frame, or all become background.
 
         Args:
             images: T of (H, W, 3) uint8; labels: T of (H, W) uint8.
-            positions: T rising ones, of the frames in the video.
+            positions: of the T frames in the video, rising.
         Raises: InputError naming a photograph that cannot be read.
         """
-        if rng.random() >= self.share:
+        if rng.random() >= self.fraction:
             return
         figures = self._draw_figures(rng, images[0], labels[0])
         used = {i for label in labels for i in object_ids(label)}
@@ -69,47 +69,51 @@ class Paster:
         times = [position - positions[0] for position in positions]
         for _ in range(TRIES):
             actors = [_move(rng, figure, number, base, times) for figure, number in zip(figures, numbers)]
-            shot = _shoot(images[0], base[0], actors, _view(rng, base[0].shape, 0.0), 0)
-            if _in_sight(base[0], shot[1], [number for number in numbers if number]):
+            view = _view(rng, base[0].shape, 0.0)
+            first = _render(images[0], base[0], actors, view, 0)[1]
+            if _all_visible(base[0], first, [number for number in numbers if number]):
                 break
         else:
-            return
+            return  # no arrangement fits: the clip stays as it is
         for t, time in enumerate(times):
             view = _view(rng, base[t].shape, SHAKE if t else 0.0)
-            images[t], labels[t] = _shoot(images[t], base[t], actors, view, time)
+            images[t], labels[t] = _render(images[t], base[t], actors, view, time)
 
     def _draw_figures(self, rng: np.random.Generator, image: np.ndarray, labels: np.ndarray) -> list[Figure]:
-        """One or two, some of them look-alikes; none where no object is large enough."""
+        """Cut out one or two objects, some of them distractors; none if no object is large enough."""
         unit = math.sqrt(labels.size)
-        photo = read_photo(self.pictures[int(rng.integers(len(self.pictures)))], int(1.5 * max(labels.shape)))
+        chosen = self.photographs[int(rng.integers(len(self.photographs)))]
+        photo = read_photo(chosen, int(1.5 * max(labels.shape)))
         clip = Photo(image, np.where(labels == VOID, 0, labels))
         own = cut_object(rng, clip, unit) if rng.random() < OWN else None
-        figures = [tinted_copy(rng, own) if own else cut_object(rng, photo, unit)]
+        first = tinted_copy(rng, own) if own else cut_object(rng, photo, unit)
+        figures = [first]
         if rng.random() < TWO:
-            alike = figures[0] and not own and rng.random() < COPIES
-            figures.append(tinted_copy(rng, figures[0]) if alike else cut_object(rng, photo, unit))
+            if first and not own and rng.random() < COPIES:
+                figures.append(tinted_copy(rng, first))
+            else:
+                figures.append(cut_object(rng, photo, unit))
         return [figure for figure in figures if figure]
 
 
-def open_paster(root: Path, share: float) -> Paster | None:
-    """What the key `paste` asks for; None: nothing.
+def open_paster(root: Path, fraction: float) -> Paster | None:
+    """Index the photographs for the key `paste`; None if `fraction` is 0.
 
-    Raises: InputError where `root`/INSTANCES has no photographs.
+    Raises: InputError if `root`/INSTANCES has no photographs.
     """
-    if not share:
+    if not fraction:
         return None
-    return Paster(
-        share,
-        index_instances(root, "key 'paste' takes objects from there; set root, see DATASET.md, or paste 0"),
-    )
+    hint = "key 'paste' takes objects from there; set root, see DATASET.md, or paste 0"
+    return Paster(fraction, index_instances(root, hint))
 
 
 def _move(
     rng: np.random.Generator, figure: Figure, label: int, labels: list[np.ndarray], times: Sequence[int]
 ) -> Actor:
-    """A figure on its path: past an object of the clip that it hides for a while, or anywhere."""
+    """A figure on its path: in front of an object of the clip, which it hides for a while, or anywhere."""
     height, width = labels[0].shape
-    unit, gap = math.sqrt(height * width), times[-1] / max(1, len(times) - 1)
+    unit = math.sqrt(height * width)
+    gap = times[-1] / max(1, len(times) - 1)  # mean time between two frames
     t = int(rng.integers(1, len(times)))
     ids = object_ids(labels[t])
     if label == 0 and ids and rng.random() < HIDES:
@@ -124,24 +128,25 @@ def _move(
 
 
 def _view(rng: np.random.Generator, size: tuple[int, int], shake: float) -> np.ndarray:
-    """(3, 3), from the scene to pixels, shaken at random."""
+    """(3, 3) matrix from the scene to pixels, with a random shift, rotation and zoom of up to `shake`."""
     x, y, angle, zoom = shake * rng.uniform(-1, 1, 4)
     unit = math.sqrt(math.prod(size))
     return np.diag([unit, unit, 1.0]) @ affine((x, y), angle, math.exp(zoom))
 
 
-def _shoot(
+def _render(
     image: np.ndarray, labels: np.ndarray, actors: list[Actor], view: np.ndarray, time: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """A frame (H, W, 3) uint8 and its labels (H, W) uint8 with the actors in front."""
-    picture, labels = image.astype(np.float32), labels.copy()
+    canvas, labels = image.astype(np.float32), labels.copy()
     for actor in actors:
-        composite(picture, labels, actor, view, time)
-    return np.clip(picture, 0, 255).astype(np.uint8), labels
+        composite(canvas, labels, actor, view, time)
+    return np.clip(canvas, 0, 255).astype(np.uint8), labels
 
 
-def _in_sight(before: np.ndarray, after: np.ndarray, pasted: list[int]) -> bool:
-    """Whether the objects of a first frame (H, W) and the pasted ones are in sight after pasting."""
-    shown, old = np.bincount(after.ravel(), minlength=256), np.bincount(before.ravel(), minlength=256)
+def _all_visible(before: np.ndarray, after: np.ndarray, pasted: list[int]) -> bool:
+    """Whether the objects of a first frame's labels (H, W) and the pasted ones are visible after pasting."""
+    shown = np.bincount(after.ravel(), minlength=256)
+    old = np.bincount(before.ravel(), minlength=256)
     kept = all(shown[i] >= KEPT * old[i] for i in object_ids(before))
     return kept and all(shown[i] >= MIN_AREA * after.size for i in pasted)

@@ -1,13 +1,17 @@
-"""Name in the config -> data set. To add one, write an index function (dataset/folder.py shows how) and name it here."""
+"""Name in the config -> data set.
+
+To add a data set, write an index function (`folder` in dataset/folder.py is the template) and add a line to
+REGISTRY. DATASET.md shows both steps.
+"""
 
 import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dataset.clips import MadeVideo
 from dataset.davis import davis16, davis17
 from dataset.folder import folder
+from dataset.sampling import SyntheticVideo
 from dataset.synthetic.clips import instances, procedural, static
 from dataset.video import is_video_file
 from dataset.youtube_vos import youtube_vos
@@ -19,14 +23,14 @@ from libs.core.structures import VideoIndex
 class DataSet:
     """A data set that the config can name.
 
-    index: (root, split) -> its videos on disk; None: there are none.
+    index: (root, split) -> its videos on disk; None for a synthetic set.
     skip_step: how much max_skip grows at each increment of the curriculum.
-    make: (root, distractors) -> videos that are drawn to train on, for a set without any on disk.
+    make: (root, distractors) -> the training videos of a synthetic set; None for a set on disk.
     """
 
     index: Callable[[Path, str], list[VideoIndex]] | None
     skip_step: int
-    make: Callable[[Path, bool], list[MadeVideo]] | None = None
+    make: Callable[[Path, bool], list[SyntheticVideo]] | None = None
 
 
 REGISTRY = {
@@ -41,7 +45,7 @@ REGISTRY = {
 
 
 def find(name: str) -> DataSet:
-    """The data set of that name.
+    """Look up a data set.
 
     Raises: InputError suggesting the nearest name.
     """
@@ -53,16 +57,21 @@ def find(name: str) -> DataSet:
     return REGISTRY[name]
 
 
-def training_videos(root: Path, name: str, distractors: bool = True) -> Sequence[VideoIndex | MadeVideo]:
-    """What the set has to train on; `distractors`: whether clips that are made have look-alikes and things to ignore.
+def training_videos(root: Path, name: str, distractors: bool = True) -> Sequence[VideoIndex | SyntheticVideo]:
+    """The videos of a set to train on.
 
-    Raises: InputError where no video has two annotated frames.
+    Args:
+        distractors: whether synthetic clips show distractors and objects without a label.
+    Raises: InputError if no video has two annotated frames.
     """
     data = find(name)
     if data.make:
         return data.make(root, distractors)
+    # Training needs two annotated frames per clip, and does not seek in video files.
     videos = [
-        video for video in data.index(root, "train") if len(video.masks) > 1 and not is_video_file(video)
+        video
+        for video in recorded_videos(root, name, "train")
+        if len(video.masks) > 1 and not is_video_file(video)
     ]
     if not videos:
         raise InputError(f"training set '{name}' below {root}: no video has two annotated frames to train on")
@@ -70,14 +79,14 @@ def training_videos(root: Path, name: str, distractors: bool = True) -> Sequence
 
 
 def recorded_videos(root: Path, name: str, split: str) -> list[VideoIndex]:
-    """The videos of a set to segment.
+    """The videos of a set on disk.
 
-    Raises: InputError where it is only drawn to train on.
+    Raises: InputError if the set is synthetic and only serves training.
     """
     data = find(name)
     if not data.index:
         raise InputError(
-            f"key 'valset': {name} is drawn while training and has no videos on disk; "
+            f"key 'valset': {name} is synthetic, for training only, and has no videos on disk; "
             "`python3 -m dataset.synthetic --out DIR` writes some as DIR/DAVIS17"
         )
     return data.index(root, split)

@@ -1,13 +1,12 @@
 """Augmentation 'dali': the original's DALI pipeline, which trained the published ResNet-18.
 
-Shear, rotate, resize to fit inside the network's input, mirror. Each step takes the nearest pixel, of frames
-too, and leaves 0 where there is none. Both loaders use this file: `distort` is for PIL, `plan_distortion` and
-`distort_with_dali` are for DALI.
-Portrait videos are not transposed.
+Steps: shear, rotate, resize to fit inside the network's input, mirror. Each step takes the nearest pixel, of
+frames too, and leaves 0 outside the source. Portrait videos are not transposed. Both loaders use this file:
+`distort` is for PIL, `plan_distortion` and `distort_with_dali` are for DALI.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,8 +18,8 @@ from libs.core.masks import Letterbox
 if TYPE_CHECKING:
     from nvidia.dali.data_node import DataNode  # an optional package
 
-SHEAR_X, SHEAR_Y = 0.04, 0.025  # largest factor, of either signals
-ROTATE = 10.0  # degrees, either way
+SHEAR_X, SHEAR_Y = 0.04, 0.025  # largest factors, positive or negative
+ROTATE = 10.0  # degrees, in either direction
 MIRROR = 0.5  # probability
 MEAN, STD = 0.45, 0.226  # of values in 0..1, in all three channels; testing normalises with ImageNet's
 
@@ -37,7 +36,7 @@ class Distortion:
 def draw_distortion(rng: np.random.Generator, frames: int) -> Distortion:
     """Draw for a clip of `frames` frames.
 
-    Takes one number from `rng`, whatever `frames` is, so that both loaders then choose the same objects.
+    Takes one number from `rng`, for any number of frames, so that both loaders then choose the same objects.
     """
     own = np.random.default_rng(int(rng.integers(2**31)))
     shear = own.uniform(-SHEAR_X, SHEAR_X), own.uniform(-SHEAR_Y, SHEAR_Y)
@@ -46,9 +45,10 @@ def draw_distortion(rng: np.random.Generator, frames: int) -> Distortion:
 
 
 def fitted_size(name: str, sources: list[tuple[int, int]], target: tuple[int, int]) -> tuple[int, int]:
-    """Size (H, W) of a clip from frames of sizes `sources`: it fits inside `target` (H, W) without padding.
+    """Size (H, W) of a clip from frames of sizes `sources`: the largest inside `target` (H, W) without
+    padding.
 
-    Raises: InputError naming the video `name` if its frames do not come out at one size.
+    Raises: InputError naming the video `name` if its frames would not have one size.
     """
     sizes = {Letterbox(source, target).size: source for source in sources}
     if len(sizes) > 1:
@@ -61,7 +61,7 @@ def fitted_size(name: str, sources: list[tuple[int, int]], target: tuple[int, in
 
 
 def shear_matrix(shear: tuple[float, float]) -> np.ndarray:
-    """(2, 3) float64 from a point (x, y) of the sheared image to one of the source; the point (0, 0) stays."""
+    """(2, 3) float64 from a point (x, y) of the sheared image to one of the source; (0, 0) stays."""
     sx, sy = shear
     return np.array([[1, -sx, 0], [-sy, 1, 0]]) / (1 - sx * sy)
 
@@ -70,10 +70,11 @@ def rotation_matrix(angle: float, size: tuple[int, int]) -> np.ndarray:
     """(2, 3) float64 from a point (x, y) of the rotated image to one of the source; the centre stays.
 
     Args:
-        angle: degrees counter-clockwise, as one sees it; size: (height, width) of both images.
+        angle: degrees counter-clockwise, as displayed. size: (height, width) of both images.
     """
     cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
-    turn, centre = np.array([[cos, -sin], [sin, cos]]), np.array(size[::-1]) / 2
+    turn = np.array([[cos, -sin], [sin, cos]])
+    centre = np.array(size[::-1]) / 2
     return np.column_stack([turn, centre - turn @ centre])
 
 
@@ -87,7 +88,7 @@ def distort(
     target: tuple[int, int],
     rng: np.random.Generator,
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Draw once for the clip and distort its frames and label maps.
+    """Draw once for a clip and distort its frames and label maps.
 
     Args:
         name: of the video; images: T of (Hs, Ws, 3) uint8; labels: T of (Hs, Ws) uint8.
@@ -98,24 +99,27 @@ def distort(
     sources = [label.shape for label in labels]
     size = fitted_size(name, sources, target)
     drawn = draw_distortion(rng, len(images))
-    where = [
+    indices = [
         source_pixels(source, size, drawn.shear, angle, drawn.mirror)
         for source, angle in zip(sources, drawn.angles)
     ]
-    return list(map(_gather, images, where)), list(map(_gather, labels, where))
+    return list(map(_gather, images, indices)), list(map(_gather, labels, indices))
 
 
 def source_pixels(
     source: tuple[int, int], size: tuple[int, int], shear: tuple[float, float], angle: float, mirror: bool
 ) -> np.ndarray:
-    """Where each pixel of the result comes from, traced back through all steps to the nearest pixel in each.
+    """The source pixel of each pixel of the result, traced back through all steps, to the nearest pixel in
+    each.
 
     Args:
         source, size: (height, width) before and after.
-    Returns: (h, w) int64, row * width + column in the source; -1 where the result is 0.
+    Returns: (h, w) int64, row * width + column in the source; -1 for pixels outside the source.
     """
+    # In the reverse order of the steps: mirror and resize, then rotation, then shear.
     rows, columns = ((2 * np.arange(n) + 1) * side // (2 * n) for n, side in zip(size, source))
-    y, x = rows[:, None], columns[::-1] if mirror else columns
+    y = rows[:, None]
+    x = columns[::-1] if mirror else columns
     inside = np.ones(size, bool)
     for matrix in (rotation_matrix(angle, source), shear_matrix(shear)):
         x, y = (np.floor(a * (x + 0.5) + b * (y + 0.5) + c).astype(np.int64) for a, b, c in matrix)
@@ -123,11 +127,11 @@ def source_pixels(
     return np.where(inside, y * source[1] + x, -1)
 
 
-def _gather(image: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """Pixels (h, w, ...) of an image (Hs, Ws, ...) at the indices of `source_pixels`."""
-    found = image.reshape(-1, *image.shape[2:])[where]
-    found[where < 0] = 0
-    return found
+def _gather(image: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """Pixels (h, w, ...) of an image (Hs, Ws, ...) at the indices of `source_pixels`; 0 outside."""
+    pixels = image.reshape(-1, *image.shape[2:])[indices]
+    pixels[indices < 0] = 0
+    return pixels
 
 
 def to_tensors(images: list[np.ndarray], labels: list[np.ndarray]) -> tuple[Tensor, Tensor]:
@@ -147,16 +151,19 @@ def to_tensors(images: list[np.ndarray], labels: list[np.ndarray]) -> tuple[Tens
 def plan_distortion(
     name: str, labels: list[np.ndarray], target: tuple[int, int], rng: np.random.Generator
 ) -> list[dict[str, np.ndarray]]:
-    """What `distort_with_dali` is fed with for each frame of a clip; arguments and errors as `distort`."""
+    """Draw once for a clip, and list the inputs of `distort_with_dali` for each frame.
+
+    Arguments and errors are those of `distort`.
+    """
     size = fitted_size(name, [label.shape for label in labels], target)
     drawn = draw_distortion(rng, len(labels))
     return [
         {
             "labels": label[..., None],
             "shear": shear_matrix(drawn.shear).astype(np.float32),
-            "angle": np.float32(angle),
-            "fitted": np.float32(size),
-            "mirror": np.int32(drawn.mirror),
+            "angle": np.array(angle, np.float32),
+            "fitted": np.array(size, np.float32),
+            "mirror": np.array(drawn.mirror, np.int32),
         }
         for label, angle in zip(labels, drawn.angles)
     ]
@@ -165,23 +172,26 @@ def plan_distortion(
 def distort_with_dali(source: "DataNode", target: tuple[int, int]) -> tuple["DataNode", "DataNode"]:
     """Add the steps to the pipeline that is being built.
 
-    DALI counts in float32: up to 1 % of the pixels are taken from a neighbour of those that `distort` takes,
-    and more where rows of the result lie between two of the source (480 rows to 200; not 480 or 720 to 240).
+    DALI computes in float32: up to 1 % of the pixels are taken from a neighbour of those that `distort`
+    takes, and more if rows of the result lie halfway between two of the source (480 rows to 200; not 480 or
+    720 to 240).
 
     Args:
-        source: decoded frames (Hs, Ws, 3); target: not read, as each frame brings its size.
+        source: decoded frames (Hs, Ws, 3). target: not read, because each frame has its size as an input.
     Returns: frames (3, h, w) float32, normalised; label maps (h, w, 1) uint8.
     """
     from nvidia.dali import fn, types
 
-    names = ("shear", "angle", "fitted", "mirror")
-    shear, angle, fitted, mirror = (fn.external_source(name=name) for name in names)
-    nearest = {"interp_type": types.INTERP_NN}
+    shear, angle, fitted, mirror = (
+        fn.external_source(name=name) for name in ("shear", "angle", "fitted", "mirror")
+    )
+    nearest = types.DALIInterpType.INTERP_NN
 
-    def distorted(image: "DataNode") -> "DataNode":
-        sheared = fn.warp_affine(image, matrix=shear, fill_value=0, **nearest)
-        rotated = fn.rotate(sheared, angle=angle, keep_size=True, fill_value=0, **nearest)
-        return fn.flip(fn.resize(rotated, size=fitted, **nearest), horizontal=mirror)
+    def steps(image: Any) -> Any:
+        image = fn.warp_affine(image, matrix=shear, fill_value=0, interp_type=nearest)
+        image = fn.rotate(image, angle=angle, keep_size=True, fill_value=0, interp_type=nearest)
+        image = fn.resize(image, size=fitted, interp_type=nearest)
+        return fn.flip(image, horizontal=mirror)
 
-    frames = fn.crop_mirror_normalize(distorted(source), mean=[255 * MEAN] * 3, std=[255 * STD] * 3)
-    return frames, distorted(fn.external_source(name="labels", layout="HWC"))
+    frames = fn.crop_mirror_normalize(steps(source), mean=[255 * MEAN] * 3, std=[255 * STD] * 3)
+    return frames, steps(fn.external_source(name="labels", layout="HWC"))

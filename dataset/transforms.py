@@ -1,4 +1,4 @@
-"""Augmentation 'paper' of the frames of a training clip and their label maps, one draw per clip (PIL loader)."""
+"""Augmentation 'paper' of a training clip, frames and label maps together, one draw per clip (PIL loader)."""
 
 import imgaug.augmenters as iaa
 import numpy as np
@@ -8,14 +8,17 @@ from torch import Tensor
 
 from libs.core.masks import Letterbox, normalise
 
-CROP = 0.1  # most of each side that is cut off, the size kept
-SCALE, SHEAR, ROTATE = (0.95, 1.05), (-10, 10), (-15, 15)  # factor, degrees, degrees
-CONTRAST, BRIGHTNESS = (0.97, 1.03), (-5, 5)  # factor on the values, offset of 255
+CROP = 0.1  # largest fraction of each side that is cut off; the result is enlarged to the old size
+SCALE = (0.95, 1.05)
+SHEAR = (-10, 10)  # degrees
+ROTATE = (-15, 15)  # degrees
+CONTRAST = (0.97, 1.03)  # factor on the values
+BRIGHTNESS = (-5, 5)  # offset, of 255
 MIRROR = 0.5  # probability
 
 
 def augment(images: list[np.ndarray], labels: list[np.ndarray], rng: np.random.Generator) -> None:
-    """Draw once, apply to every frame, in place of the list's entries (ranges: SPEC, training).
+    """Augment a clip in place of the lists' entries: one draw, the same for every frame.
 
     Args:
         images: T of (Hs, Ws, 3) uint8; labels: T of (Hs, Ws) uint8.
@@ -28,7 +31,7 @@ def augment(images: list[np.ndarray], labels: list[np.ndarray], rng: np.random.G
 
 
 def augmenter(seed: int) -> iaa.Augmenter:
-    """Crop, affine, contrast, brightness and mirror; the same draw at each call."""
+    """Crop, affine, contrast, brightness and mirror; each call repeats the same draw."""
     pipeline = iaa.Sequential(
         [
             iaa.Crop(percent=(0, CROP), keep_size=True),
@@ -45,7 +48,7 @@ def augmenter(seed: int) -> iaa.Augmenter:
 def to_input(
     images: list[np.ndarray], labels: list[np.ndarray], size: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
-    """Letterbox and normalise.
+    """Letterbox and normalise with ImageNet's mean and deviation.
 
     Args:
         images: T of (Hs, Ws, 3) uint8; labels: T of (Hs, Ws) uint8; size: (H, W).
@@ -56,7 +59,7 @@ def to_input(
     return normalise(frames), torch.from_numpy(maps)
 
 
-def upright(picture: np.ndarray) -> np.ndarray:
-    """Transpose a portrait picture or label map to landscape."""
-    portrait = picture.shape[0] > picture.shape[1]
-    return np.ascontiguousarray(picture.swapaxes(0, 1)) if portrait else picture
+def to_landscape(image: np.ndarray) -> np.ndarray:
+    """Transpose an image or label map in portrait format; others stay as they are."""
+    portrait = image.shape[0] > image.shape[1]
+    return np.ascontiguousarray(image.swapaxes(0, 1)) if portrait else image

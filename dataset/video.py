@@ -1,4 +1,4 @@
-"""Frames on demand, from a folder of images or from a video file; nothing is held but the frame in hand."""
+"""Frames of a video to segment, read on demand from a folder of images or a video file, one at a time."""
 
 import os
 import warnings
@@ -9,38 +9,34 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from dataset.annotations import MaskStyle, check_size, find_style, read_labels
+from dataset.annotations import Annotations, open_annotations
 from dataset.folder import VIDEOS
 from libs.core.errors import UnreadableError
 from libs.core.image_io import read_image
-from libs.core.masks import object_ids, select_objects
+from libs.core.masks import select_objects
 from libs.core.structures import SourceFrame, Video, VideoIndex
 
-PROMISED = {
-    ".mkv": 0.9,
-    ".webm": 0.9,
-}  # how much of the frames that a head tells must be there: these count none and guess
-OPENCV_ERRORS = 2  # level of its log that leaves out warnings
+# Fraction of the promised frames that must be readable. These formats store no count: FFmpeg estimates it.
+PROMISED = {".mkv": 0.9, ".webm": 0.9}
+OPENCV_ERRORS = 2  # log level of OpenCV that leaves out warnings
 FFMPEG = {
-    "OPENCV_FFMPEG_CAPTURE_OPTIONS": "format_whitelist;mov,avi,matroska",  # by content, so that no playlist under another name leads to other files
-    "OPENCV_FFMPEG_LOGLEVEL": "-8",  # what it would print is said here, with the file's name
+    # Only these formats, told by content: a playlist under another name could lead to other files.
+    "OPENCV_FFMPEG_CAPTURE_OPTIONS": "format_whitelist;mov,avi,matroska",
+    "OPENCV_FFMPEG_LOGLEVEL": "-8",  # silent: our own messages name the file
 }
 
 
 def open_video(index: VideoIndex) -> Video:
-    """A video to segment; reads its given masks, to know which objects there are.
+    """Open a video to segment; reads its given masks, to know which objects there are.
 
-    Raises: InputError where no object is marked.
+    Raises: UnreadableError if a given mask cannot be read, or if none shows an object.
     """
-    style = find_style(index, index.given)
-    ids = sorted(
-        {i for position in index.given for i in object_ids(read_labels(index.masks[position], style))}
-    )
-    if not ids:
+    annotations = open_annotations(index)
+    if not annotations.ids:
         first = index.masks[index.given[0]]
         raise UnreadableError(f"{first}: expected a mask with at least one object, found background only")
     length = 0 if is_video_file(index) else len(index.frames)
-    return Video(index.name, tuple(ids), length, index.annotated, partial(_read_frames, index, style, ids))
+    return Video(index.name, annotations.ids, length, index.annotated, partial(_read_frames, annotations))
 
 
 def is_video_file(index: VideoIndex) -> bool:
@@ -48,34 +44,52 @@ def is_video_file(index: VideoIndex) -> bool:
     return index.frames[0].suffix.lower() in VIDEOS
 
 
-def _read_frames(index: VideoIndex, style: MaskStyle, ids: list[int]) -> Iterator[SourceFrame]:
-    images = (
-        _decode(index.frames[0]) if is_video_file(index) else ((p.stem, read_image(p)) for p in index.frames)
-    )
-    for position, (name, image) in enumerate(images):
+def _read_frames(annotations: Annotations) -> Iterator[SourceFrame]:
+    """Yield the frames in order, with the masks that are given and, if every frame has one, the ground truth.
+
+    Raises: UnreadableError naming the frame or mask.
+    """
+    index = annotations.index
+    position = -1
+    for position, (name, image) in enumerate(_decode_frames(index)):
+        is_given = position in index.given
         labels = None
-        if position in index.masks and (position in index.given or index.annotated):
-            labels = select_objects(read_labels(index.masks[position], style), ids)
-            check_size(index.masks[position], labels, image.shape[:2])
-        given = labels if position in index.given else None
+        if position in index.masks and (is_given or index.annotated):
+            labels = annotations.read(position, image.shape[:2])
+            labels = select_objects(labels, list(annotations.ids))
         submitted = index.submitted is None or position in index.submitted
-        yield SourceFrame(name, image, given, labels if index.annotated else None, submitted)
+        yield SourceFrame(
+            name, image, labels if is_given else None, labels if index.annotated else None, submitted
+        )
     late = [index.masks[t] for t in index.given if t > position]
     if late:
         warnings.warn(
-            f"{index.frames[0]} ends at frame {position}: {len(late)} masks are for later ones, the first of them {late[0]}",
+            f"{index.frames[0]} ends at frame {position}: "
+            f"{len(late)} masks are for later ones, the first of them {late[0]}",
             stacklevel=2,
         )
 
 
-def _decode(path: Path) -> Iterator[tuple[str, np.ndarray]]:
-    if not path.is_file():  # a pipe would be waited for
+def _decode_frames(index: VideoIndex) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the name and the image (Hs, Ws, 3) uint8 RGB of each frame."""
+    if is_video_file(index):
+        yield from _decode_video(index.frames[0])
+    else:
+        for path in index.frames:
+            yield path.stem, read_image(path)
+
+
+def _decode_video(path: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the number, as a name, and the image of each frame of a video file.
+
+    Raises: UnreadableError naming the file if no frame can be read.
+    """
+    if not path.is_file():  # opening a pipe would wait for data
         raise UnreadableError(f"{path}: expected a video file")
     os.environ.update({name: value for name, value in FFMPEG.items() if name not in os.environ})
     cv2.setLogLevel(min(OPENCV_ERRORS, cv2.getLogLevel()))
-    capture = cv2.VideoCapture(
-        str(path), cv2.CAP_FFMPEG
-    )  # others would take pictures, and their neighbours, for films
+    # Other back ends would take an image, and its neighbours, for a video.
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     try:
         position, promised = 0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         while True:

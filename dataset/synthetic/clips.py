@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.clips import MadeVideo
+from dataset.sampling import SyntheticVideo
 from dataset.synthetic.cutouts import index_instances
 from dataset.synthetic.export import VAL_SEEDS
 from dataset.synthetic.instances import generate_instances_clip
@@ -22,26 +22,26 @@ OBJECT_SCALE = (0.7, 2.2)  # training clips are like crops of a larger image, fa
 JOLT = 0.35  # see generate_clip
 
 
-def procedural(root: Path, distractors: bool = True) -> list[MadeVideo]:
+def procedural(root: Path, distractors: bool = True) -> list[SyntheticVideo]:
     """Return videos that need no images; `root` is not read."""
     make = partial(_generate, GeneratedTextures, distractors)
-    return [MadeVideo(f"{i:03d}", make) for i in range(CLIPS_PER_EPOCH)]
+    return [SyntheticVideo(f"{i:03d}", make) for i in range(CLIPS_PER_EPOCH)]
 
 
-def static(root: Path, distractors: bool = True) -> list[MadeVideo]:
+def static(root: Path, distractors: bool = True) -> list[SyntheticVideo]:
     """Return a video for each image of `root`/STATIC. Each clip also uses a second, random image."""
     images = index_images(root)
     return [
-        MadeVideo(index.name, partial(_generate, partial(open_photo_textures, images, i), distractors))
+        SyntheticVideo(index.name, partial(_generate, partial(open_photo_textures, images, i), distractors))
         for i, index in enumerate(images)
     ]
 
 
-def instances(root: Path, distractors: bool = True) -> list[MadeVideo]:
+def instances(root: Path, distractors: bool = True) -> list[SyntheticVideo]:
     """Return a video for each photograph of `root`/INSTANCES. Pasted objects may come from a second one."""
     photos = index_instances(root)
     return [
-        MadeVideo(index.name, partial(generate_instances_clip, photos, i, distractors))
+        SyntheticVideo(index.name, partial(generate_instances_clip, photos, i, distractors))
         for i, index in enumerate(photos)
     ]
 

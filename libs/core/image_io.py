@@ -1,4 +1,4 @@
-"""Picture files: the one place where they are opened, and how they become arrays."""
+"""Image files: the one place where they are opened, and how they become arrays."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +11,10 @@ from libs.core.errors import UnreadableError
 from libs.core.files import atomic_write
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP")  # by content; others, such as EPS, would start other programs
-ORIENTATION = 0x0112  # EXIF: how the camera was held; from 5 on on its side
+# Formats by content. Some others, such as EPS, would start other programs.
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
+ORIENTATION = 0x0112  # EXIF tag: how the camera was held
+SIDEWAYS = (5, 6, 7, 8)  # its values for a camera held on its side
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -22,17 +24,19 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-LONGEST = 32766  # pixels; what OpenCV can resize
+LONGEST = 32766  # pixels per side that OpenCV can resize
 
 
 @contextmanager
-def open_image(path: Path, kind: str = "picture") -> Iterator[Image.Image]:
-    """The picture, to be decoded within the block.
+def open_image(path: Path, kind: str = "image") -> Iterator[Image.Image]:
+    """Open an image, to be decoded within the block.
 
-    Raises: UnreadableError naming the file, whatever Pillow stumbles over, here or within the block.
+    Args:
+        kind: what the file should be, for the error message.
+    Raises: UnreadableError naming the file, whatever error Pillow raises, here or within the block.
     """
     try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for
+        if path.exists() and not path.is_file():  # opening a pipe would wait for data
             raise OSError("not a file")
         with Image.open(path, formats=FORMATS) as image:
             if max(image.size) > LONGEST:
@@ -40,56 +44,61 @@ def open_image(path: Path, kind: str = "picture") -> Iterator[Image.Image]:
             yield image
     except (UnreadableError, MemoryError):
         raise
-    except Exception as error:  # of damaged bytes come struct.error, TypeError, SyntaxError, ValueError ...
+    except Exception as error:  # damaged bytes raise struct.error, TypeError, SyntaxError, ValueError ...
         raise UnreadableError(
             f"{path}: expected a readable {kind} ({', '.join(IMAGES)}): {error}; restore the file"
         ) from error
 
 
 def read_image(path: Path, needed: tuple[int, int] | None = None) -> np.ndarray:
-    """Picture as (Hs, Ws, 3) uint8 RGB, upright as EXIF tells.
+    """Read an image as (Hs, Ws, 3) uint8 RGB, upright according to EXIF.
 
     Args:
-        needed: (height, width) that are enough; JPEG is then decoded to a half, a quarter or an eighth, but not below.
+        needed: (height, width) that are enough. JPEG is then decoded to a half, a quarter or an eighth of its
+            size, but to no less than `needed`; other formats are not reduced.
     Raises: UnreadableError naming the file.
     """
     with open_image(path) as image:
         if needed:
-            image.draft(None, needed if _on_its_side(image) else needed[::-1])
+            image.draft(None, needed if _is_sideways(image) else needed[::-1])
         turn = TURNS.get(_orientation(image))
-        return _rgb(image if turn is None else image.transpose(turn))
+        return _to_rgb(image if turn is None else image.transpose(turn))
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(height, width), upright as EXIF tells, by the file's head, which is all that is read.
+    """(height, width) of an image, upright according to EXIF; reads only the file's header.
 
     Raises: UnreadableError naming the file.
     """
     with open_image(path) as image:
-        return image.size if _on_its_side(image) else image.size[::-1]
+        width, height = image.size
+        return (width, height) if _is_sideways(image) else (height, width)
 
 
-def _on_its_side(image: Image.Image) -> bool:
-    return _orientation(image) in (5, 6, 7, 8)
+def _is_sideways(image: Image.Image) -> bool:
+    return _orientation(image) in SIDEWAYS
 
 
 def _orientation(image: Image.Image) -> int:
-    """1 to 8, by EXIF. (ImageOps.exif_transpose writes all tags anew, and stumbles where one of them is odd.)"""
+    """1 to 8, by EXIF.
+
+    (ImageOps.exif_transpose rewrites all tags, and fails if one of them is malformed.)
+    """
     try:
         return int(image.getexif().get(ORIENTATION, 1))
-    except Exception:  # damaged EXIF; the picture may be whole
+    except Exception:  # damaged EXIF; the image itself may be intact
         return 1
 
 
-def _rgb(image: Image.Image) -> np.ndarray:
-    """(Hs, Ws, 3) uint8; 16 bits of grey lose their lower half (Pillow would cut them off at 255)."""
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    """(Hs, Ws, 3) uint8; 16-bit grey keeps its upper 8 bits (Pillow would clip it at 255)."""
     if image.mode.startswith("I"):
         image = Image.fromarray((np.array(image).clip(0, 65535) >> 8).astype(np.uint8))
     return np.array(image.convert("RGB"))
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
-    """Write (H, W, 3) uint8 RGB as PNG, whole or not at all."""
+    """Write (H, W, 3) uint8 RGB as PNG, atomically."""
     with atomic_write(path) as temporary:
         # A third of the default's time, 4 % larger.
         Image.fromarray(image).save(temporary, format="PNG", compress_level=3)

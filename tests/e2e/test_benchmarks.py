@@ -10,7 +10,7 @@ from benchmarks import clips, loaders, scores
 from dataset.build import test_videos as videos_of
 from dataset.build import training_sets
 from dataset.clips import ClipSampler
-from dataset.loader import PilLoader
+from dataset.sampling import ClipSettings
 from dataset.synthetic.export import write_tree
 from tests.helpers import fake_datasets as trees
 
@@ -50,13 +50,15 @@ def test_flow_follows_a_moving_square(tmp_path: Path) -> None:
 
 
 def test_a_contact_sheet_of_clips() -> None:
-    sampler = ClipSampler(training_sets(Path(), ["PROCEDURAL"], [1]), (64, 64), clips.FRAMES, 1, [5], 3, 0)
+    settings = ClipSettings(size=(64, 64), max_skip=[5], sampled_frames=clips.FRAMES, seed=3)
+    sampler = ClipSampler(training_sets(Path(), ["PROCEDURAL"], [1]), settings)
     sheet = clips.contact_sheet(sampler)
     assert sheet.shape == (8 * 64, 10 * 64, 3) and sheet.std() > 20
 
 
 def test_the_plain_loader(tmp_path: Path) -> None:
     write_tree(tmp_path, train=1, val=0, frames=4, size=(48, 64))
-    sampler = PilLoader(training_sets(tmp_path, ["DAVIS17"], [1]), (32, 48), 3, 1, [1], 1, 0, 0)._sampler(0)
+    settings = ClipSettings(size=(32, 48), max_skip=[1])
+    sampler = ClipSampler(training_sets(tmp_path, ["DAVIS17"], [1]), settings)
     frames, masks = next(loaders.plain(sampler))
     assert frames.shape == (3, 3, 32, 48) and masks.shape == (3, 6, 32, 48)

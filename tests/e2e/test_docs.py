@@ -14,6 +14,7 @@ from dataset.build import training_sets
 from dataset.folder import index_all, index_video
 from dataset.loader import PilLoader
 from dataset.registry import REGISTRY, DataSet, recorded_videos
+from dataset.sampling import ClipSettings
 from libs.app.config import load_config
 from libs.core.errors import InputError
 from libs.core.structures import VideoIndex
@@ -155,7 +156,8 @@ def test_the_data_set_of_the_bridge_works_when_pasted(
     (video,) = recorded_videos(tmp_path, "MINE", "val")
     assert {frame.parent for frame in video.frames} == {tmp_path / "Mine/val/frames/a"}
     assert {mask.parent for mask in video.masks.values()} == {tmp_path / "Mine/val/masks/a"}
-    loader = PilLoader(training_sets(tmp_path, ["MINE"], [1]), (32, 48), 3, 1, [5], 1, 0, seed=0)
+    settings = ClipSettings(size=(32, 48), max_skip=[5])
+    loader = PilLoader(training_sets(tmp_path, ["MINE"], [1]), settings)
     (clip,) = next(loader.batches(0))
     assert clip.frames.shape == (3, 3, 32, 48) and clip.num_objects == 2
     assert torch.equal(clip.labels.unique(), torch.tensor([0, 1, 2], dtype=torch.uint8))

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dataset.annotations import read_labels
-from dataset.clips import grow, sample_frames
 from dataset.davis import davis17
+from dataset.sampling import increase_max_skip, sample_frames
 from dataset.youtube_vos import read_meta
 from libs.app.config import load_config
 from libs.app.defaults import KEYS
@@ -106,7 +106,7 @@ def test_sampled_frames_rise_within_their_bounds(seed: int, length: int, count: 
 @CASES
 @given(st.integers(1, 300), st.integers(1, 20))
 def test_the_curriculum_never_goes_back(skip: int, step: int) -> None:
-    assert skip <= grow(skip, step) <= max(skip, 100)
+    assert skip <= increase_max_skip(skip, step) <= max(skip, 100)
 
 
 # ---- config -----------------------------------------------------------------------------------------------------------

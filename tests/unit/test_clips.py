@@ -1,7 +1,8 @@
-"""Training clips: which frames and objects, the curriculum, and augmentation that keeps pictures and labels together."""
+"""Training clips: frames, objects, the curriculum, and augmentation that keeps images and labels aligned."""
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -9,21 +10,22 @@ import pytest
 import torch
 
 from dataset import clips as clips_module
-from dataset.annotations import find_style, read_labels
+from dataset import loader as loader_module
+from dataset.annotations import open_annotations
 from dataset.build import training_sets
-from dataset.clips import (
-    MAX_OBJECTS,
-    MAX_SKIP,
-    ClipSampler,
-    Draw,
-    TrainingSet,
-    choose_objects,
-    grow,
-    sample_frames,
-)
+from dataset.clips import ClipSampler
 from dataset.folder import folder
 from dataset.loader import PilLoader
-from dataset.transforms import augment, to_input, upright
+from dataset.sampling import (
+    MAX_OBJECTS,
+    MAX_SKIP,
+    ClipSettings,
+    TrainingSet,
+    choose_objects,
+    increase_max_skip,
+    sample_frames,
+)
+from dataset.transforms import augment, to_input, to_landscape
 from libs.core.errors import InputError
 from libs.core.image_io import read_image
 from libs.core.masks import IMAGENET_MEAN, IMAGENET_STD, normalise
@@ -33,30 +35,25 @@ from tests.helpers import fake_datasets as trees
 INPUT = (32, 48)
 
 
-def draw_of(video: VideoIndex, target: tuple[int, int]) -> Draw:
-    """A clip of the first two frames."""
-    style = find_style(video, [0, 1])
-    return Draw(
-        "x", video, [0, 1], target, np.random.default_rng(0), 0, style, read_labels(video.masks[0], style)
-    )
+def settings_for(sets: list[TrainingSet], **options: Any) -> ClipSettings:
+    """Small clips with gaps of at most 5; `options` are fields of ClipSettings."""
+    return ClipSettings(**{"size": INPUT, "max_skip": [5] * len(sets), **options})
 
 
-def sampler(
-    sets: list[TrainingSet],
-    epoch: int = 0,
-    seed: int = 0,
-    size: tuple[int, int] = INPUT,
-    count: int = 3,
-    samples_per_video: int = 1,
-    max_skip: int = 5,
-) -> ClipSampler:
-    return ClipSampler(sets, size, count, samples_per_video, [max_skip] * len(sets), seed, epoch)
+def read_first_two(video: VideoIndex, target: tuple[int, int]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Images and labels of the first two frames, reduced if `target` needs no more."""
+    return clips_module._read_reduced(open_annotations(video, [0, 1]), [0, 1], target)
+
+
+def sampler(sets: list[TrainingSet], epoch: int = 0, **options: Any) -> ClipSampler:
+    return ClipSampler(sets, settings_for(sets, **options), epoch)
 
 
 def loader(
-    sets: list[TrainingSet], workers: int = 0, seed: int = 0, train_batch: int = 1, samples_per_video: int = 1
+    sets: list[TrainingSet], workers: int = 0, rank: int = 0, world_size: int = 1, **options: Any
 ) -> PilLoader:
-    return PilLoader(sets, INPUT, 3, samples_per_video, [5] * len(sets), train_batch, workers, seed)
+    settings = settings_for(sets, **options)
+    return PilLoader(sets, settings, workers=workers, rank=rank, world_size=world_size)
 
 
 def same(one: list[Clip], other: list[Clip]) -> bool:
@@ -69,7 +66,7 @@ def same(one: list[Clip], other: list[Clip]) -> bool:
     )
 
 
-def pictures_of(frames: torch.Tensor) -> np.ndarray:
+def pixels_of(frames: torch.Tensor) -> np.ndarray:
     """Undo `normalise`: (T, 3, H, W) to (T, H, W, 3) uint8."""
     pixels = frames.movedim(1, -1) * torch.tensor(IMAGENET_STD) + torch.tensor(IMAGENET_MEAN)
     return (pixels * 255).round().clip(0, 255).to(torch.uint8).numpy()
@@ -83,7 +80,7 @@ def sets(tmp_path: Path) -> list[TrainingSet]:
     return training_sets(tmp_path, ["DAVIS17", "VOS"], [2, 3])
 
 
-# ---- which frames -----------------------------------------------------------------------------------------------------
+# ---- which frames ----
 
 
 @pytest.mark.parametrize(
@@ -126,23 +123,23 @@ def test_the_next_frame_is_uniform_up_to_max_skip() -> None:
 
 def test_a_clip_takes_only_frames_with_masks(tmp_path: Path) -> None:
     trees.folder(tmp_path, masked=(0, 2, 3), frames=5)
-    clip = sampler([TrainingSet("x", folder(tmp_path, "train"), 1, 5)], count=4)[0]
+    clip = sampler([TrainingSet("x", folder(tmp_path, "train"), 1, 5)], sampled_frames=4)[0]
     assert len(clip.frames) == len(clip.labels) == 3
 
 
-# ---- the curriculum ---------------------------------------------------------------------------------------------------
+# ---- the curriculum ----
 
 
 def test_max_skip_grows_up_to_100_and_never_shrinks() -> None:
     assert MAX_SKIP == 100
-    assert grow(5, 5) == 10 and grow(3, 1) == 4
-    assert grow(98, 5) == 100 and grow(100, 5) == 100
-    assert grow(150, 5) == 150  # whoever starts above stays there
+    assert increase_max_skip(5, 5) == 10 and increase_max_skip(3, 1) == 4
+    assert increase_max_skip(98, 5) == 100 and increase_max_skip(100, 5) == 100
+    assert increase_max_skip(150, 5) == 150  # one that starts above 100 stays there
 
 
 def test_each_set_grows_by_its_own_step(sets: list[TrainingSet]) -> None:
     """DAVIS by 5, YouTube-VOS by 1."""
-    clips = PilLoader(sets, INPUT, 3, 1, [50, 98], 1, 0, 0)
+    clips = loader(sets, max_skip=[50, 98])
     history = []
     for _ in range(12):
         clips.grow_max_skip()
@@ -157,7 +154,7 @@ def test_what_has_grown_is_what_is_sampled(tmp_path: Path, monkeypatch: pytest.M
         clips_module, "read_image", lambda path, *_: opened.append(int(path.stem)) or read_image(path)
     )
     one = [TrainingSet("x", folder(tmp_path, "train"), 1, 5)]
-    clips = PilLoader(one, INPUT, 2, 40, [1], 1, 0, 0)
+    clips = loader(one, sampled_frames=2, samples_per_video=40, max_skip=[1])
 
     def longest_gap() -> int:
         opened.clear()
@@ -169,7 +166,7 @@ def test_what_has_grown_is_what_is_sampled(tmp_path: Path, monkeypatch: pytest.M
     assert longest_gap() == 6
 
 
-# ---- which objects ----------------------------------------------------------------------------------------------------
+# ---- which objects ----
 
 
 def test_at_most_five_objects_drawn_at_random() -> None:
@@ -187,7 +184,7 @@ def test_at_most_five_objects_drawn_at_random() -> None:
 
 
 def test_objects_are_those_up_to_the_first_frames_highest_label() -> None:
-    """The original's rule: 1..n, with an empty mask for 2; what appears later under a higher label is background."""
+    """The original's rule: 1..n, with an empty mask for 2; a higher label in a later frame is background."""
     labels = [
         np.array([[0, 1, 3]], np.uint8),
         np.array([[2, 255, 4]], np.uint8),
@@ -213,23 +210,23 @@ def test_five_of_all_labels_up_to_the_highest_are_drawn_one_of_them_in_sight() -
 
 
 def test_a_clip_whose_first_frame_shows_no_object_is_drawn_again(tmp_path: Path) -> None:
-    """Of 8 frames the object is in the last 4: whatever the first draw was, each clip starts in one of them."""
+    """Of 8 frames, the last 4 show the object: each clip starts in one of them, whatever was drawn first."""
     trees.write_video(tmp_path / "JPEGImages/late", tmp_path / "Annotations/late", {2: 4}, frames=8)
     late = [TrainingSet("x", folder(tmp_path, "train"), 1, 5)]
-    clips = ClipSampler(late, INPUT, 3, 20, [2], 0, 0)
+    clips = sampler(late, samples_per_video=20, max_skip=[2])
     draws = [clips.draw(i) for i in range(len(clips))]
     assert {draw.positions[0] for draw in draws} == {4, 5} and {draw.attempt for draw in draws} > {0}
     assert all(
         clip.num_objects == 2 and (clip.labels[0] == 2).any()
         for clip in (clips[i] for i in range(len(clips)))
     )
-    kept = ClipSampler(late, INPUT, 3, 20, [2], 0, 0, clip_objects="all_frames")
+    kept = sampler(late, samples_per_video=20, max_skip=[2], clip_objects="all_frames")
     assert min(kept.draw(i).positions[0] for i in range(len(kept))) < 4
 
 
 def test_a_video_whose_clips_never_start_with_an_object_is_named(tmp_path: Path) -> None:
     trees.write_video(tmp_path / "JPEGImages/end", tmp_path / "Annotations/end", {1: 3}, frames=4)
-    clips = ClipSampler([TrainingSet("x", folder(tmp_path, "train"), 1, 5)], INPUT, 3, 1, [2], 0, 0)
+    clips = sampler([TrainingSet("x", folder(tmp_path, "train"), 1, 5)], max_skip=[2])
     with pytest.raises(InputError, match="'x/end'.*100 draws.*clip_objects all_frames"):
         clips[0]
 
@@ -245,7 +242,7 @@ def test_a_clip_is_drawn_again_where_augmentation_moves_its_objects_out(
         labels[0] = labels[0] * (len(calls) > 2)
 
     monkeypatch.setattr(clips_module, "augment", lose)
-    clip = ClipSampler([TrainingSet("x", folder(tmp_path, "train"), 1, 5)], INPUT, 3, 1, [2], 0, 0)[0]
+    clip = sampler([TrainingSet("x", folder(tmp_path, "train"), 1, 5)], max_skip=[2])[0]
     assert len(calls) == 3 and (clip.labels[0] > 0).any()
 
 
@@ -261,13 +258,13 @@ def test_a_clip_without_objects_has_one_that_is_nowhere() -> None:
     assert num_objects == 1 and not chosen[0].any()
 
 
-# ---- an epoch ---------------------------------------------------------------------------------------------------------
+# ---- an epoch ----
 
 
 def test_the_length_of_an_epoch_is_the_sum_over_the_sets(sets: list[TrainingSet]) -> None:
     clips = sampler(sets, samples_per_video=4)
     assert len(clips) == 4 * (2 * 2 + 3 * 1)
-    assert Counter((clips.sets[s].name, clips.sets[s].videos[v].name) for s, v in clips.entries) == {
+    assert Counter((clips.sets[s].name, clips.sets[s].videos[v].name) for s, v in clips.order) == {
         ("DAVIS17", "pair"): 8,
         ("DAVIS17", "trio"): 8,
         ("VOS", "aaa"): 12,
@@ -277,7 +274,7 @@ def test_the_length_of_an_epoch_is_the_sum_over_the_sets(sets: list[TrainingSet]
 
 
 def test_the_sets_are_shuffled_together_and_anew_each_epoch(sets: list[TrainingSet]) -> None:
-    orders = [sampler(sets, epoch, samples_per_video=4).entries for epoch in range(3)]
+    orders = [sampler(sets, epoch, samples_per_video=4).order for epoch in range(3)]
     assert len({tuple(order) for order in orders}) == 3
     assert all(order != sorted(order) and sorted(order) == sorted(orders[0]) for order in orders)
 
@@ -305,7 +302,7 @@ def test_clips_depend_on_seed_and_epoch_alone(sets: list[TrainingSet]) -> None:
 def test_processes_and_starts_share_out_the_same_clips(sets: list[TrainingSet]) -> None:
     """Seven clips, two a process: whoever takes them and wherever one begins, step n holds the same ones."""
     steps = list(loader(sets, train_batch=6).batches(1))
-    three = [PilLoader(sets, INPUT, 3, 1, [5, 5], 2, 0, 0, rank, 3) for rank in range(3)]
+    three = [loader(sets, train_batch=2, rank=rank, world_size=3) for rank in range(3)]
     assert [len(part) for part in three] == [2, 2, 2] and [three[0].clips_in_step(i) for i in range(2)] == [
         6,
         1,
@@ -335,9 +332,9 @@ def test_jpeg_is_decoded_no_larger_than_needed(
         tmp_path / "JPEGImages/x", tmp_path / "Annotations/x", {1: 0, 4: 0}, frames=2, size=size
     )
     (video,) = folder(tmp_path, "train")
-    images, labels = clips_module._read(draw_of(video, target))
+    images, labels = read_first_two(video, target)
     upright_size = tuple(sorted(reduced))
-    assert all(picture.shape[:2] == upright_size for picture in [*images, *labels])
+    assert all(image.shape[:2] == upright_size for image in [*images, *labels])
     for image, label in zip(images, labels):
         assert set(np.unique(label)) == {0, 1, 4}  # and nothing in between
         assert all(trees.iou(trees.decode(image, [1, 4]) == i, label == i) > 0.8 for i in (1, 4))
@@ -349,12 +346,12 @@ def test_a_mask_of_the_reduced_size_is_refused_all_the_same(tmp_path: Path) -> N
     )
     trees.save_mask(tmp_path / "Annotations/x/00000.png", trees.scene([1], 0, (200, 320))[1])
     with pytest.raises(InputError, match="00000.png.*640x400.*320x200"):
-        clips_module._read(draw_of(folder(tmp_path, "train")[0], (200, 320)))
+        read_first_two(folder(tmp_path, "train")[0], (200, 320))
 
 
 def test_two_clips_of_one_video_differ(sets: list[TrainingSet]) -> None:
     clips = sampler(sets, samples_per_video=2)
-    of_pair = [clips[i] for i in range(len(clips)) if clips.entries[i] == (0, 0)]
+    of_pair = [clips[i] for i in range(len(clips)) if clips.order[i] == (0, 0)]
     assert len(of_pair) == 4
     assert not any(torch.equal(a.frames, b.frames) for i, a in enumerate(of_pair) for b in of_pair[:i])
 
@@ -378,15 +375,15 @@ def test_a_damaged_mask_ends_training_in_one_line_that_names_it(tmp_path: Path, 
     assert "\n" not in str(error.value) and "64x48" in str(error.value) and "48x64" in str(error.value)
 
 
-# ---- portrait ---------------------------------------------------------------------------------------------------------
+# ---- portrait ----
 
 
-def test_portrait_pictures_are_transposed() -> None:
-    picture = np.arange(12, dtype=np.uint8).reshape(4, 3)
-    assert np.array_equal(upright(picture), picture.T)
-    assert upright(np.zeros((4, 3, 3))).shape == (3, 4, 3)
-    assert upright(picture.T) is not None and np.array_equal(upright(picture.T), picture.T)
-    assert np.array_equal(upright(picture[:3]), picture[:3])  # a square one stays
+def test_portrait_images_are_transposed() -> None:
+    image = np.arange(12, dtype=np.uint8).reshape(4, 3)
+    assert np.array_equal(to_landscape(image), image.T)
+    assert to_landscape(np.zeros((4, 3, 3))).shape == (3, 4, 3)
+    assert to_landscape(image.T) is not None and np.array_equal(to_landscape(image.T), image.T)
+    assert np.array_equal(to_landscape(image[:3]), image[:3])  # a square one stays
 
 
 def test_portrait_clips_fill_the_input(tmp_path: Path) -> None:
@@ -399,7 +396,7 @@ def test_portrait_clips_fill_the_input(tmp_path: Path) -> None:
     )
     clip = sampler([TrainingSet("x", folder(tmp_path, "train"), 1, 5)], size=(64, 96))[0]
     assert clip.labels.shape == (3, 64, 96)
-    found, labels = trees.decode(pictures_of(clip.frames), [1, 2]), clip.labels.numpy()
+    found, labels = trees.decode(pixels_of(clip.frames), [1, 2]), clip.labels.numpy()
     for label in (1, 2):
         assert trees.iou(found == label, labels == label) > 0.85
     rows = np.argwhere(labels[0] > 0)[:, 0]
@@ -407,11 +404,11 @@ def test_portrait_clips_fill_the_input(tmp_path: Path) -> None:
     assert np.ptp(rows) > np.ptp(columns)  # squares side by side in the source are one above the other now
 
 
-# ---- augmentation -----------------------------------------------------------------------------------------------------
+# ---- augmentation ----
 
 
 def figures() -> tuple[np.ndarray, np.ndarray]:
-    """A picture of three objects in their palette colours, and its labels."""
+    """A image of three objects in their palette colours, and its labels."""
     labels = np.zeros((240, 320), np.uint8)
     cv2.circle(labels, (90, 100), 52, 1, -1)
     cv2.rectangle(labels, (170, 40), (270, 120), 2, -1)
@@ -419,7 +416,7 @@ def figures() -> tuple[np.ndarray, np.ndarray]:
     return trees.colour(labels), labels
 
 
-def test_pictures_and_labels_stay_aligned() -> None:
+def test_images_and_labels_stay_aligned() -> None:
     (image, label), away = figures(), np.zeros(2)
     for seed in range(25):
         images, labels = [image], [label]
@@ -429,7 +426,7 @@ def test_pictures_and_labels_stay_aligned() -> None:
         )
         assert set(np.unique(labels[0])) <= {0, 1, 2, 4}  # no label in between
         frames, maps = to_input(images, labels, (192, 288))
-        found, maps = trees.decode(pictures_of(frames), [1, 2, 4]), maps.numpy()
+        found, maps = trees.decode(pixels_of(frames), [1, 2, 4]), maps.numpy()
         for one in (1, 2, 4):
             assert trees.iou(found == one, maps == one) > 0.95, (seed, one)
             away += np.argwhere(found[0] == one).mean(0) - np.argwhere(maps[0] == one).mean(0)
@@ -462,7 +459,7 @@ def test_a_static_video_stays_static_through_the_loader(tmp_path: Path) -> None:
 
 
 def test_the_augmentation_is_within_its_bounds() -> None:
-    """Seen on a box in the middle: mirrored half the time, turned and sheared a little, made larger by the crop."""
+    """A box in the middle is mirrored half the time, rotated and sheared a little, enlarged by the crop."""
     label = np.zeros((200, 200), np.uint8)
     label[60:140, 60:140] = 1
     label[90:110, 150:170] = 2  # to the right
@@ -507,7 +504,7 @@ def test_an_index_without_masks_on_every_frame_is_read_by_name(tmp_path: Path) -
     frames = tuple(sorted((tmp_path / "frames").iterdir()))
     masks = {1: tmp_path / "masks/00001.png", 3: tmp_path / "masks/00003.png"}
     clip = sampler([TrainingSet("x", [VideoIndex("v", frames, masks, (1,))], 1, 5)], size=trees.SIZE)[0]
-    found = trees.decode(pictures_of(clip.frames), [1])
+    found = trees.decode(pixels_of(clip.frames), [1])
     for t in range(2):
         assert trees.iou(found[t] == 1, clip.labels[t].numpy() == 1) > 0.85
 
@@ -528,6 +525,6 @@ def test_what_comes_of_a_worker_that_is_gone_says_so(
     def broken(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("dataset.loader.DataLoader", broken)
+    monkeypatch.setattr(loader_module, "DataLoader", broken)
     with pytest.raises(InputError, match="loader process died"):
         list(loader(sets, workers=1).batches(0))

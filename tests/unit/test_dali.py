@@ -1,4 +1,4 @@
-"""The DALI back end on the CPU: the clips of the PIL loader, by another road. Skipped where DALI is not installed."""
+"""The DALI back end on the CPU makes the clips of the PIL loader. Skipped if DALI is not installed."""
 
 import sys
 import threading
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import cv2
 import imgaug.augmenters as iaa
@@ -18,10 +19,10 @@ from dataset import clips as clips_module
 from dataset import dali as dali_module
 from dataset import transforms, warp
 from dataset.build import build_loader, training_sets
-from dataset.clips import ClipLoader, TrainingSet
 from dataset.dali import AHEAD, DaliLoader
 from dataset.folder import folder
-from dataset.loader import PilLoader
+from dataset.loader import ClipLoader, PilLoader
+from dataset.sampling import TrainingSet
 from dataset.transforms import BRIGHTNESS, CONTRAST, CROP, MIRROR, ROTATE, SCALE, SHEAR
 from dataset.warp import Augmentation, draw_augmentation
 from libs.core.errors import InputError
@@ -29,7 +30,7 @@ from libs.core.image_io import read_image
 from libs.core.masks import IMAGENET_MEAN, IMAGENET_STD, Letterbox
 from libs.core.structures import Clip
 from tests.helpers import fake_datasets as trees
-from tests.unit.test_clips import figures, pictures_of, same
+from tests.unit.test_clips import figures, pixels_of, same, settings_for
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 INPUT = (32, 48)
@@ -39,20 +40,16 @@ CLOSE = 2.001  # of 255: cv2 rounds its weights to 11 bits, both round the resul
 def loaders(
     sets: list[TrainingSet],
     size: tuple[int, int] = INPUT,
-    count: int = 3,
-    train_batch: int = 1,
     workers: int = 1,
-    samples_per_video: int = 1,
-    seed: int = 0,
     world_size: int = 1,
     rank: int = 0,
+    **options: Any,
 ) -> tuple[ClipLoader, ClipLoader]:
-    """The PIL and the DALI loader of the same clips."""
+    """The PIL and the DALI loader of the same clips; `options` are fields of ClipSettings."""
     pytest.importorskip("nvidia.dali")
-    arguments = (sets, size, count, samples_per_video, [5] * len(sets), train_batch)
-    return PilLoader(*arguments, 0, seed, rank, world_size), DaliLoader(
-        *arguments, workers, seed, rank, world_size
-    )
+    settings = settings_for(sets, size=size, **options)
+    processes = {"rank": rank, "world_size": world_size}
+    return PilLoader(sets, settings, **processes), DaliLoader(sets, settings, workers=workers, **processes)
 
 
 def epoch_of(loader: ClipLoader, epoch: int = 0) -> list[Clip]:
@@ -71,7 +68,7 @@ def unnormalised(clip: Clip) -> np.ndarray:
 
 
 def assert_alike(ours: list[Clip], theirs: list[Clip], tolerance: float = CLOSE, labels: float = 0) -> None:
-    """Frames within `tolerance` of 255 everywhere; labels equal but for a share of the pixels."""
+    """Frames within `tolerance` of 255 everywhere; labels equal but for a fraction of the pixels."""
     assert len(ours) == len(theirs) > 0
     for one, other in zip(ours, theirs):
         assert (one.name, one.num_objects, one.frames.shape) == (
@@ -93,7 +90,7 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """No augmentation, and PIL reads JPEG at its full resolution."""
     full_resolution(monkeypatch)
     monkeypatch.setattr(clips_module, "augment", lambda images, labels, rng: None)
-    monkeypatch.setattr(dali_module, "draw_augmentation", lambda rng: Augmentation())
+    monkeypatch.setattr(warp, "draw_augmentation", lambda rng: Augmentation())
 
 
 def full_resolution(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +106,7 @@ def sets(tmp_path: Path) -> list[TrainingSet]:
 
 
 def textured(labels: np.ndarray, seed: int = 0, sigma: float = 1.5) -> np.ndarray:
-    """A picture of smoothed noise with full contrast; (Hs, Ws, 3) uint8."""
+    """A image of smoothed noise with full contrast; (Hs, Ws, 3) uint8."""
     noise = np.random.default_rng(seed).normal(size=(*labels.shape, 3)).astype(np.float32)
     smooth = cv2.GaussianBlur(noise, (0, 0), sigma)
     return np.clip(128 + 55 * smooth / smooth.std(), 0, 255).astype(np.uint8)
@@ -125,7 +122,7 @@ def write_still(
     return [TrainingSet("x", folder(root, "train"), 1, 5)]
 
 
-# ---- without augmentation: PIL's clips --------------------------------------------------------------------------------
+# ---- without augmentation: PIL's clips ----
 
 
 @pytest.mark.parametrize("size", [(24, 32), (32, 48), (48, 64), (50, 120), (120, 80)])
@@ -141,8 +138,10 @@ def test_the_same_clips_as_pil(plain: None, sets: list[TrainingSet], size: tuple
 def test_the_letterbox_is_that_of_pil(
     plain: None, tmp_path: Path, source: tuple[int, int], size: tuple[int, int]
 ) -> None:
-    """Sharp pictures up to the border, landscape, portrait and square. Labels are those of the
-    nearest pixel; where two are equally near, cv2 (steps of 16 bits) and DALI (float32) may choose differently."""
+    """Sharp images up to the border, landscape, portrait and square. Labels are those of the nearest pixel.
+
+    If two are equally near, cv2 (steps of 16 bits) and DALI (float32) may choose differently.
+    """
     labels = cv2.resize(figures()[1], source[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     labels[labels == 4] = 3
     pil, dali = loaders(write_still(tmp_path, textured(labels), labels), size)
@@ -176,8 +175,8 @@ def test_portrait_and_landscape_of_different_sizes_in_one_batch(plain: None, tmp
     assert_alike(epoch_of(dali), epoch_of(pil), labels=0.02)
 
 
-def test_short_clips_and_shares_without_clips(plain: None, tmp_path: Path) -> None:
-    """Videos of 2 and 4 frames where 3 are asked for; of two processes, the second has nothing to do in the last step."""
+def test_short_clips_and_steps_without_clips(plain: None, tmp_path: Path) -> None:
+    """Videos of 2 and 4 frames for clips of 3; the second of two processes has no clip in the last step."""
     trees.folder(tmp_path, frames=2, name="brief")
     trees.folder(tmp_path)
     sets = [TrainingSet("x", folder(tmp_path, "train"), 3, 5)]
@@ -196,9 +195,7 @@ def test_the_same_objects_out_of_more_than_five(
     """Told by the colours of what the labels cover."""
     if not augmented:
         monkeypatch.setattr(clips_module, "augment", lambda images, labels, rng: rng.integers(2**31))
-        monkeypatch.setattr(
-            dali_module, "draw_augmentation", lambda rng: rng.integers(2**31) and Augmentation()
-        )
+        monkeypatch.setattr(warp, "draw_augmentation", lambda rng: rng.integers(2**31) and Augmentation())
     labels = np.zeros((96, 192), np.uint8)
     for label in range(1, 9):
         row, column = divmod(label - 1, 4)
@@ -206,7 +203,7 @@ def test_the_same_objects_out_of_more_than_five(
     sets = write_still(tmp_path, trees.colour(labels), labels)
 
     def drawn(clip: Clip) -> list[int]:
-        found = trees.decode(pictures_of(clip.frames), range(1, 9))
+        found = trees.decode(pixels_of(clip.frames), range(1, 9))
         return [
             int(np.bincount(found[clip.labels.numpy() == label]).argmax())
             for label in range(1, clip.num_objects + 1)
@@ -222,14 +219,15 @@ def test_the_same_objects_out_of_more_than_five(
     )
 
 
-# ---- what is augmented, and how much ----------------------------------------------------------------------------------
+# ---- what is augmented, and how much ----
 
 DRAWS = {
     "top": {"crop": (0.1, 0, 0, 0)}, "right": {"crop": (0, 0.1, 0, 0)},
     "bottom": {"crop": (0, 0, 0.1, 0)}, "left": {"crop": (0, 0, 0, 0.1)},
-    "larger": {"scale": 1.05}, "smaller": {"scale": 0.95}, "shear": {"shear": 10.0}, "clockwise": {"rotate": 15.0},
-    "anticlockwise": {"rotate": -15.0}, "contrast": {"contrast": 1.3}, "flat": {"contrast": 0.8}, "brighter": {"brightness": 40},
-    "darker": {"brightness": -70}, "mirror": {"mirror": True},
+    "larger": {"scale": 1.05}, "smaller": {"scale": 0.95}, "shear": {"shear": 10.0},
+    "clockwise": {"rotate": 15.0}, "anticlockwise": {"rotate": -15.0},
+    "contrast": {"contrast": 1.3}, "flat": {"contrast": 0.8},
+    "brighter": {"brightness": 40}, "darker": {"brightness": -70}, "mirror": {"mirror": True},
     "all": {"crop": (0.02, 0.08, 0.05, 0.01), "scale": 0.97, "shear": -7.0, "rotate": 11.0,
             "contrast": 0.98, "brightness": 4, "mirror": True},
 }  # fmt: skip
@@ -253,10 +251,10 @@ def by_imgaug(draw: Augmentation) -> iaa.Augmenter:
 def test_each_change_is_that_of_imgaug(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, portrait: bool
 ) -> None:
-    """One interpolation against three in a row, of a picture that changes slowly."""
+    """One interpolation against three in a row, of a image that changes slowly."""
     draw = Augmentation(**DRAWS[name])
     monkeypatch.setattr(transforms, "augmenter", lambda seed: by_imgaug(draw))
-    monkeypatch.setattr(dali_module, "draw_augmentation", lambda rng: rng.integers(2**31) and draw)
+    monkeypatch.setattr(warp, "draw_augmentation", lambda rng: rng.integers(2**31) and draw)
     labels = figures()[1]
     image = (60 + 0.55 * textured(labels, sigma=12)).astype(np.uint8)
     turn: Callable[[np.ndarray], np.ndarray] = (
@@ -265,10 +263,10 @@ def test_each_change_is_that_of_imgaug(
     pil, dali = loaders(write_still(tmp_path, turn(image), turn(labels)), (150, 240))
     (theirs,), (ours,) = epoch_of(pil), epoch_of(dali)
     away = np.abs(unnormalised(ours) - unnormalised(theirs))
-    black = np.pad(pictures_of(theirs.frames).max((0, -1)) < 45, 1, constant_values=True).astype(np.uint8)
+    black = np.pad(pixels_of(theirs.frames).max((0, -1)) < 45, 1, constant_values=True).astype(np.uint8)
     inside = (
         cv2.dilate(black, np.ones((7, 7), np.uint8))[1:-1, 1:-1] == 0
-    )  # where the picture ends, imgaug blends it with black
+    )  # where the image ends, imgaug blends it with black
     warped = replace(draw, contrast=1, brightness=0, mirror=False) != Augmentation()
     if warped:
         assert inside.mean() > 0.6 and away[:, :, inside].max() < 8 and away[:, :, inside].mean() < 1.2
@@ -327,7 +325,7 @@ def test_colours_and_shapes_vary_as_with_pil(tmp_path: Path) -> None:
     sets = write_still(tmp_path, np.full((120, 160, 3), 100, np.uint8), labels, frames=1)
 
     def figures_of(clip: Clip) -> list[float]:
-        grey = pictures_of(clip.frames)[0, ..., 0].astype(float)
+        grey = pixels_of(clip.frames)[0, ..., 0].astype(float)
         centre, beside = (np.argwhere(clip.labels[0].numpy() == k).mean(0) for k in (1, 2))
         way = beside - centre
         angle = np.degrees(np.arctan2(way[0], abs(way[1])))
@@ -342,7 +340,7 @@ def test_colours_and_shapes_vary_as_with_pil(tmp_path: Path) -> None:
 
     found = [
         np.array([figures_of(clip) for clip in epoch_of(loader)])
-        for loader in loaders(sets, (120, 160), 1, samples_per_video=150)
+        for loader in loaders(sets, (120, 160), sampled_frames=1, samples_per_video=150)
     ]
     names = ("grey", "black", "row", "column", "area", "angle", "mirrored")
     for column, name in enumerate(names):
@@ -355,14 +353,16 @@ def test_colours_and_shapes_vary_as_with_pil(tmp_path: Path) -> None:
         assert 0.75 < ours.std() / theirs.std() < 1.33, name
 
 
-def test_pictures_and_labels_stay_aligned(tmp_path: Path) -> None:
+def test_images_and_labels_stay_aligned(tmp_path: Path) -> None:
     image, label = figures()
     away = np.zeros(2)
     clips = epoch_of(
-        loaders(write_still(tmp_path, image, label, frames=1), (192, 288), 1, samples_per_video=25)[1]
+        loaders(
+            write_still(tmp_path, image, label, frames=1), (192, 288), sampled_frames=1, samples_per_video=25
+        )[1]
     )
     for clip in clips:
-        found, maps = trees.decode(pictures_of(clip.frames), [1, 2, 4]), clip.labels.numpy()
+        found, maps = trees.decode(pixels_of(clip.frames), [1, 2, 4]), clip.labels.numpy()
         assert clip.num_objects == 4 and set(np.unique(maps)) == {0, 1, 2, 4}
         for one in (1, 2, 4):
             assert trees.iou(found == one, maps == one) > 0.95
@@ -390,7 +390,7 @@ def test_the_letterbox_is_black_whatever_the_brightness(
 ) -> None:
     """The corners that turning has emptied are not: imgaug brightens them."""
     draw = Augmentation(rotate=15, brightness=5)
-    monkeypatch.setattr(dali_module, "draw_augmentation", lambda rng: draw)
+    monkeypatch.setattr(warp, "draw_augmentation", lambda rng: draw)
     labels = np.ones((60, 100), np.uint8)
     (clip,) = epoch_of(
         loaders(write_still(tmp_path, np.full((60, 100, 3), 250, np.uint8), labels), (91, 100))[1]
@@ -407,7 +407,7 @@ def test_the_letterbox_is_black_whatever_the_brightness(
     )  # not 255 + 5
 
 
-# ---- the same clips, always -------------------------------------------------------------------------------------------
+# ---- the same clips, always ----
 
 
 def test_clips_depend_on_seed_epoch_and_position_alone(sets: list[TrainingSet]) -> None:
@@ -453,38 +453,38 @@ def test_little_is_made_ahead_and_nothing_goes_on_afterwards(
 def test_clips_without_an_object_in_their_first_frame_are_drawn_again(
     tmp_path: Path, plain: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the PIL loader draws them; and once more where augmentation has moved the object out of the picture."""
+    """As the PIL loader does; also if augmentation has moved the object out of the image."""
     trees.write_video(tmp_path / "JPEGImages/late", tmp_path / "Annotations/late", {2: 4}, frames=8)
     pil, dali = loaders([TrainingSet("x", folder(tmp_path, "train"), 1, 5)], samples_per_video=8)
     assert_alike(epoch_of(dali), epoch_of(pil))
     run, calls = dali_module.run_pipeline, []
 
     def lose(*arguments) -> tuple[torch.Tensor, list[np.ndarray]]:
-        pictures, maps = run(*arguments)
+        images, maps = run(*arguments)
         calls.append(len(maps))
-        return pictures, [labels * (len(calls) > 2) for labels in maps]
+        return images, [labels * (len(calls) > 2) for labels in maps]
 
     monkeypatch.setattr(dali_module, "run_pipeline", lose)
     first = next(iter(dali.batches(0)))[0]
     assert calls[:3] == [3, 3, 3] and (first.labels[0] == 2).any()
 
 
-# ---- files ------------------------------------------------------------------------------------------------------------
+# ---- files ----
 
 
 @pytest.mark.parametrize("damage", ["text", "cut", "empty", "missing"])
-def test_an_unreadable_picture_is_named(tmp_path: Path, damage: str) -> None:
+def test_an_unreadable_image_is_named(tmp_path: Path, damage: str) -> None:
     tree = trees.davis17(tmp_path)
     sets = training_sets(tmp_path, ["DAVIS17"], [1])
     path = tree / "JPEGImages/480p/pair/00002.jpg"
     whole = path.read_bytes()
     path.unlink()
     if damage != "missing":
-        path.write_bytes({"text": b"not a picture", "cut": whole[: len(whole) // 2], "empty": b""}[damage])
-    for loader in loaders(sets, count=4, train_batch=2):
+        path.write_bytes({"text": b"not a image", "cut": whole[: len(whole) // 2], "empty": b""}[damage])
+    for loader in loaders(sets, sampled_frames=4, train_batch=2):
         with pytest.raises(InputError) as error:
             epoch_of(loader)
-        assert str(error.value).startswith(f"{path}: expected a readable picture") and "\n" not in str(
+        assert str(error.value).startswith(f"{path}: expected a readable image") and "\n" not in str(
             error.value
         )
 
@@ -498,7 +498,7 @@ def test_a_damaged_mask_and_one_of_another_size_are_named(tmp_path: Path) -> Non
         epoch_of(loader)
     assert "\n" not in str(error.value) and "64x48" in str(error.value) and "48x64" in str(error.value)
     for mask in (tmp_path / "Annotations/mine").iterdir():
-        mask.write_bytes(b"not a picture")
+        mask.write_bytes(b"not a image")
     with pytest.raises(InputError, match=str(tmp_path / "Annotations/mine")):
         epoch_of(loader)
 
@@ -519,7 +519,7 @@ def test_what_dali_cannot_decode_is_read_by_pillow(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("kind", ["grey", "turned", "cmyk", "progressive", "palette", "alpha", "webp"])
-def test_pictures_of_every_kind_are_those_of_pil(plain: None, tmp_path: Path, kind: str) -> None:
+def test_images_of_every_kind_are_those_of_pil(plain: None, tmp_path: Path, kind: str) -> None:
     """By content, whatever the suffix says."""
     labels = cv2.resize(figures()[1], (80, 60), interpolation=cv2.INTER_NEAREST_EXACT)
     sets = write_still(tmp_path, textured(labels), labels)
@@ -531,12 +531,12 @@ def test_pictures_of_every_kind_are_those_of_pil(plain: None, tmp_path: Path, ki
         "alpha": ("PNG", "RGBA", {}), "webp": ("WEBP", "RGB", {}),
     }[kind]  # fmt: skip
     for path in (tmp_path / "JPEGImages/still").iterdir():
-        picture = Image.open(path).convert(mode)
+        image = Image.open(path).convert(mode)
         if kind == "alpha":
-            picture.putalpha(100)
+            image.putalpha(100)
         if kind == "turned":  # the mask is upright
-            picture = picture.transpose(Image.Transpose.ROTATE_90)
-        picture.save(path, form, **options)
+            image = image.transpose(Image.Transpose.ROTATE_90)
+        image.save(path, form, **options)
     pil, dali = loaders(sets)
     assert_alike(epoch_of(dali), epoch_of(pil), labels=0.02)
 
@@ -553,7 +553,7 @@ def test_one_object_of_255_and_void(plain: None, tmp_path: Path) -> None:
     assert epoch_of(dali)[0].num_objects == 4
 
 
-# ---- where it runs ----------------------------------------------------------------------------------------------------
+# ---- where it runs ----
 
 
 @pytest.mark.parametrize(
@@ -565,7 +565,7 @@ def test_without_dali_the_package_to_install_is_named(
     monkeypatch.setitem(sys.modules, "nvidia.dali", None)
     monkeypatch.setattr(torch.version, "cuda", cuda)
     with pytest.raises(InputError) as error:
-        build_loader("DALI", torch.device("cpu"), [], INPUT, 2, 1, [], 1, 0, 0)
+        build_loader("DALI", torch.device("cpu"), [], settings_for([]))
     message = str(error.value)
     assert "\n" not in message and message.startswith("key 'data_backend'") and "PIL" in message
     assert f"pip install nvidia-dali-{package}`" in message and ("CPU" in message) == (cuda is None)

@@ -1,5 +1,6 @@
-"""What lies on disk -> videos: the layouts of the real sets, one's own sets, video files, and damaged trees."""
+"""Data sets on disk -> videos: the layouts of the real sets, your own sets, video files, damaged files."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -8,13 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
-from dataset import registry
+from dataset import annotations, registry
 from dataset.annotations import MaskStyle, read_labels
 from dataset.build import build_loader, training_sets
 from dataset.build import test_videos as videos_of
 from dataset.folder import index_video, list_images, single_video
 from dataset.loader import PilLoader
 from dataset.registry import REGISTRY, DataSet, find
+from dataset.sampling import ClipSettings
 from dataset.video import open_video
 from libs.core.errors import InputError
 from libs.core.image_io import read_image
@@ -48,7 +50,7 @@ def refused(action, *arguments) -> str:
     return message
 
 
-# ---- DAVIS ------------------------------------------------------------------------------------------------------------
+# ---- DAVIS ----
 
 
 def test_davis16_is_one_object_whatever_the_masks_mode(tmp_path: Path) -> None:
@@ -133,7 +135,7 @@ def test_yaml_of_a_data_set_runs_no_code(tmp_path: Path) -> None:
     assert not (tmp_path / "mark").exists()
 
 
-# ---- YouTube-VOS ------------------------------------------------------------------------------------------------------
+# ---- YouTube-VOS ----
 
 
 def test_youtube_vos_train_can_be_trained_on(tmp_path: Path) -> None:
@@ -194,7 +196,7 @@ def test_a_damaged_meta_json_is_named(tmp_path: Path, meta: str | None) -> None:
     assert str(path) in refused(videos_of, tmp_path, "VOS", "val")
 
 
-# ---- names that leave their folder ------------------------------------------------------------------------------------
+# ---- names that leave their folder ----
 
 OUTSIDE = ["../dog", "..", ".", "a/../../dog", "/etc", "sub/dog", ""]
 
@@ -214,7 +216,7 @@ def test_a_video_name_cannot_leave_its_folder(tmp_path: Path, name: str) -> None
         assert "would leave the folder" in message and f"'{name}'" in message
 
 
-# ---- FOLDER and sets of one's own -------------------------------------------------------------------------------------
+# ---- FOLDER and sets of one's own ----
 
 
 def test_frames_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
@@ -270,7 +272,8 @@ def test_a_new_set_in_the_registry_can_be_trained_on(tmp_path: Path, monkeypatch
     for name in ("a", "b"):
         trees.write_video(tmp_path / "shots-train" / name, tmp_path / "labels" / name, {1: 0, 2: 0}, frames=3)
     monkeypatch.setitem(REGISTRY, "MINE", DataSet(mine, skip_step=7))
-    loader = PilLoader(training_sets(tmp_path, ["MINE"], [2]), (32, 48), 2, 1, [5], 2, 0, seed=0)
+    settings = ClipSettings(size=(32, 48), max_skip=[5], sampled_frames=2, train_batch=2)
+    loader = PilLoader(training_sets(tmp_path, ["MINE"], [2]), settings)
     loader.grow_max_skip()
     assert len(loader) == 2 and loader.max_skip == [12]
     model = STM("resnet18", keydim=8, valdim=8)
@@ -295,14 +298,14 @@ def test_a_set_to_train_on_needs_two_masks_a_video(tmp_path: Path) -> None:
 
 def test_dali_is_refused_or_there() -> None:
     try:
-        loader = build_loader("DALI", torch.device("cpu"), [], (32, 48), 2, 1, [], 1, 0, 0)
+        loader = build_loader("DALI", torch.device("cpu"), [], ClipSettings(size=(32, 48), max_skip=[]))
     except InputError as error:
         assert "data_backend" in str(error) and "PIL" in str(error)
     else:
         assert hasattr(loader, "batches")
 
 
-# ---- damaged trees ----------------------------------------------------------------------------------------------------
+# ---- damaged trees ----
 
 
 def test_missing_frames_and_masks_are_named(tmp_path: Path) -> None:
@@ -322,7 +325,7 @@ def test_missing_frames_and_masks_are_named(tmp_path: Path) -> None:
 )
 def test_an_unreadable_file_is_named(tmp_path: Path, file: str, damage: str) -> None:
     path = trees.davis17(tmp_path) / file
-    path.write_bytes({"text": b"no picture", "cut": path.read_bytes()[:-40], "empty": b""}[damage])
+    path.write_bytes({"text": b"no image", "cut": path.read_bytes()[:-40], "empty": b""}[damage])
     assert str(path) in refused(videos_of, tmp_path, "DAVIS17", "val")
 
 
@@ -351,7 +354,7 @@ def test_a_first_mask_without_objects_is_named(tmp_path: Path) -> None:
     assert str(mask) in refused(videos_of, tmp_path, "DAVIS17", "val")
 
 
-# ---- masks and pictures, one by one -----------------------------------------------------------------------------------
+# ---- masks and images, one by one ----
 
 
 def test_labels_are_read_by_number_in_every_mode(tmp_path: Path) -> None:
@@ -365,7 +368,53 @@ def test_labels_are_read_by_number_in_every_mode(tmp_path: Path) -> None:
     )
 
 
-def test_grey_and_transparent_pictures_become_rgb(tmp_path: Path) -> None:
+def count_decodes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the mask files that are decoded from now on."""
+    decoded: list[str] = []
+    decode = annotations._decode
+    monkeypatch.setattr(annotations, "_decode", lambda path: decoded.append(path.stem) or decode(path))
+    return decoded
+
+
+@pytest.mark.parametrize("ids", [(255,), (1, 2)])
+def test_a_mask_is_decoded_once_per_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ids: tuple[int, ...]
+) -> None:
+    """On opening a video, on reading it, and for a clip, whether or not the index leaves the style open."""
+    trees.folder(tmp_path, objects=ids)
+    (index,) = REGISTRY["FOLDER"].index(tmp_path, "val")
+    for one in (index, replace(index, binary=ids == (255,))):
+        decoded = count_decodes(monkeypatch)
+        video = open_video(one)
+        assert decoded == ["00000"] and video.ids == ((1,) if ids == (255,) else ids)
+        assert len(list(video.read())) == 4 and decoded == ["00000", "00000", "00001", "00002", "00003"]
+        decoded.clear()
+        clip = annotations.open_annotations(one, [1, 3])
+        for position in (1, 1, 3):  # the first mask is read to accept the clip, and to make it
+            assert sorted(np.unique(clip.read(position))) == [0, *video.ids]
+        assert sorted(decoded) == (["00000", "00001", "00003"] if one.binary is None else ["00001", "00003"])
+        monkeypatch.undo()
+
+
+def test_255_is_the_object_only_if_it_is_alone(tmp_path: Path) -> None:
+    """And if the data set leaves it open: in DAVIS 2016, 255 is an object, in DAVIS 2017 it is void."""
+    alone, beside = np.zeros((8, 8), np.uint8), np.zeros((8, 8), np.uint8)
+    alone[:2], beside[:2], beside[4:6] = 255, 255, 3
+    for name, labels, binary, ids in (
+        ("alone", alone, None, (1,)),
+        ("alone", alone, True, (1,)),
+        ("alone", alone, False, ()),
+        ("beside", beside, None, (3,)),
+        ("beside", beside, True, (1,)),
+    ):
+        path = tmp_path / f"{name}.png"
+        trees.save_mask(path, labels, "L")
+        opened = annotations.open_annotations(VideoIndex("v", (path,), {0: path}, binary=binary))
+        assert opened.ids == ids, (name, binary)
+        assert bool((opened.read(0) == 1).any()) == (ids == (1,))
+
+
+def test_grey_and_transparent_images_become_rgb(tmp_path: Path) -> None:
     image = trees.scene([1, 2])[0]
     Image.fromarray(image).convert("L").save(tmp_path / "grey.png")
     Image.fromarray(image).convert("RGBA").save(tmp_path / "alpha.png")
@@ -373,7 +422,7 @@ def test_grey_and_transparent_pictures_become_rgb(tmp_path: Path) -> None:
     assert np.array_equal(read_image(tmp_path / "alpha.png"), image)
 
 
-# ---- video files ------------------------------------------------------------------------------------------------------
+# ---- video files ----
 
 
 def test_a_video_file_is_read_frame_by_frame(tmp_path: Path) -> None:
@@ -413,7 +462,7 @@ def test_missing_or_damaged_video_files_are_named(tmp_path: Path) -> None:
     assert str(tmp_path / "no.png") in refused(single_video, tmp_path / "bad.mp4", tmp_path / "no.png")
 
 
-# ---- real frames ------------------------------------------------------------------------------------------------------
+# ---- real frames ----
 
 
 @real
@@ -441,7 +490,7 @@ def test_real_davis17() -> None:
         assert set(np.unique(frame.given)) == {0, *video.ids} and frame.image.shape[:2] == frame.given.shape
 
 
-# ---- colours and smoothed edges ---------------------------------------------------------------------------------------
+# ---- colours and smoothed edges ----
 
 
 def own_folder(root: Path, masks: dict[str, Image.Image]) -> Path:
@@ -455,14 +504,14 @@ def own_folder(root: Path, masks: dict[str, Image.Image]) -> Path:
 
 
 def coloured(*colours: tuple[int, int, int]) -> Image.Image:
-    picture = np.zeros((30, 40, 3), np.uint8)
+    image = np.zeros((30, 40, 3), np.uint8)
     for i, colour in enumerate(colours):
-        picture[5:20, 10 * i + 2 : 10 * i + 9] = colour
-    return Image.fromarray(picture)
+        image[5:20, 10 * i + 2 : 10 * i + 9] = colour
+    return Image.fromarray(image)
 
 
 def test_a_colour_for_each_object(tmp_path: Path) -> None:
-    """Objects are numbered by colour, whichever mask shows them first; all masks are given as not every frame has one."""
+    """Objects are numbered by colour, whichever mask shows them first; all masks are given."""
     root = own_folder(tmp_path, {"00000": coloured((255, 0, 0)), "00002": coloured((0, 255, 0), (255, 0, 0))})
     (video,) = videos_of(root, "FOLDER", "val")
     frames = list(video.read())
@@ -550,5 +599,6 @@ def test_void_stays_void_in_clips_that_show_nothing_else(tmp_path: Path) -> None
     trees.folder(tmp_path, frames=9, objects=(255,))
     trees.save_mask(tmp_path / "Annotations/mine/00000.png", trees.scene([1, 255])[1])
     sets = training_sets(tmp_path, ["FOLDER"], [8])
-    clips = [clip for step in PilLoader(sets, (32, 48), 2, 1, [1], 1, 0, seed=0).batches(0) for clip in step]
+    settings = ClipSettings(size=(32, 48), max_skip=[1], sampled_frames=2)
+    clips = [clip for step in PilLoader(sets, settings).batches(0) for clip in step]
     assert len(clips) == 8 and all(clip.labels[1:].eq(0).all() for clip in clips)

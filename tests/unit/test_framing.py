@@ -1,6 +1,7 @@
 """Crops of recorded clips: the scale of the test, the chosen object in view, image and labels alike."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,9 +9,10 @@ import torch
 
 from dataset import clips as clips_module
 from dataset.build import build_loader, training_sets
-from dataset.clips import ClipSampler, number_as_seen
+from dataset.clips import ClipSampler
 from dataset.framing import ENOUGH, Crop, cut, scale
 from dataset.loader import PilLoader
+from dataset.sampling import ClipSettings, close_label_gaps
 from libs.app.config import load_config
 from libs.core.errors import InputError
 from libs.core.masks import object_ids
@@ -103,9 +105,13 @@ def test_a_first_frame_without_objects_is_cut_all_the_same() -> None:
     assert images[0].shape == (*WINDOW, 3) and (images[0] == 90).all() and not labels[0].any()
 
 
-def sampler(root: Path, **arguments: object) -> ClipSampler:
-    sets = training_sets(root, ["DAVIS17"], [4])
-    return ClipSampler(sets, WINDOW, 3, 1, [2], 0, 0, crop=Crop((48, 85), (1.0, 2.0)), **arguments)
+def cropped(**options: Any) -> ClipSettings:
+    """Settings for cropped clips of one set; `options` are fields of ClipSettings."""
+    return ClipSettings(**{"size": WINDOW, "max_skip": [2], "crop": Crop((48, 85), (1.0, 2.0)), **options})
+
+
+def sampler(root: Path, **options: Any) -> ClipSampler:
+    return ClipSampler(training_sets(root, ["DAVIS17"], [4]), cropped(**options))
 
 
 def test_cropped_clips_are_functions_of_seed_epoch_and_position(tmp_path: Path) -> None:
@@ -131,7 +137,8 @@ def test_enough_pixels_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         lambda images, *rest: (sizes.append(images[0].shape[0]), unspied(images, *rest)),
     )
     for zoom, rows in ((0.5, 200), (1.0, 400), (2.0, 800)):
-        ClipSampler(sets, (192, 192), 2, 1, [1], 0, 0, crop=Crop((240, 427), (zoom, zoom)))[0]
+        crop = Crop((240, 427), (zoom, zoom))
+        ClipSampler(sets, cropped(size=(192, 192), sampled_frames=2, max_skip=[1], crop=crop))[0]
         assert sizes.pop() == rows
 
 
@@ -139,26 +146,12 @@ def test_dali_refuses_crops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     trees.davis17(tmp_path)
     monkeypatch.setattr("dataset.dali.require_dali", lambda: None)
     with pytest.raises(InputError, match="'framing': DALI.*PIL"):
-        build_loader(
-            "DALI",
-            torch.device("cpu"),
-            training_sets(tmp_path, ["DAVIS17"], [1]),
-            WINDOW,
-            3,
-            1,
-            [3],
-            1,
-            0,
-            0,
-            crop=Crop(),
-        )
+        build_loader("DALI", torch.device("cpu"), training_sets(tmp_path, ["DAVIS17"], [1]), cropped())
 
 
 def test_the_loader_hands_its_crop_to_its_clips(tmp_path: Path) -> None:
     trees.davis17(tmp_path)
-    loader = PilLoader(
-        training_sets(tmp_path, ["DAVIS17"], [4]), WINDOW, 3, 1, [2], 1, 0, 0, crop=Crop((48, 85), (1.0, 2.0))
-    )
+    loader = PilLoader(training_sets(tmp_path, ["DAVIS17"], [4]), cropped())
     assert torch.equal(next(loader.batches(0))[0].frames, sampler(tmp_path)[0].frames)
 
 
@@ -174,13 +167,11 @@ def test_wrong_keys_are_named(tmp_path: Path, key: str, value: str) -> None:
 
 def test_objects_that_a_crop_leaves_out_leave_no_gap() -> None:
     labels = [np.array([[0, 4, 7, 255]], np.uint8), np.array([[2, 7, 4, 4]], np.uint8)]
-    assert [label.tolist() for label in number_as_seen(labels)] == [[[0, 1, 2, 0]], [[3, 2, 1, 1]]]
+    assert [label.tolist() for label in close_label_gaps(labels)] == [[[0, 1, 2, 0]], [[3, 2, 1, 1]]]
 
 
 def test_the_released_augmentation_refuses_crops(tmp_path: Path) -> None:
     trees.davis17(tmp_path)
     sets = training_sets(tmp_path, ["DAVIS17"], [1])
     with pytest.raises(InputError, match="'framing': augmentation dali.*paper"):
-        build_loader(
-            "PIL", torch.device("cpu"), sets, WINDOW, 3, 1, [3], 1, 0, 0, augmentation="dali", crop=Crop()
-        )
+        build_loader("PIL", torch.device("cpu"), sets, cropped(augmentation="dali"))

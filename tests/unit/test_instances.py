@@ -16,6 +16,7 @@ from dataset.build import build_loader, training_sets
 from dataset.clips import ClipSampler
 from dataset.framing import Crop
 from dataset.paste import Paster, open_paster
+from dataset.sampling import ClipSettings
 from dataset.synthetic import instances
 from dataset.synthetic.cutouts import (
     Photo,
@@ -210,7 +211,8 @@ def test_the_set_is_registered_picklable_and_reproducible(root: Path) -> None:
     video = pickle.loads(pickle.dumps(videos[1]))
     assert video.make(np.random.default_rng(0), (0, 2), SIZE)[0].shape == (2, *SIZE, 3)
     one, again = (
-        ClipSampler(training_sets(root, ["INSTANCES"], [2]), SIZE, 3, 1, [4], 0, 0) for _ in range(2)
+        ClipSampler(training_sets(root, ["INSTANCES"], [2]), ClipSettings(size=SIZE, max_skip=[4]))
+        for _ in range(2)
     )
     assert len(one) == 6 and all(torch.equal(one[i].frames, again[i].frames) for i in range(6))
     with pytest.raises(InputError, match="INSTANCES/images: expected images"):
@@ -301,11 +303,9 @@ def test_a_fraction_of_the_clips_is_pasted_over(root: Path) -> None:
 def test_recorded_clips_with_pasted_objects(root: Path, crop: Crop | None) -> None:
     trees.davis16(root)
     sets = training_sets(root, ["DAVIS16"], [30])
-    clips = [
-        ClipSampler(sets, (64, 64), 3, 1, [2], 0, 0, crop=crop, paste=open_paster(root, 1.0))
-        for _ in range(2)
-    ]
-    plain, counts = ClipSampler(sets, (64, 64), 3, 1, [2], 0, 0, crop=crop), Counter()
+    settings = ClipSettings(size=(64, 64), max_skip=[2], crop=crop, paste=open_paster(root, 1.0))
+    clips = [ClipSampler(sets, settings) for _ in range(2)]
+    plain, counts = ClipSampler(sets, replace(settings, paste=None)), Counter()
     for position in range(len(clips[0])):
         clip, again = (own[position] for own in clips)
         assert torch.equal(clip.frames, again.frames) and torch.equal(clip.labels, again.labels)
@@ -329,6 +329,5 @@ def test_dali_refuses_to_paste(root: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("dataset.dali.require_dali", lambda: None)
     sets = training_sets(root, ["DAVIS17"], [1])
     with pytest.raises(InputError, match="'paste': DALI.*PIL"):
-        build_loader(
-            "DALI", torch.device("cpu"), sets, SIZE, 3, 1, [3], 1, 0, 0, paste=open_paster(root, 0.5)
-        )
+        settings = ClipSettings(size=SIZE, max_skip=[3], paste=open_paster(root, 0.5))
+        build_loader("DALI", torch.device("cpu"), sets, settings)

@@ -1,6 +1,7 @@
 """STATIC: clips generated from annotated images of all kinds; PROCEDURAL beside it in the sampler."""
 
 import pickle
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from PIL import Image
 
 from dataset import registry
 from dataset.build import build_loader, training_sets
-from dataset.clips import ClipSampler, MadeVideo
+from dataset.clips import ClipSampler
 from dataset.loader import PilLoader
+from dataset.sampling import ClipSettings, SyntheticVideo
 from dataset.synthetic.export import VAL_SEEDS, write_tree
 from dataset.synthetic.photos import AnnotatedImage, PhotoTextures, _read, index_images, open_photo_textures
 from dataset.synthetic.render import MIN_AREA, render
@@ -88,7 +90,7 @@ def test_a_mask_of_another_size_is_named(root: Path) -> None:
 
 def sampler(root: Path, epoch: int = 0, max_skip: int = 4) -> ClipSampler:
     sets = training_sets(root, ["PROCEDURAL", "STATIC"], [1, 2])
-    return ClipSampler(sets, INPUT, 3, 1, [max_skip] * 2, 0, epoch)
+    return ClipSampler(sets, ClipSettings(size=INPUT, max_skip=[max_skip] * 2), epoch)
 
 
 def test_generated_clips_are_functions_of_seed_epoch_and_position(root: Path) -> None:
@@ -114,8 +116,11 @@ def test_gaps_of_generated_clips_stay_within_the_curriculum(root: Path) -> None:
 
 def test_every_step_has_one_of_the_sizes_and_coarse_epochs_the_smallest(root: Path) -> None:
     sets = training_sets(root, ["PROCEDURAL"], [1])
-    loader = PilLoader(sets, INPUT, 2, 1, [3], 4, 0, 0, scales=(0.75, 1.0, 1.25), coarse_epochs=2)
-    halves = [PilLoader(sets, INPUT, 2, 1, [3], 2, 0, 0, rank, 2, (0.75, 1.0, 1.25), 2) for rank in range(2)]
+    settings = ClipSettings(
+        size=INPUT, max_skip=[3], sampled_frames=2, train_batch=4, scales=(0.75, 1.0, 1.25), coarse_epochs=2
+    )
+    loader, half = PilLoader(sets, settings), replace(settings, train_batch=2)
+    halves = [PilLoader(sets, half, rank=rank, world_size=2) for rank in range(2)]
     small, middle, large = (36, 48), (48, 64), (60, 80)
     seen = set()
     for epoch, expected in ((0, {small}), (1, {small}), (2, {small, middle, large})):
@@ -186,10 +191,10 @@ def test_generated_sets_are_refused_as_valset_and_by_dali(
     with pytest.raises(InputError, match="valset.*python3 -m dataset.synthetic"):
         registry.recorded_videos(root, "PROCEDURAL", "val")
     sets = training_sets(root, ["PROCEDURAL"], [1])
-    assert all(isinstance(video, MadeVideo) for video in sets[0].videos)
+    assert all(isinstance(video, SyntheticVideo) for video in sets[0].videos)
     monkeypatch.setattr("dataset.dali.require_dali", lambda: None)
     with pytest.raises(InputError, match="data_backend.*PROCEDURAL.*PIL"):
-        build_loader("DALI", torch.device("cpu"), sets, INPUT, 3, 1, [3], 1, 0, 0)
+        build_loader("DALI", torch.device("cpu"), sets, ClipSettings(size=INPUT, max_skip=[3]))
 
 
 def test_a_tree_generated_from_images(root: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,15 +12,16 @@ import torch
 
 from dataset import released
 from dataset.build import build_loader, training_sets
-from dataset.clips import ClipLoader, TrainingSet
 from dataset.folder import folder
+from dataset.loader import ClipLoader
 from dataset.released import Distortion, draw_distortion
+from dataset.sampling import TrainingSet
 from libs.core.errors import InputError
 from libs.core.image_io import read_image
 from libs.core.masks import Letterbox
 from libs.core.structures import Clip
 from tests.helpers import fake_datasets as trees
-from tests.unit.test_clips import figures, same
+from tests.unit.test_clips import figures, same, settings_for
 from tests.unit.test_dali import textured, write_still
 
 NOTHING = Distortion((0, 0), (0, 0, 0), False)
@@ -46,30 +48,14 @@ def loader_of(
     backend: str,
     sets: list[TrainingSet],
     size: tuple[int, int],
-    count: int = 3,
-    samples_per_video: int = 1,
-    train_batch: int = 1,
     workers: int = 0,
-    seed: int = 0,
     rank: int = 0,
     world_size: int = 1,
-    augmentation: str = "dali",
+    **options: Any,
 ) -> ClipLoader:
-    return build_loader(
-        backend,
-        CPU,
-        sets,
-        size,
-        count,
-        samples_per_video,
-        [5] * len(sets),
-        train_batch,
-        workers,
-        seed,
-        rank,
-        world_size,
-        augmentation=augmentation,
-    )
+    """`options` are fields of ClipSettings."""
+    settings = settings_for(sets, size=size, **{"augmentation": "dali", **options})
+    return build_loader(backend, CPU, sets, settings, workers=workers, rank=rank, world_size=world_size)
 
 
 def epoch_of(loader: ClipLoader, epoch: int = 0, start: int = 0) -> list[Clip]:
@@ -92,7 +78,7 @@ def always(monkeypatch: pytest.MonkeyPatch, drawn: Distortion) -> None:
 
 
 def expected_point(point: np.ndarray, size: tuple[int, int], drawn: Distortion, t: int) -> np.ndarray:
-    """Where a point (x, y) goes: x + sx y and y + sy x, counter-clockwise around the centre, then mirrored."""
+    """The image of a point (x, y): x + sx y and y + sy x, rotated counter-clockwise, then mirrored."""
     (sx, sy), angle, centre = drawn.shear, np.deg2rad(drawn.angles[t]), np.array(size[::-1]) / 2
     x, y = np.array([point[0] + sx * point[1], point[1] + sy * point[0]]) - centre
     turned = centre + [x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)]
@@ -176,19 +162,19 @@ def test_frames_fit_inside_the_input_without_padding(
     size: tuple[int, int] | None,
 ) -> None:
     sets = write_still(tmp_path, np.full((*source, 3), 9, np.uint8), np.ones(source, np.uint8), frames=2)
-    (clip,) = epoch_of(loader_of(backend, sets, target, count=2))
+    (clip,) = epoch_of(loader_of(backend, sets, target, sampled_frames=2))
     assert clip.labels.shape == (2, *(size or Letterbox(source, target).size))
     assert clip.frames.shape[-2:] == clip.labels.shape[-2:]
 
 
 def test_frames_are_taken_at_their_whole_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Augmentation 'paper' lets PIL decode JPEG at a half where that is enough."""
-    pictures, masks = tmp_path / "JPEGImages/x", tmp_path / "Annotations/x"
-    trees.write_video(pictures, masks, {1: 0}, frames=3, size=(400, 640))
+    images, masks = tmp_path / "JPEGImages/x", tmp_path / "Annotations/x"
+    trees.write_video(images, masks, {1: 0}, frames=3, size=(400, 640))
     always(monkeypatch, NOTHING)
     (clip,) = epoch_of(loader_of("PIL", [TrainingSet("x", folder(tmp_path, "train"), 1, 5)], (80, 128)))
     for t, values in enumerate(values_of(clip)):
-        assert np.array_equal(values, read_image(pictures / f"{t:05d}.jpg")[2::5, 2::5])
+        assert np.array_equal(values, read_image(images / f"{t:05d}.jpg")[2::5, 2::5])
 
 
 # ---- draws ----
@@ -308,7 +294,7 @@ def test_one_set_comes_after_the_other_in_random_order(sets: list[TrainingSet], 
     loader = loader_of(backend, sets, (24, 32), samples_per_video=2)
     orders, of_davis = set(), set()
     for epoch in range(12):
-        names = [loader._sampler(epoch).draw(i).name for i in range(loader.clips_in_epoch)]
+        names = [loader.sampler(epoch).draw(i).name for i in range(loader.clips_in_epoch)]
         runs = [(name, len(list(run))) for name, run in groupby(name.split("/")[0] for name in names)]
         assert dict(runs) == {"DAVIS17": 8, "VOS": 6, "FOLDER": 2} and len(runs) == 3
         orders.add(tuple(name for name, _ in runs))
@@ -320,7 +306,7 @@ def test_one_set_comes_after_the_other_in_random_order(sets: list[TrainingSet], 
 
 def test_the_sets_of_augmentation_paper_are_shuffled_together(sets: list[TrainingSet]) -> None:
     loader = loader_of("PIL", sets, (24, 32), samples_per_video=2, augmentation="paper")
-    names = [loader._sampler(0).draw(i).name.split("/")[0] for i in range(loader.clips_in_epoch)]
+    names = [loader.sampler(0).draw(i).name.split("/")[0] for i in range(loader.clips_in_epoch)]
     assert len(list(groupby(names))) > 5
 
 

@@ -21,7 +21,7 @@ def results(tmp_path):
     return tmp_path
 
 
-def test_a_good_folder_has_no_faults(results):
+def test_a_good_folder_has_no_problems(results):
     assert check(results / "masks") == check(results / "masks", results / "images") == []
 
 
@@ -40,9 +40,9 @@ def spoil_mode(root):
 
 
 def spoil_palette(root):
-    picture = Image.new("P", (8, 6))
-    picture.putpalette([9, 9, 9] * 256)
-    picture.save(root / "masks/dog/00001.png")
+    image = Image.new("P", (8, 6))
+    image.putpalette([9, 9, 9] * 256)
+    image.save(root / "masks/dog/00001.png")
     return "palette"
 
 
@@ -74,7 +74,7 @@ def missing_video(root):
 @pytest.mark.parametrize(
     "spoil", [spoil_mode, spoil_palette, spoil_size, spoil_bytes, stray_mask, stray_file, missing_video]
 )
-def test_one_fault_is_one_line(results, spoil, monkeypatch, capsys):
+def test_one_problem_is_one_line(results, spoil, monkeypatch, capsys):
     told = spoil(results)
     (error,) = check(results / "masks", results / "images")
     assert told in error
