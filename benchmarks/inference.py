@@ -187,11 +187,11 @@ def naive(weights: dict[str, Tensor], frames: Tensor, masks: Tensor, objects: Ob
     """Prepare the oracle in the same way."""
     oracle, ids, kept = Oracle(weights), objects.channel.tolist(), {}
     for t in range(MEMORY - 1):
-        kept = join(kept, oracle.memorise(frames[t], masks[t], ids))
+        kept = join(kept, oracle.memorize(frames[t], masks[t], ids))
 
     def frame() -> Tensor:
         """Memorize the frame before, then segment the last one."""
-        memory = join(kept, oracle.memorise(frames[MEMORY - 1], masks[MEMORY - 1], ids))
+        memory = join(kept, oracle.memorize(frames[MEMORY - 1], masks[MEMORY - 1], ids))
         return oracle.segment(frames[MEMORY], memory, masks.shape[1])
 
     def correct(logits: Tensor, steps: int) -> Tensor:

@@ -1,5 +1,6 @@
-"""The decoder: from what was read out of the memory to one object's mask, refined with the query's finer maps."""
+"""The decoder: turn the readout into one object's mask, refined with the finer maps of the query image."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch.nn.functional as F
@@ -11,13 +12,13 @@ def conv3x3(width_in: int, width_out: int) -> nn.Conv2d:
     return nn.Conv2d(width_in, width_out, 3, padding=1)
 
 
-def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear to `size` (height, width), corners not aligned."""
-    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Resize (B, C, h, w) bilinearly to `size` (height, width), corners not aligned."""
+    return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
 
 
 class ResBlock(nn.Module):
-    """x + conv(relu(conv(relu(x))))."""
+    """Residual block of the decoder: x + conv(relu(conv(relu(x))))."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -25,12 +26,13 @@ class ResBlock(nn.Module):
         self.conv2 = conv3x3(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) to the same."""
-        return self.conv2(F.relu_(self.conv1(F.relu(x)))).add_(x)  # in place what no backward pass needs
+        """(B, C, h, w) to the same shape."""
+        # In place only where no backward pass needs the value that is overwritten.
+        return self.conv2(F.relu_(self.conv1(F.relu(x)))).add_(x)
 
 
 class Refine(nn.Module):
-    """Merge a skip map of the picture with the coarser map of each object (STM, section 3.3)."""
+    """Refinement module (STM, section 3.3): merge an image's skip map with each object's coarser map."""
 
     def __init__(self, width_skip: int, width: int):
         super().__init__()
@@ -38,17 +40,25 @@ class Refine(nn.Module):
         self.ResFS = ResBlock(width)
         self.ResMM = ResBlock(width)
 
-    def picture(self, skip: Tensor) -> Tensor:
-        """The part that does not depend on the object: (B, Cs, H', W') to (B, C, H', W')."""
+    def image_map(self, skip: Tensor) -> Tensor:
+        """Compute the half that does not depend on the object: (B, Cs, H', W') to (B, C, H', W')."""
         return self.ResFS(self.convFS(skip))
 
-    def forward(self, picture: Tensor, below: Tensor, clip_index: Tensor) -> Tensor:
-        """picture (B, C, H', W') from above, below (O, C, h', w') to (O, C, H', W'); clip_index (O,): whose picture."""
-        return self.ResMM(resize(below, picture.shape[-2:]).add_(picture.index_select(0, clip_index)))
+    def forward(self, image_map: Tensor, below: Tensor, clip_index: Tensor) -> Tensor:
+        """Add the coarser map of each object to the map of its image.
+
+        Args:
+            image_map: (B, C, H', W'), what `image_map` returned.
+            below: (O, C, h', w'), the coarser map.
+            clip_index: (O,) the image of each object.
+        Returns: (O, C, H', W').
+        """
+        finer = resize(below, image_map.shape[-2:])
+        return self.ResMM(finer.add_(image_map.index_select(0, clip_index)))
 
 
 class ImageMaps(NamedTuple):
-    """What the decoder makes of the query pictures, once for all objects."""
+    """The decoder's maps of the query images, computed once because all objects of an image use them."""
 
     m4: Tensor  # (B, C, h, w)
     m3: Tensor  # (B, C, H/8, W/8)
@@ -56,7 +66,7 @@ class ImageMaps(NamedTuple):
 
 
 class Decoder(nn.Module):
-    """Readout at stride 16 to two logits per pixel, 'not this object' and 'this object' (STM, section 3.3)."""
+    """Decode a readout to two logits a pixel, "not this object" and "this object" (STM, section 3.3)."""
 
     def __init__(self, valdim: int, width_res3: int, width_res2: int, width: int):
         super().__init__()
@@ -67,27 +77,35 @@ class Decoder(nn.Module):
         self.RF2 = Refine(width_res2, width)
         self.pred2 = conv3x3(width, 2)
 
-    def picture(self, value: Tensor, res3: Tensor, res2: Tensor) -> ImageMaps:
-        """The part that does not depend on the objects.
+    def image_maps(self, value: Tensor, res3: Tensor, res2: Tensor) -> ImageMaps:
+        """Compute the part that does not depend on the objects.
 
         Args:
-            value: (B, Cv, h, w), the query's own; res3, res2: (B, 128e, ...), (B, 64e, ...).
+            value: (B, Cv, h, w), the query's own value.
+            res3, res2: (B, 128e, H/8, W/8) and (B, 64e, H/4, W/4), skip maps of the query encoder.
         """
+        # convFM acts on [readout, query value]. This is its second half, which holds the bias.
         m4 = F.conv2d(value, self.convFM.weight[:, self.valdim :], self.convFM.bias, padding=1)
-        return ImageMaps(m4, self.RF3.picture(res3), self.RF2.picture(res2))
+        return ImageMaps(m4, self.RF3.image_map(res3), self.RF2.image_map(res2))
 
-    def forward(self, found: Tensor, picture: ImageMaps, clip_index: Tensor, size: tuple[int, int]) -> Tensor:
+    def forward(
+        self, readout: Tensor, image_maps: ImageMaps, clip_index: Tensor, size: tuple[int, int]
+    ) -> Tensor:
         """Decode objects side by side.
 
-        The paper concatenates readout and query value, (O, 2Cv, h, w), for convFM; here its two halves are added.
+        The paper concatenates readout and query value, (O, 2Cv, h, w), in front of convFM. A convolution is
+        linear, so the sum of its two halves is the same, and the half of the query value is computed once for
+        all objects.
 
         Args:
-            found: (O, Cv, h, w) read from memory; picture: of B pictures; clip_index: (O,); size: (H, W) of the result.
+            readout: (O, Cv, h, w), read from memory.
+            image_maps: of B images.
+            clip_index: (O,) the image of each object.
+            size: (H, W) of the result.
         Returns: (O, 2, H, W) logits.
         """
-        m4 = F.conv2d(found, self.convFM.weight[:, : self.valdim], padding=1) + picture.m4.index_select(
-            0, clip_index
-        )
-        m3 = self.RF3(picture.m3, self.ResMM(m4), clip_index)
-        m2 = self.RF2(picture.m2, m3, clip_index)
+        m4 = F.conv2d(readout, self.convFM.weight[:, : self.valdim], padding=1)
+        m4 = m4 + image_maps.m4.index_select(0, clip_index)  # (O, C, h, w)
+        m3 = self.RF3(image_maps.m3, self.ResMM(m4), clip_index)  # (O, C, H/8, W/8)
+        m2 = self.RF2(image_maps.m2, m3, clip_index)  # (O, C, H/4, W/4)
         return resize(self.pred2(F.relu(m2)), size)

@@ -4,43 +4,43 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CLAMP = 1e-7
-MAX_WEIGHTS = (
-    1 << 24
-)  # attention weights in existence at a time: 64 MB of float32, however long the memory is
+CLAMP = 1e-7  # probabilities stay this far from 0 and 1, so that their logits are finite
+MAX_WEIGHTS = 1 << 24  # attention weights that exist at a time: 64 MB of float32, however long the memory is
 
 
 def read(keys: Tensor, values: Tensor, query: Tensor) -> Tensor:
-    """Attend from every query position to every memory position of the same object (STM, eq. 1-2).
+    """Space-time memory read (STM, equations 1 and 2): attend from each query position to the whole memory.
 
-    The matrix of all weights, (O, h*w, N), never exists at once: query positions are taken in chunks.
+    Each object reads its own memory only. The readout is softmax over N of (key . query / sqrt(Ck)), times
+    the values. `Decoder.forward` joins it with the query's own value.
 
     Args:
-        keys: (O, N, Ck); values: (O, N, Cv); query: (O, Ck, h, w).
-    Returns: (O, Cv, h, w): softmax over N of key . query / sqrt(Ck), times the values.
+        keys: (O, N, Ck).
+        values: (O, N, Cv).
+        query: (O, Ck, h, w).
+    Returns: the readout, (O, Cv, h, w).
     """
     height, width = query.shape[-2:]
     positions = query.flatten(2).transpose(1, 2)  # (O, h*w, Ck)
-    rows = max(1, MAX_WEIGHTS // max(1, keys.shape[0] * keys.shape[1]))
-    out = torch.cat(
-        [F.scaled_dot_product_attention(part, keys, values) for part in positions.split(rows, 1)], 1
-    )
-    return out.transpose(1, 2).unflatten(2, (height, width))  # (O, Cv, h, w)
+    # All weights together would be (O, h*w, N), which grows with the memory: take query positions in chunks.
+    chunk = max(1, MAX_WEIGHTS // max(1, keys.shape[0] * keys.shape[1]))
+    parts = [F.scaled_dot_product_attention(part, keys, values) for part in positions.split(chunk, 1)]
+    return torch.cat(parts, 1).transpose(1, 2).unflatten(2, (height, width))  # (O, Cv, h, w)
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Half precision to float32; float32 and float64 as they are."""
+    """Convert half precision to float32; leave float32 and float64 as they are."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def soft_aggregate(masks: Tensor) -> Tensor:
-    """Merge the objects' separate probabilities into one distribution per pixel (STM, section 3.4).
+    """Soft aggregation (STM, section 3.4): merge the objects' probabilities into one distribution a pixel.
 
     Args:
-        masks: (B, K, H, W), p_o in channel o, 0 in unused channels; channel 0 is not read.
-    Returns: (B, K, H, W) logits; their softmax over K is the probability of background and of each object.
+        masks: (B, K, H, W), p_o in channel o, 0 in unused channels. Channel 0 is not read.
+    Returns: (B, K, H, W) logits. Their softmax over K is the probability of background and of each object.
     """
-    objects = at_least_float32(masks[:, 1:])
-    background = torch.prod(1 - objects, dim=1, keepdim=True)
+    objects = at_least_float32(masks[:, 1:])  # the logarithms below need more than half precision
+    background = torch.prod(1 - objects, dim=1, keepdim=True)  # no object is here: prod over o of (1 - p_o)
     evidence = torch.cat([background, objects], dim=1).clamp(CLAMP, 1 - CLAMP)
     return torch.log(evidence / (1 - evidence))

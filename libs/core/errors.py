@@ -1,17 +1,17 @@
-"""Errors of what lies outside the code: inputs, files, folders."""
+"""Errors in what lies outside the code: inputs, files, folders."""
 
 LOADER_DIED = (
-    "key 'workers': a loader process died, as it does where memory runs out; lower workers, or free memory; "
-    "`resume auto` goes on from the last checkpoint"
+    "key 'workers': a loader process died, most likely because memory ran out; lower workers or free memory; "
+    "`resume auto` resumes from the last checkpoint"
 )
 
 
 class InputError(Exception):
-    """Something outside the code is wrong: one line that names the file or key, what was expected and what to do."""
+    """An input is wrong. The message is one line: the file or key, what was expected, and what to do."""
 
 
 class UnreadableError(InputError):
-    """The same of a frame or mask: what does not depend on it can go on."""
+    """A frame or mask is wrong: its video fails, and other videos can go on."""
 
 
 class FolderBusyError(InputError):

@@ -1,7 +1,4 @@
-"""Files that appear only when they are complete, folders that one run has for itself, YAML that runs nothing.
-
-Ground floor, like libs/core/structures.py and libs/core/masks.py: it knows of no engine, so that data sets, too, write and read by it.
-"""
+"""Write files whole or not at all, lock folders, parse YAML safely."""
 
 import glob
 import os
@@ -20,9 +17,9 @@ LEFT_BEHIND = re.compile(r"\..+\.\d+\.tmp")  # by a run that was killed while it
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` that takes its place when the block ends well, and vanishes when it does not.
+    """Yield a temporary name beside `path`. It replaces `path` if the block succeeds, else it is removed.
 
-    Raises: InputError naming `path` where the disk does not take it.
+    Raises: InputError naming `path` if it cannot be written.
     """
     try:
         temporary = temporary_name(path)
@@ -33,22 +30,28 @@ def atomic_write(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(
-            f"{path} cannot be written: {error.strerror or error}; nothing was changed, check space and permissions"
+            f"{path} cannot be written: {error.strerror or error}; nothing was changed, "
+            "check space and permissions"
         ) from error
 
 
 def temporary_name(path: Path, suffix: str = "") -> Path:
-    """A hidden name beside `path`, whose folder is made; without a suffix no one takes it for a picture."""
+    """A hidden name beside `path`, whose folder is created.
+
+    It has no suffix of an image unless one is given.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     return path.with_name(f".{path.name}.{os.getpid()}.tmp{suffix}")
 
 
 @contextmanager
 def exclusive_run(folder: Path, *beside: Path) -> Iterator[None]:
-    """Keep other runs out of `folder`; a lock of the operating system, which ends with the process, however it ends.
+    """Hold an exclusive lock on `folder`, which the operating system releases when the process ends.
 
-    What an earlier run that was killed has left half-written there is removed, also of the files `beside` that it makes elsewhere.
-    Raises: FolderBusyError where another run is at work there; InputError where the folder cannot be written.
+    Temporary files that a killed run left in the folder are removed, also those of the files `beside`, which
+    the run writes elsewhere.
+
+    Raises: FolderBusyError if another run holds the lock; InputError if the folder cannot be written.
     """
     lock = FileLock(folder / ".lock")
     try:
@@ -71,7 +74,7 @@ def exclusive_run(folder: Path, *beside: Path) -> Iterator[None]:
 
 
 def _left_behind(folder: Path, beside: tuple[Path, ...]) -> list[Path]:
-    """In `folder` and the folders in it, but for those that are another run's."""
+    """Temporary files in `folder` and its subfolders, except for subfolders that have a lock of their own."""
     own = [
         folder,
         *(entry for entry in folder.iterdir() if entry.is_dir() and not (entry / ".lock").exists()),
@@ -82,11 +85,12 @@ def _left_behind(folder: Path, beside: tuple[Path, ...]) -> list[Path]:
 
 
 def parse_yaml(text: str) -> object:
-    """Plain values, by safe_load.
+    """Parse YAML that holds plain values only; nothing in it is run.
 
     Raises: ValueError, in one line.
     """
     try:
         return yaml.safe_load(text)
-    except Exception as error:  # odd tags make PyYAML raise KeyError, IndexError, AttributeError; deep nesting RecursionError
+    except Exception as error:
+        # Odd tags make PyYAML raise KeyError, IndexError or AttributeError, deep nesting RecursionError.
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error

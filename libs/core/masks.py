@@ -1,4 +1,4 @@
-"""Ground floor: label maps and one-hot masks, the letterbox and its undoing, the palette."""
+"""Label maps and one-hot masks, the letterbox and its inverse, the palette."""
 
 from dataclasses import dataclass
 
@@ -37,7 +37,7 @@ def select_objects(labels: np.ndarray, ids: list[int]) -> np.ndarray:
 
 
 def object_ids(labels: np.ndarray) -> list[int]:
-    """Sorted labels that stand for objects: all but background and void."""
+    """The labels of objects in ascending order: all but background and void."""
     return [int(i) for i in np.unique(labels) if i not in (0, VOID)]
 
 
@@ -53,15 +53,16 @@ class Letterbox:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) of the scaled source inside the target; the side that does not fill it is rounded down."""
+        """(height, width) of the scaled source inside the target, rounded down as in the original."""
         (hs, ws), (h, w) = self.source, self.target
-        if h * ws <= w * hs:  # the height limits; whole numbers, because 720 * (240 / 720) may be 239.99
+        # Computed in integers, because 720 * (240 / 720) may be 239.99.
+        if h * ws <= w * hs:
             return h, max(1, h * ws // hs)
         return max(1, w * hs // ws), w
 
     @property
     def box(self) -> tuple[slice, slice]:
-        """Rows and columns of the target that hold the picture."""
+        """Rows and columns of the target that hold the image."""
         (h, w), (sh, sw) = self.target, self.size
         top, left = (h - sh) // 2, (w - sw) // 2
         return slice(top, top + sh), slice(left, left + sw)
@@ -71,7 +72,7 @@ class Letterbox:
         return self._place(image, cv2.INTER_LINEAR)
 
     def labels(self, labels: np.ndarray) -> np.ndarray:
-        """(Hs, Ws) uint8 to (H, W) uint8, nearest (the original resized masks bilinearly, which ate their edges)."""
+        """(Hs, Ws) uint8 to (H, W) uint8, nearest; the original resized bilinearly, which eroded masks."""
         return self._place(labels, cv2.INTER_NEAREST_EXACT)
 
     def undo(self, probs: Tensor) -> Tensor:
@@ -79,14 +80,15 @@ class Letterbox:
         inside = probs[:, self.box[0], self.box[1]].unsqueeze(0)
         return F.interpolate(inside, size=self.source, mode="bilinear", align_corners=False)[0]
 
-    def _place(self, picture: np.ndarray, interpolation: int) -> np.ndarray:
+    def _place(self, image: np.ndarray, interpolation: int) -> np.ndarray:
+        """Scale an image or label map, and put it into the middle of the target."""
         height, width = self.size
-        if picture.shape[:2] != self.size:
-            picture = cv2.resize(picture, (width, height), interpolation=interpolation)
+        if image.shape[:2] != self.size:
+            image = cv2.resize(image, (width, height), interpolation=interpolation)
         if self.size == self.target:
-            return picture
-        canvas = np.zeros((*self.target, *picture.shape[2:]), picture.dtype)
-        canvas[self.box] = picture
+            return image
+        canvas = np.zeros((*self.target, *image.shape[2:]), image.dtype)
+        canvas[self.box] = image
         return canvas
 
 
@@ -100,7 +102,9 @@ def normalise(image: np.ndarray) -> Tensor:
 def palette() -> np.ndarray:
     """The colours of the PASCAL VOC and DAVIS masks.
 
-    Returns: (256, 3) uint8 RGB; the bits of a label, three at a time, fill red, green and blue from the top bit down.
+    The bits of a label, three at a time, fill red, green and blue from the top bit down.
+
+    Returns: (256, 3) uint8 RGB.
     """
     labels = np.arange(256)
     colours = np.zeros((256, 3), np.uint8)

@@ -41,20 +41,21 @@ def prefetch(items: Iterable[T], depth: int = 4) -> Iterator[T]:
 
 
 class AsyncWriter(Generic[T]):
-    """Calls `consume` for each item in a thread, in order; a context manager that ends when all are consumed.
+    """Calls `consume` for each item, in order, in a thread. At the end of its `with` block all are consumed.
 
-    An error of `consume` is raised at the next `put`, or at the end.
+    An error in `consume` is raised at the next `put`, or at the end.
     """
 
     def __init__(self, consume: Callable[[T], None], depth: int = 4) -> None:
-        self._consume, self._fault = consume, None
+        self._consume = consume
+        self._error: BaseException | None = None
         self._queue: queue.Queue = queue.Queue(depth)
         self._thread = threading.Thread(target=self._work, daemon=True)
 
     def put(self, item: T) -> None:
-        """Hand over an item; waits where `depth` of them wait already."""
-        if self._fault is not None:
-            raise self._fault
+        """Hand over an item; wait while `depth` of them are in the queue already."""
+        if self._error is not None:
+            raise self._error
         self._queue.put(item)
 
     def __enter__(self) -> "AsyncWriter[T]":
@@ -66,22 +67,21 @@ class AsyncWriter(Generic[T]):
     ) -> None:
         self._queue.put(_END)
         self._thread.join()
-        if self._fault is not None and kind is None:
-            raise self._fault
+        if self._error is not None and kind is None:
+            raise self._error
 
     def _work(self) -> None:
         while (item := self._queue.get()) is not _END:
-            if (
-                self._fault is None
-            ):  # after an error the rest is only taken from the queue, so that nobody waits for ever
+            # After an error, items are only taken from the queue, so that `put` does not wait for ever.
+            if self._error is None:
                 try:
                     self._consume(item)
-                except BaseException as error:  # raised in the other thread
-                    self._fault = error
+                except BaseException as error:  # `put` raises it in the other thread
+                    self._error = error
 
 
 def _put(target: queue.Queue, item: object, stopped: threading.Event) -> bool:
-    """Put unless `stopped`; whether it was put."""
+    """Put the item unless `stopped` is set. Returns: whether it was put."""
     while not stopped.is_set():
         try:
             target.put(item, timeout=0.1)

@@ -1,4 +1,4 @@
-"""The things that travel between the data sets and the engine, with their shapes.
+"""What travels between the data sets and the network, with shapes.
 
 Letters: T frames, O objects, H, W pixels of the network's input, Hs, Ws pixels of the source.
 """
@@ -14,14 +14,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class VideoIndex:
-    """Where a video lies on disk, known without reading a pixel.
+    """Where the frames and masks of a video are on disk; building it reads no pixel.
 
     frames: image files in order, or one video file.
     masks: position of a frame -> its annotation file.
-    given: positions whose masks are handed to the network; the other masks serve scoring and training only.
+    given: positions whose masks the network is given; the other masks serve scoring and training only.
     submitted: positions whose masks belong into a submission; None: all.
-    binary: every label above 0 is the same one object (DAVIS 2016 stores it as 255); None: where the first given mask
-        holds nothing but 0 and 255.
+    binary: every label above 0 is one and the same object (DAVIS 2016 stores it as 255); None: that is so if
+        the given masks hold nothing but 0 and 255.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Clip:
 
 
 class Loader(Protocol):
-    """What both data back ends offer."""
+    """What both data back ends offer to training."""
 
     max_skip: list[int]
 
@@ -58,20 +58,20 @@ class Loader(Protocol):
         """Clips of one step, those of all processes together."""
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[list[Clip]]:
-        """This process's clips of each step of one epoch, from the start-th step on."""
+        """Yield this process's clips of each step of one epoch, from the start-th step on."""
 
     def grow_max_skip(self) -> None:
-        """One increment of the curriculum."""
+        """Widen the gaps between sampled frames by one increment of the curriculum."""
 
 
 @dataclass(frozen=True)
 class SourceFrame:
-    """One frame of a video as it lies on disk."""
+    """One frame of a video at the resolution of its file."""
 
-    name: str  # file name without suffix: the mask's name too
+    name: str  # of the file, without suffix; the mask has it too
     image: np.ndarray  # (Hs, Ws, 3) uint8, RGB
-    given: np.ndarray | None = None  # (Hs, Ws) uint8 labels handed to the network, objects 1..O, or None
-    truth: np.ndarray | None = None  # (Hs, Ws) uint8 labels to score with, or None
+    given: np.ndarray | None = None  # (Hs, Ws) uint8 labels that the network is given, objects 1..O
+    truth: np.ndarray | None = None  # (Hs, Ws) uint8 ground truth to score with
     submitted: bool = True  # whether its mask is written
 
 
@@ -81,8 +81,8 @@ class Video:
 
     name: str
     ids: tuple[int, ...]  # the data set's own labels of objects 1..O
-    length: int  # frames; 0 where a video file does not tell
-    scored: bool  # every frame brings its truth
+    length: int  # in frames; 0 if it is not known, as for video files
+    scored: bool  # every frame has ground truth
     read: Callable[[], Iterator[SourceFrame]]  # starts from the first frame at each call
 
 
@@ -90,38 +90,37 @@ class Video:
 class CorrectedFrame:
     """What gradient correction did to one frame."""
 
-    steps: int  # fewer than `loop` where it stopped early
+    steps: int  # fewer than `loop` if it stopped early
     loss_before: float
     loss_after: float
     milliseconds: float
-    labels: tuple[np.ndarray, np.ndarray] | None = (
-        None  # (Hs, Ws) before and after, where there is truth to compare with
-    )
+    labels: tuple[np.ndarray, np.ndarray] | None = None  # (Hs, Ws) before and after, if there is ground truth
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the network says of one source frame."""
+    """What the network predicts in one source frame."""
 
     frame: SourceFrame
     labels: np.ndarray  # (Hs, Ws) uint8, objects 1..O
-    object_probs: np.ndarray | None  # (O, Hs, Ws) float32 for heat maps, or None where nobody asked for them
-
+    object_probs: np.ndarray | None  # (O, Hs, Ws) float32; None unless the settings ask for them
     correction: CorrectedFrame | None = None
 
     def with_ids(self, ids: tuple[int, ...]) -> "Prediction":
-        """The same with the data set's own labels instead of 1..O."""
+        """This prediction with the data set's own labels instead of 1..O."""
         return replace(self, labels=np.array((0, *ids), np.uint8)[self.labels])
 
 
 @dataclass(frozen=True)
 class RoundTrip:
-    """The latest frame with a given mask, and what it is predicted to hold from the video's last frame alone."""
+    """The latest frame with a given mask, and the mask predicted for it from the newest frame alone."""
 
-    frame: SourceFrame  # its `given` is the mask to come back to
-    labels: np.ndarray  # (Hs, Ws) uint8, objects 1..O
+    frame: SourceFrame
+    given: np.ndarray  # (Hs, Ws) uint8, its given mask, objects 1..O
+    tracked: np.ndarray  # (Hs, Ws) uint8, all objects in that frame: as given, the others as predicted
+    labels: np.ndarray  # (Hs, Ws) uint8, predicted back
 
     def with_ids(self, ids: tuple[int, ...]) -> "RoundTrip":
-        """The same with the data set's own labels instead of 1..O."""
+        """This round trip with the data set's own labels instead of 1..O."""
         table = np.array((0, *ids), np.uint8)
-        return RoundTrip(replace(self.frame, given=table[self.frame.given]), table[self.labels])
+        return RoundTrip(self.frame, table[self.given], table[self.tracked], table[self.labels])

@@ -1,4 +1,4 @@
-"""From videos to scores: validation, test and demo are this file around libs/evaluation/inference.py."""
+"""From videos to scores: what validation, test and demo put around libs/evaluation/inference.py."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -9,7 +9,7 @@ import numpy as np
 
 from libs.core.log import Progress
 from libs.core.prefetch import AsyncWriter
-from libs.core.structures import Prediction, RoundTrip, Video
+from libs.core.structures import CorrectedFrame, Prediction, RoundTrip, SourceFrame, Video
 from libs.evaluation.inference import InferenceSettings, VideoSegmenter, segment_video
 from libs.evaluation.scores import Summary, VideoScorer, VideoScores, mean_jaccard, summarise
 from models.stm import STM
@@ -19,7 +19,7 @@ Writer = Callable[[Video, Prediction], None]
 
 @dataclass(frozen=True)
 class CorrectionRow:
-    """One corrected frame: J is the mean over its objects before and after, None without ground truth."""
+    """One corrected frame. J is the mean over its objects, before and after; None without ground truth."""
 
     video: str
     frame: str
@@ -33,43 +33,38 @@ class CorrectionRow:
 
 @dataclass(frozen=True)
 class RoundTripRow:
-    """How much of the given mask is found again from the video's end: a sign of drift that needs no ground truth."""
+    """IoU of the given mask with itself, predicted back from the last frame: shows drift, needs no truth."""
 
     video: str
     iou: float  # mean over its objects
-    J: float | None  # of the whole video, where it was scored
+    J: float | None  # of the whole video, if it was scored
 
 
 @dataclass
 class Report:
-    """What came out of a set of videos."""
+    """The results of a set of videos."""
 
     scores: list[VideoScores] = field(default_factory=list)
-    copies: list[VideoScores] = field(default_factory=list)  # of copying the first mask, where asked for
+    copies: list[VideoScores] = field(default_factory=list)  # of copying the first mask, if asked for
     unscored: list[str] = field(default_factory=list)  # videos without ground truth
     corrections: list[CorrectionRow] = field(default_factory=list)
     round_trips: list[RoundTripRow] = field(default_factory=list)
-    failed: list[tuple[str, str]] = field(
-        default_factory=list
-    )  # videos that could not be read to their end, and why
+    failed: list[tuple[str, str]] = field(default_factory=list)  # videos that could not be read, and why
     frames: int = 0
     seconds: float = 0.0
 
     def then(self, later: "Report") -> "Report":
-        """This report and one of videos that were segmented after these: their times add up."""
+        """Join a report on videos that were segmented after these: their times add up."""
         return Report(**self._joined(later), seconds=self.seconds + later.seconds)
 
     def beside(self, other: "Report") -> "Report":
-        """This report and one of videos that another process segmented at the same time."""
+        """Join a report on videos that another process segmented at the same time."""
         return Report(**self._joined(other), seconds=max(self.seconds, other.seconds))
 
     def _joined(self, other: "Report") -> dict[str, Any]:
-        """All fields of both but the time."""
-        return {
-            f.name: getattr(self, f.name) + getattr(other, f.name)
-            for f in fields(self)
-            if f.name != "seconds"
-        }
+        """The fields of both, except for the time."""
+        names = [entry.name for entry in fields(self) if entry.name != "seconds"]
+        return {name: getattr(self, name) + getattr(other, name) for name in names}
 
     @property
     def summary(self) -> Summary:
@@ -82,21 +77,25 @@ class Report:
         return {"copy of first mask": summarise(self.copies)} if self.copies else {}
 
     def speed(self) -> str:
-        """Frames per second of everything, reading and writing included, and the share of the correction."""
-        line = f"{self.frames} frames in {self.seconds:.1f} s: {self.frames / max(self.seconds, 1e-9):.2f} frames per second"
+        """Frames per second, reading and writing included, and the time that correction took of it."""
+        rate = self.frames / max(self.seconds, 1e-9)
+        line = f"{self.frames} frames in {self.seconds:.1f} s: {rate:.2f} frames per second"
         if self.corrections:
             spent = [row.milliseconds for row in self.corrections]
-            line += f"; gradient correction took {sum(spent) / 1000:.1f} s of it, {np.mean(spent):.0f} ms for each of {len(spent)} frames"
+            total, each = sum(spent) / 1000, np.mean(spent)
+            line += f"; gradient correction took {total:.1f} s, {each:.0f} ms for each of {len(spent)} frames"
         return line
 
 
 class VideoSink:
-    """Where the predictions of one video go: in a thread behind the loop they are scored and written, in order.
+    """Scores and writes the predictions of one video, in order, in a thread behind the loop.
 
-    A context manager, which ends when all that was put is dealt with. After that `finish` completes `report`.
+    A context manager: at the end of its block all predictions are dealt with. Then `finish` completes
+    `report`.
 
     Args:
-        write: called with each prediction, to write it. score_copy: score copying the first mask to every frame as well.
+        write: called with each prediction, to write it.
+        score_copy: score copying the first mask to every frame as well.
     """
 
     def __init__(self, video: Video, write: Writer | None = None, score_copy: bool = False) -> None:
@@ -123,7 +122,11 @@ class VideoSink:
         self.frames += 1
 
     def finish(self, returned: RoundTrip | None) -> None:
-        """Sum up the video, of which `returned` is the reference mask predicted back from the last frame."""
+        """Complete the report.
+
+        Args:
+            returned: the reference mask predicted back from the last frame, if there is a way back.
+        """
         self.returned = returned
         scores = [self.scorer.result()] if self.scorer else []
         mean = float(np.mean(scores[0].jaccard)) if scores else None
@@ -140,12 +143,13 @@ class VideoSink:
     def _take(self, prediction: Prediction) -> None:
         """Score and write one prediction, in the thread."""
         self._first = prediction.labels if self._first is None else self._first
-        if self.scorer:
-            self.scorer.feed(prediction.labels, prediction.frame.truth)
-        if self.copy:
-            self.copy.feed(self._first, prediction.frame.truth)
+        truth = prediction.frame.truth
+        if self.scorer and truth is not None:
+            self.scorer.feed(prediction.labels, truth)
+        if self.copy and truth is not None:
+            self.copy.feed(self._first, truth)
         if prediction.correction:
-            self._corrections.append(_row(self.video, prediction))
+            self._corrections.append(_row(self.video, prediction.frame, prediction.correction))
         if self.write:
             self.write(self.video, prediction)
 
@@ -154,8 +158,9 @@ def evaluate_video(segmenter: VideoSegmenter, sink: VideoSink, label: str = "tes
     """Segment the sink's video from its first frame to its last, and report on it.
 
     Args:
-        segmenter: one that has seen no frame yet; label: what stands before the progress bar.
-    Raises: UnreadableError where a frame or mask cannot be read.
+        segmenter: one that has seen no frame yet.
+        label: text before the progress bar.
+    Raises: UnreadableError if a frame or mask cannot be read.
     """
     progress = Progress(f"{label} {sink.video.name}", sink.video.length)
     with sink:
@@ -178,31 +183,28 @@ def evaluate(
     """Segment videos one after the other, and report on all of them.
 
     Args:
-        model: in evaluation mode; write, score_copy: see VideoSink.
-    Raises: UnreadableError where a frame or mask cannot be read.
+        model: in evaluation mode.
+        write, score_copy: see VideoSink.
+    Raises: UnreadableError if a frame or mask cannot be read.
     """
     report = Report()
     for video in videos:
-        report = report.then(
-            evaluate_video(VideoSegmenter(model, settings), VideoSink(video, write, score_copy), label)
-        )
+        sink = VideoSink(video, write, score_copy)
+        report = report.then(evaluate_video(VideoSegmenter(model, settings), sink, label))
     return report
 
 
 def _iou(returned: RoundTrip) -> float:
     """Mean over the objects that the given mask shows."""
-    given = returned.frame.given
-    return float(
-        np.mean([mean_jaccard(returned.labels == k, given == k, 1) for k in np.unique(given[given > 0])])
-    )
+    given, labels = returned.given, returned.labels
+    shown = np.unique(given[given > 0])
+    return float(np.mean([mean_jaccard(labels == k, given == k, 1) for k in shown]))
 
 
-def _row(video: Video, prediction: Prediction) -> CorrectionRow:
-    done, truth = prediction.correction, prediction.frame.truth
-    before, after = (
-        (mean_jaccard(labels, truth, len(video.ids)) for labels in done.labels)
-        if done.labels
-        else (None, None)
-    )
+def _row(video: Video, frame: SourceFrame, done: CorrectedFrame) -> CorrectionRow:
+    """One line of corrections.csv."""
+    before, after = None, None
+    if done.labels and frame.truth is not None:
+        before, after = (mean_jaccard(labels, frame.truth, len(video.ids)) for labels in done.labels)
     numbers = done.steps, done.loss_before, done.loss_after, done.milliseconds
-    return CorrectionRow(video.name, prediction.frame.name, *numbers, before, after)
+    return CorrectionRow(video.name, frame.name, *numbers, before, after)

@@ -1,4 +1,4 @@
-"""One video through the time loop: frames read ahead, predictions at source resolution."""
+"""Segment one video: frames are read ahead, predictions have the resolution of the source."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from libs.core.errors import UnreadableError
 from libs.core.prefetch import prefetch
-from libs.core.structures import Prediction, RoundTrip, SourceFrame, Video
+from libs.core.structures import CorrectedFrame, Prediction, RoundTrip, SourceFrame, Video
 from libs.evaluation.views import View
 from libs.method.cycle import GradientCorrection, predict_reference
 from libs.method.propagate import FrameInput, Propagation, Remember, Step
@@ -18,7 +18,10 @@ from models.stm import STM, Objects
 
 @dataclass(frozen=True)
 class InferenceSettings:
-    """How videos are segmented; meanings as the config's keys of the same names."""
+    """How videos are segmented.
+
+    Fields mean what the config keys of the same names mean (libs/app/defaults.py).
+    """
 
     input_size: tuple[int, int]
     max_size: int = 0
@@ -32,11 +35,11 @@ class InferenceSettings:
     correction_tolerance: float = 0.0
     sharpness: float = 1.0
     save_corrected: bool = False
-    object_probs: bool = False  # hand out probabilities at source resolution, for heat maps
+    object_probs: bool = False  # keep probabilities at source resolution, for heat maps
 
     @property
     def views(self) -> tuple[View, ...]:
-        """The ways of looking at a video whose results are averaged."""
+        """The views of a video whose results are averaged: one, unless there is test-time augmentation."""
         flips = (False, True) if self.tta_flip else (False,)
         return tuple(
             View(self.input_size, self.max_size, scale, flip) for scale in self.tta_scales for flip in flips
@@ -48,18 +51,18 @@ class InferenceSettings:
             self.save_freq,
             self.loop,
             self.correction_rate,
-            self.correction_beta,
-            self.correction_tolerance,
-            self.sharpness,
+            momentum=self.correction_beta,
+            tolerance=self.correction_tolerance,
+            sharpness=self.sharpness,
         )
 
 
 class VideoSegmenter:
-    """Segments one video, frame by frame, in as many views side by side as the settings name, and averages them.
+    """Segments one video frame by frame, and averages over the views that the settings ask for.
 
     Args:
         model: in evaluation mode.
-        remember: see Propagation; default: gradient correction as the settings say.
+        remember: memory policy, see Propagation; default: gradient correction with the settings.
     """
 
     def __init__(self, model: STM, settings: InferenceSettings, remember: Remember | None = None) -> None:
@@ -68,61 +71,80 @@ class VideoSegmenter:
         self.loops = [
             Propagation(model, settings.save_freq, remember, settings.memory_frames) for _ in settings.views
         ]
-        self.reference: SourceFrame | None = None  # the latest frame with a given mask
-        self._steps: list[Step] = []  # of the newest frame, one a view
+        self._reference: RoundTrip | None = (
+            None  # the latest frame with a given mask; `labels` are not known yet
+        )
+        self._steps: list[Step] = []  # of the newest frame, one for each view
 
     @torch.no_grad()
     def step(self, frame: SourceFrame, inputs: list[FrameInput]) -> Prediction:
         """Segment the next frame at its own resolution.
 
         Args:
-            inputs: the frame as each view shows it to the network, see FrameReader.
+            inputs: the frame as the network sees it in each view, see FrameReader.
         """
+        # Each view has a loop and a memory of its own: masks of different sizes cannot share one.
         steps = [loop.step(x.to(self.device)) for loop, x in zip(self.loops, inputs)]
-        if frame.given is not None:
-            self.reference = frame
         self._steps = [step for step in steps if step is not None]
-        return self._predict(frame) if self._steps else self._nothing(frame)
+        prediction = self._predict(frame) if self._steps else self._nothing(frame)
+        if frame.given is not None:
+            self._reference = RoundTrip(frame, frame.given, prediction.labels, prediction.labels)
+        return prediction
+
+    def remove(self, channel: int) -> None:
+        """Stop tracking the object of this channel."""
+        for loop in self.loops:
+            loop.remove(channel)
+        self._steps = [loop.last for loop in self.loops if loop.last is not None]
+        if self._reference is not None:
+            ids = np.arange(1, 256)
+            self._reference = self._reference.with_ids(tuple(np.where(ids == channel, 0, ids)))
 
     @torch.no_grad()
     def round_trip(self) -> RoundTrip | None:
-        """The latest frame with a given mask, predicted back from the newest frame alone.
+        """Predict the latest frame with a given mask back from the newest frame alone.
 
-        None where there is no way back: no object so far, or the newest frame is that frame.
+        Returns: None if there is no way back: no object so far, or the newest frame is that frame.
         """
-        if not self._steps or self._steps[0].given or not self.reference.given.any():
+        reference = self._reference
+        if not self._steps or self._steps[0].given or reference is None or not reference.given.any():
             return None
         masks = [predict_reference(step).softmax(1) for step in self._steps]
-        return RoundTrip(self.reference, _decide(self._average(masks, self.reference.image.shape[:2])))
+        return replace(reference, labels=_decide(self._average(masks, _size(reference.frame))))
 
     def _nothing(self, frame: SourceFrame) -> Prediction:
-        """What is predicted before the first object: background."""
-        size = frame.image.shape[:2]
-        empty = np.zeros((0, *size), np.float32) if self.settings.object_probs else None
-        return Prediction(frame, np.zeros(size, np.uint8), empty)
+        """The prediction before the first object: background."""
+        empty = np.zeros((0, *_size(frame)), np.float32) if self.settings.object_probs else None
+        return Prediction(frame, np.zeros(_size(frame), np.uint8), empty)
 
     def _predict(self, frame: SourceFrame) -> Prediction:
-        """Undo the views, average, decide each pixel; given pixels stay as they were given, at full resolution."""
-        steps, source = self._steps, frame.image.shape[:2]
+        """Undo the views, average them, and take the likeliest channel of each pixel."""
+        # The original's test saved what was predicted, its demo what correction made of it.
         corrected = self.settings.save_corrected or frame.given is not None
-        probs = self._average([s.masks if corrected else s.logits.softmax(1) for s in steps], source)
-        if not probs.isfinite().all():  # arg-max would call it background
+        probs = self._average([step.masks if corrected else step.probs for step in self._steps], _size(frame))
+        if not probs.isfinite().all():  # arg-max would take it for background
             raise UnreadableError(
-                f"frame {frame.name}: the network's output is not finite; check `initial`, or take amp off"
+                f"frame {frame.name}: the network's output is not finite; check `initial`, or set amp off"
             )
         labels = _decide(probs)
-        if frame.given is not None:  # a given object is exactly its pixels
+        if frame.given is not None:
+            # A given object is exactly its pixels, at full resolution; what was predicted of it elsewhere
+            # goes.
             labels = np.where((frame.given > 0) | np.isin(labels, frame.given), frame.given, labels)
-        correction = steps[0].correction
-        if correction and frame.truth is not None:  # for the report: labels before and after
-            both = (steps[0].logits.softmax(1), steps[0].masks)
-            before, after = (_decide(self.settings.views[0].undo(masks, source)) for masks in both)
-            correction = replace(correction, labels=(before, after))
         object_probs = probs[1:].float().cpu().numpy() if self.settings.object_probs else None
-        return Prediction(frame, labels, object_probs, correction)
+        return Prediction(frame, labels, object_probs, self._correction(frame))
+
+    def _correction(self, frame: SourceFrame) -> CorrectedFrame | None:
+        """What correction did to the first view, with labels before and after if they can be scored."""
+        step = self._steps[0]
+        if step.correction is None or frame.truth is None:
+            return step.correction
+        undo = self.settings.views[0].undo
+        before, after = (_decide(undo(masks, _size(frame))) for masks in (step.probs, step.masks))
+        return replace(step.correction, labels=(before, after))
 
     def _average(self, masks: list[Tensor], source: tuple[int, int]) -> Tensor:
-        """Masks (1, K, H, W) of each view to their mean (K, Hs, Ws)."""
+        """Bring masks (1, K, H, W) of each view to the source's size, and return their mean (K, Hs, Ws)."""
         views = self.settings.views
         total = views[0].undo(masks[0], source)
         for view, more in zip(views[1:], masks[1:]):
@@ -131,25 +153,31 @@ class VideoSegmenter:
 
 
 class FrameReader:
-    """Turns the frames of one video into the network's input, one FrameInput a view.
+    """Turns the frames of one video into the network's input, one FrameInput for each view.
 
-    It notices which objects are new in a given mask. Channel k belongs to label k of the given masks.
+    It notices which objects are new in a given mask. Label k of the given masks is channel k.
 
     Args:
-        name: of the video, for messages. num_channels: K; None: as many as the labels so far need.
+        name: of the video, for messages.
+        num_channels: K; None: as many as the labels need so far.
     """
 
     def __init__(self, name: str, views: tuple[View, ...], num_channels: int | None = None) -> None:
         self.name, self.views, self.num_channels = name, views, num_channels
         self._seen: set[int] = set()
+        self._highest = 0  # channel so far; K never falls, as memory and reference keep their channels
         self._size: tuple[int, int] | None = None
 
-    def read(self, frame: SourceFrame) -> list[FrameInput]:
-        """The frame as each view shows it to the network.
+    def forget(self, channel: int) -> None:
+        """Treat the object of this channel as new when a mask shows it again."""
+        self._seen.discard(channel)
 
-        Raises: UnreadableError where its size is not that of the first frame.
+    def read(self, frame: SourceFrame) -> list[FrameInput]:
+        """Return the frame as the network sees it in each view.
+
+        Raises: UnreadableError if it has another size than the first frame.
         """
-        size = frame.image.shape[:2]
+        size = _size(frame)
         self._size = self._size or size
         if size != self._size:
             raise UnreadableError(
@@ -161,20 +189,26 @@ class FrameReader:
             return inputs
         new = sorted(set(np.unique(frame.given).tolist()) - {0} - self._seen)
         self._seen.update(new)
-        num_channels = self.num_channels or max(self._seen, default=0) + 1
+        self._highest = max(self._highest, *new, 0)
+        num_channels = self.num_channels or self._highest + 1
         channel = torch.tensor(new, dtype=torch.long)
         appearing = Objects(torch.zeros_like(channel), channel, num_channels) if new else None
-        given = [view.given(frame, num_channels) for view in self.views]
+        given = [view.masks(frame.given, num_channels) for view in self.views]
         return [replace(x, given=masks, appearing=appearing) for x, masks in zip(inputs, given)]
 
 
 def segment_video(segmenter: VideoSegmenter, video: Video) -> Iterator[Prediction]:
-    """Yield the predictions of a video's frames, which a thread reads and prepares ahead."""
+    """Yield the predictions of a video's frames; a thread reads and prepares the next frames meanwhile."""
     reader = FrameReader(video.name, segmenter.settings.views, len(video.ids) + 1)
     for frame, inputs in prefetch((frame, reader.read(frame)) for frame in video.read()):
         yield segmenter.step(frame, inputs)
 
 
+def _size(frame: SourceFrame) -> tuple[int, int]:
+    """(height, width) of a source frame."""
+    return frame.image.shape[0], frame.image.shape[1]
+
+
 def _decide(probs: Tensor) -> np.ndarray:
-    """(K, H, W) to the (H, W) labels of its largest channel."""
+    """Take the likeliest channel of each pixel: (K, H, W) to (H, W) uint8."""
     return probs.argmax(0).to(torch.uint8).cpu().numpy()

@@ -1,4 +1,4 @@
-"""Outputs of test.py other than single masks: completion records for `skip_done`, score tables, the drift table."""
+"""The result folder of test.py: masks, completion records for `skip_done`, score tables, the drift table."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -12,14 +12,15 @@ from typing import Any, TypeVar
 import numpy as np
 
 from libs.core.errors import InputError
-from libs.core.files import exclusive_run, atomic_write
+from libs.core.files import atomic_write, exclusive_run
 from libs.core.structures import Prediction, Video
 from libs.evaluation.evaluator import CorrectionRow, Report, RoundTripRow
 from libs.evaluation.scores import VideoScores, format_table, write_csv, write_rows
 from libs.evaluation.visualize import save
 
-# Keys that change neither a mask nor which masks there are.
-WITHOUT_EFFECT = ("skip_done", "debug", "gpu_id", "compile")
+# Keys that change no mask; and those on which the weights, whose file counts, have the last word.
+WITHOUT_EFFECT = {"skip_done", "debug", "gpu_id", "compile"}
+NETWORK_KEYS = {"arch", "keydim", "valdim", "decoder_dim", "norm", "memory_context"}
 DRIFT = 0.5  # IoU below which a video is named
 TABLES = ("scores.csv", "drift.csv", "corrections.csv")
 Masks = dict[str, set[int]]  # frame name -> objects that may be in its mask
@@ -29,13 +30,13 @@ R = TypeVar("R", CorrectionRow, RoundTripRow)
 class ResultFolder:
     """The folder into which one run at a time writes masks, completion records and score tables.
 
-    A completion record says that all masks of a video are there, and with which settings they were made, so that a
-    later run with `skip_done` can leave the video out.
+    A completion record says that all masks of a video are written, and with which settings. So a later run
+    with `skip_done` can leave the video out.
 
     Args:
         fingerprint: of the settings and weights of this run, see settings_fingerprint.
-        style: how masks are drawn, see libs/evaluation/visualize.py. only_submitted: write only the masks that belong into a
-            submission.
+        style: how masks are drawn, one of FORMATS in libs/evaluation/visualize.py.
+        only_submitted: write only the masks that belong into a submission.
     """
 
     def __init__(
@@ -51,15 +52,18 @@ class ResultFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other runs out.
+        """Hold an exclusive lock on the folder.
 
-        Raises: FolderBusyError where another run is at work there; InputError where the folder cannot be written.
+        Raises: FolderBusyError if another run holds it; InputError if the folder cannot be written.
         """
         with exclusive_run(self.path, self.path.with_suffix(".zip")):
             yield
 
     def resume(self, videos: list[Video]) -> tuple[Report, list[Video]]:
-        """Report on the videos that earlier runs with the same settings have finished; and those that are left."""
+        """Report on the videos that an earlier run with the same settings has finished.
+
+        Returns: the report, and the videos that are left.
+        """
         report, pending = Report(), []
         for video in videos:
             record = self._read_record(video.name)
@@ -71,7 +75,7 @@ class ResultFolder:
         return report, pending
 
     def start(self, videos: list[Video]) -> None:
-        """Remove the records of videos that are about to be segmented anew, and all tables, which tell of them."""
+        """Remove what will no longer hold: the records of videos to be segmented again, and all tables."""
         if videos:
             for name in TABLES:
                 (self.path / name).unlink(missing_ok=True)
@@ -94,9 +98,9 @@ class ResultFolder:
             temporary.write_text(json.dumps(record, default=_plain), encoding="utf-8")
 
     def _read_record(self, video: str) -> tuple[Masks, Report] | None:
-        """The record of a video, if it was made with the same settings and all its masks are still there.
+        """Read the record of a video, if it has the same fingerprint and all its masks are still there.
 
-        Raises: InputError where the file is not such a record.
+        Raises: InputError if the file is not such a record.
         """
         path = self._record(video)
         try:
@@ -117,21 +121,21 @@ class ResultFolder:
 
 
 def settings_fingerprint(cfg: Mapping[str, object], weights: Path) -> str:
-    """All keys that can change a mask, and size and time of change of the weights."""
+    """A text that changes with any key that can change a mask, and with the file of weights."""
     stat = weights.stat() if weights.is_file() else None
-    keys = {key: value for key, value in cfg.items() if key not in WITHOUT_EFFECT}
+    keys = {key: value for key, value in cfg.items() if key not in WITHOUT_EFFECT | NETWORK_KEYS}
     return json.dumps([keys, stat and (stat.st_size, stat.st_mtime_ns)], sort_keys=True)
 
 
 def _plain(value: object) -> object:
-    """What JSON can hold of an array."""
+    """Turn arrays into lists, for JSON."""
     if isinstance(value, np.ndarray):
         return value.tolist()
     raise TypeError(f"{type(value).__name__} in a report")
 
 
 def _report(told: dict[str, Any]) -> Report:
-    """A report as a completion record holds it."""
+    """Rebuild a report from a completion record."""
     scores, copies = (
         [
             VideoScores(
@@ -153,7 +157,10 @@ def _report(told: dict[str, Any]) -> Report:
 
 
 def _row(kind: type[R], told: dict[str, Any]) -> R:
-    """Names are texts, all else numbers, or None where nothing could be measured."""
+    """Rebuild a row from a completion record: names are texts, all else numbers, or None if not measured.
+
+    Raises: TypeError for anything else, because anyone can write such a file.
+    """
     row = kind(**told)
     for entry in fields(row):
         value = getattr(row, entry.name)
@@ -163,7 +170,7 @@ def _row(kind: type[R], told: dict[str, Any]) -> R:
 
 
 def report_results(report: Report, folder: Path) -> None:
-    """Print the results and write them to TABLES in `folder`, each where there is something in it."""
+    """Print the results and write them to TABLES in `folder`; empty tables are left out."""
     scores, drift, corrections = (folder / name for name in TABLES)
     _report_scores(report, scores)
     _report_drift(report, drift)
@@ -173,7 +180,7 @@ def report_results(report: Report, folder: Path) -> None:
 
 
 def _report_scores(report: Report, csv: Path) -> None:
-    """Table of J, F and J&F, and the same as CSV; a plain statement where there is no ground truth."""
+    """Print and write J, F and J&F; say so if there is no ground truth."""
     if report.scores:
         print(format_table(report.summary, report.references))
         write_csv(csv, report.summary, report.references)
@@ -183,7 +190,7 @@ def _report_scores(report: Report, csv: Path) -> None:
 
 
 def _report_drift(report: Report, csv: Path) -> None:
-    """How much of each video's latest given mask is found again from its last frame, and which videos to look at."""
+    """Print and write how well each given mask is predicted back, and name the videos to look at."""
     if not report.round_trips:
         return
     write_rows(csv, report.round_trips)

@@ -7,6 +7,7 @@ import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from vos_benchmark.evaluator import Evaluator, get_iou
@@ -23,13 +24,13 @@ class Measure:
     """J or F of one object over its frames, or the mean of that over objects; each is a fraction."""
 
     mean: float
-    recall: float  # share of the frames strictly above 0.5
+    recall: float  # fraction of the frames strictly above 0.5
     decay: float  # first quarter's mean minus the last quarter's
 
 
 @dataclass(frozen=True)
 class ObjectScores:
-    """One object of one video; J and F are None where its video has no frame to score."""
+    """One object of one video. J and F are None if the video has no frame to score."""
 
     video: str
     object_id: int  # the data set's own
@@ -58,7 +59,7 @@ class VideoScores:
 
 @dataclass(frozen=True)
 class Summary:
-    """All objects of all videos, and the means of J and F over those that were scored (None if there are none)."""
+    """All objects of all videos, and the means of J and F over those that were scored, if any."""
 
     objects: tuple[ObjectScores, ...]
     J: Measure | None
@@ -66,11 +67,11 @@ class Summary:
 
 
 class VideoScorer:
-    """Scores one video as its frames come by, in order; no more than one frame is held.
+    """Scores one video frame by frame, in order. It holds no more than one frame.
 
     Args:
         name: of the video, for results and errors.
-        ids: the data set's ids of the objects 1..O, or None where they are 1..O there too.
+        ids: the data set's ids of the objects 1..O; None if they are 1..O there too.
     """
 
     def __init__(self, name: str, ids: Sequence[int] | None = None) -> None:
@@ -85,9 +86,9 @@ class VideoScorer:
         """Take the next frame.
 
         Args:
-            labels: (H, W) integers, the prediction; None where it is missing, which counts as empty.
-            truth: (H, W) integers, 0 and void are background.
-        Raises: InputError where the two differ in size, or where `ids` lacks an object of the first frame.
+            labels: (H, W) integers, the prediction; None if it is missing, which counts as empty.
+            truth: (H, W) integers, ground truth; 0 and void are background.
+        Raises: InputError if the two differ in size, or if `ids` lacks an object of the first frame.
         """
         if labels is None:
             labels = np.zeros_like(truth)
@@ -103,7 +104,7 @@ class VideoScorer:
         self._waiting = self._objects_of(labels), self._objects_of(truth)
 
     def result(self) -> VideoScores:
-        """The scores of the frames fed so far, the latest taken for the video's last."""
+        """The scores of the frames so far; the latest counts as the video's last and is left out."""
         objects = range(1, (self._num_objects or 0) + 1)
         jaccard, boundary = (
             np.array([scores[o] for o in objects], np.float64).reshape(len(objects), self._scored)
@@ -119,7 +120,7 @@ class VideoScorer:
                 "ids are known; number its objects from 1 on"
             )
         self._num_objects = count
-        # the evaluator would count an object only from the first frame that shows it
+        # The evaluator would count an object only from the first frame that shows it.
         self._evaluator.objects_in_gt.update(range(1, count + 1))
 
     def _score_waiting(self) -> None:
@@ -158,25 +159,25 @@ def _areas(a: np.ndarray, b: np.ndarray) -> tuple[int, int]:
 
 
 def summarise(videos: Iterable[VideoScores]) -> Summary:
-    """Mean over the objects of all videos: a video with more objects weighs more."""
+    """Take the mean over the objects of all videos: a video with more objects weighs more."""
     objects = tuple(scores for video in videos for scores in video.objects)
     return Summary(objects, _mean([o.J for o in objects]), _mean([o.F for o in objects]))
 
 
 def j_and_f(scores: ObjectScores | Summary) -> float | None:
-    """(J mean + F mean) / 2, or None where nothing was scored."""
+    """(J mean + F mean) / 2; None if nothing was scored."""
     if scores.J is None or scores.F is None:
         return None
     return (scores.J.mean + scores.F.mean) / 2
 
 
 def format_table(summary: Summary, references: Mapping[str, Summary] | None = None) -> str:
-    """Plain text in aligned columns: a row per object, then the global row, in percent ('-' where nothing was scored).
+    """Format scores in percent, in aligned columns: a row per object, then the global row; '-': not scored.
 
     Args:
-        references: label -> what else to compare the global row with, such as copies of the first mask.
+        references: label -> what to compare the global row with, such as copies of the first mask.
     """
-    rows = [("video", "object", *COLUMNS)]
+    rows: list[tuple[str, ...]] = [("video", "object", *COLUMNS)]
     rows += [(*label, *map(_percent, _values(scores))) for label, scores in _rows(summary, references or {})]
     widths = [max(map(len, column)) for column in zip(*rows)]
     lines = [
@@ -192,7 +193,7 @@ def format_table(summary: Summary, references: Mapping[str, Summary] | None = No
 
 
 def write_csv(path: Path, summary: Summary, references: Mapping[str, Summary] | None = None) -> None:
-    """The rows of `format_table` as fractions in full precision, empty where nothing was scored.
+    """Write the rows of `format_table` as fractions in full precision, empty if nothing was scored.
 
     The file appears, or replaces the one before it, only when it is complete.
     """
@@ -205,8 +206,8 @@ def write_csv(path: Path, summary: Summary, references: Mapping[str, Summary] | 
     )
 
 
-def write_rows(path: Path, rows: Sequence[object]) -> None:
-    """Dataclasses of one kind as CSV, a column a field; written whole or not at all."""
+def write_rows(path: Path, rows: Sequence[Any]) -> None:
+    """Write dataclasses of one kind as CSV, a column for each field, whole or not at all."""
     _write(path, [[column.name for column in fields(rows[0])], *(astuple(row) for row in rows)])
 
 

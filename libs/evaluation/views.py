@@ -1,7 +1,8 @@
-"""How source frames become the network's input, and how its masks return: size, letterbox, mirror."""
+"""How source frames become the network's input, and how masks are brought back: size, letterbox, mirror."""
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,8 +14,11 @@ from libs.core.structures import SourceFrame
 class View:
     """One way to look at a video; averaging several is test-time augmentation.
 
-    input_size: (H, W) of the network's input, letterboxed; max_size: instead, longer side in pixels, the aspect ratio
-    kept and never enlarged (0: input_size); scale: factor on either; flip: mirrored left to right.
+    input_size: (H, W) of the network's input, into which frames are letterboxed.
+    max_size: longer side of the network's input in pixels instead; the aspect ratio is kept, and frames are
+        never enlarged. 0: input_size counts.
+    scale: factor on either size.
+    flip: mirror left to right.
     """
 
     input_size: tuple[int, int]
@@ -24,21 +28,23 @@ class View:
 
     def box(self, source: tuple[int, int]) -> Letterbox:
         """The letterbox of a source of (height, width) pixels."""
-        target = self.input_size
+        sides: tuple[float, float] = self.input_size
         if self.max_size:
             shrink = min(1.0, self.max_size / max(source))
-            target = source[0] * shrink, source[1] * shrink
-        height, width = (max(16, round(side * self.scale)) for side in target)
+            sides = source[0] * shrink, source[1] * shrink
+        height, width = (max(16, round(side * self.scale)) for side in sides)
         return Letterbox(source, (height, width))
 
     def image(self, frame: SourceFrame) -> Tensor:
         """(1, 3, H, W) normalised."""
-        return self._mirror(normalise(self.box(frame.image.shape[:2]).image(frame.image)[None]))
+        image = self.box(frame.image.shape[:2]).image(frame.image)
+        return self._mirror(normalise(image[None]))
 
-    def given(self, frame: SourceFrame, num_channels: int) -> Tensor:
-        """The given labels as (1, K, H, W) one-hot masks."""
-        labels = torch.from_numpy(self.box(frame.image.shape[:2]).labels(frame.given))
-        return self._mirror(one_hot(labels, num_channels)[None])
+    def masks(self, labels: np.ndarray, num_channels: int) -> Tensor:
+        """Given labels (Hs, Ws) as one-hot masks (1, K, H, W)."""
+        height, width = labels.shape
+        placed = self.box((height, width)).labels(labels)
+        return self._mirror(one_hot(torch.from_numpy(placed), num_channels)[None])
 
     def undo(self, masks: Tensor, source: tuple[int, int]) -> Tensor:
         """Masks (1, K, H, W) back to (K, Hs, Ws)."""

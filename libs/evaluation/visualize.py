@@ -1,6 +1,7 @@
-"""Predictions as pictures: palette PNGs, overlays, heat maps, GIF and MP4.
+"""Draw predictions: palette PNGs, overlays, heat maps, GIF and MP4.
 
-H, W are the source's pixels; every picture is (H, W, 3) uint8 RGB; every file appears only when it is complete.
+H, W are the pixels of the source. Every image is (H, W, 3) uint8 RGB. Every file appears only when it is
+complete.
 """
 
 import math
@@ -22,7 +23,7 @@ from libs.core.structures import Prediction, RoundTrip
 
 FORMATS = ("index", "segmentation", "heatmap", "mask")
 HEAT_OPACITY = 0.6  # of the heat map where the probability is 1
-CONTOUR_SCALE = 300  # pixels of a picture's shorter side for each pixel of a contour's width
+CONTOUR_SCALE = 300  # pixels of an image's shorter side for each pixel of a contour's width
 GIF_COLOURS = 255  # the last is for transparency, which spares what does not change
 GIF_SAMPLED_FRAMES = 16  # evenly spaced; their colours make a GIF's palette
 GIF_SAMPLED_PIXELS = 100_000  # of these frames together, which is enough and quick
@@ -32,16 +33,18 @@ def overlay(image: np.ndarray, labels: np.ndarray, alpha: float = 0.5) -> np.nda
     """Tint every object in its palette colour and draw its contour.
 
     Args:
-        image: (H, W, 3) uint8 RGB; labels: (H, W) uint8, void is background; alpha: 0 leaves only the contours.
+        image: (H, W, 3) uint8 RGB.
+        labels: (H, W) uint8; void is background.
+        alpha: opacity of the tint; 0 leaves only the contours.
     Returns: (H, W, 3) uint8 RGB; pixels of no object keep the image's colour.
     """
     labels = np.where(labels == VOID, 0, labels)
     colours = palette()
     tinted = cv2.addWeighted(image, 1 - alpha, colours[labels], alpha, 0)
-    picture = np.where((labels > 0)[..., None], tinted, image)
+    drawn = np.where((labels > 0)[..., None], tinted, image)
     edges = _contours(labels)
-    picture[edges] = _brightest(colours)[labels[edges]]
-    return picture
+    drawn[edges] = _brightest(colours)[labels[edges]]
+    return drawn
 
 
 def heatmap(image: np.ndarray, probs: np.ndarray) -> np.ndarray:
@@ -52,9 +55,8 @@ def heatmap(image: np.ndarray, probs: np.ndarray) -> np.ndarray:
     Returns: (H, W, 3) uint8 RGB.
     """
     probs = probs.clip(0, 1)
-    heat = cv2.applyColorMap(np.round(255 * probs).astype(np.uint8), cv2.COLORMAP_TURBO)[
-        ..., ::-1
-    ]  # BGR to RGB
+    heat_bgr = cv2.applyColorMap(np.round(255 * probs).astype(np.uint8), cv2.COLORMAP_TURBO)
+    heat = heat_bgr[..., ::-1]
     opacity = HEAT_OPACITY * probs[..., None]
     return np.round((1 - opacity) * image + opacity * heat).astype(np.uint8)
 
@@ -90,32 +92,34 @@ def save(path: Path, prediction: Prediction, save_indexed_format: str) -> None:
 
 
 def round_trip_image(returned: RoundTrip) -> np.ndarray:
-    """The reference frame with its given mask, and beside it with the mask predicted back: (H, 2 W + gap, 3) uint8 RGB."""
-    frame = returned.frame
-    gap = np.full((frame.image.shape[0], max(1, frame.image.shape[1] // 100), 3), 255, np.uint8)
-    return np.concatenate(
-        [overlay(frame.image, frame.given), gap, overlay(frame.image, returned.labels)], axis=1
-    )
+    """Draw the reference frame twice, side by side: with its given mask, and with the mask predicted back.
+
+    Returns: (H, 2 W + gap, 3) uint8 RGB.
+    """
+    image = returned.frame.image
+    gap = np.full((image.shape[0], max(1, image.shape[1] // 100), 3), 255, np.uint8)
+    return np.concatenate([overlay(image, returned.given), gap, overlay(image, returned.labels)], axis=1)
 
 
 def save_index_png(path: Path, labels: np.ndarray) -> None:
     """Write labels (H, W) uint8 as they are, with the DAVIS palette."""
-    picture = Image.fromarray(labels)
-    picture.putpalette(palette().tobytes())
+    image = Image.fromarray(labels)
+    image.putpalette(palette().tobytes())
     with atomic_write(path) as temporary:
-        picture.save(temporary, format="PNG")
+        image.save(temporary, format="PNG")
 
 
 class GifWriter(AbstractContextManager):
-    """Collects frames for an animated GIF; a context manager that writes it at the end of its block.
+    """Collects frames and writes an animated GIF at the end of its `with` block.
 
-    All frames share one palette, so that still colours do not flicker; as it is made from frames all over the video,
-    they are held until then, scaled down and compressed. Equal frames in a row become one that is shown longer.
+    All frames share one palette, so that colours that do not change do not flicker. The palette is computed
+    from frames of the whole video, so all frames are held until the end, scaled down and compressed. Equal
+    frames in a row become one frame that is shown longer.
 
     Args:
-        fps: frames per second; GIF counts in 1/100 s, and viewers slow down what is faster than 50.
-        max_width: pixels; wider frames are scaled down.
-    Raises: InputError where no frame came, or a frame's size is not the first one's.
+        fps: frames per second. GIF counts in 1/100 s, and viewers slow down what is faster than 50.
+        max_width: in pixels; wider frames are scaled down.
+    Raises: InputError if there was no frame, or if a frame has another size than the first one.
     """
 
     def __init__(self, path: Path, fps: float, max_width: int = 480) -> None:
@@ -145,8 +149,9 @@ class GifWriter(AbstractContextManager):
         if not self._frames:
             raise InputError(f"{self.path}: no frames to write")
         shared = self._shared_palette()
+        # Without dithering: its pattern would change from frame to frame.
         first, *rest = (
-            self._frame(i).quantize(palette=shared, dither=Image.Dither.NONE)  # dithering would shimmer
+            self._frame(i).quantize(palette=shared, dither=Image.Dither.NONE)
             for i in range(len(self._frames))
         )
         with atomic_write(self.path) as temporary:
@@ -163,25 +168,22 @@ class GifWriter(AbstractContextManager):
         return Image.open(BytesIO(self._frames[index]))
 
     def _shared_palette(self) -> Image.Image:
-        """The best colours for frames all over the video, from a few of them in one stack."""
-        picks = (
-            np.linspace(0, len(self._frames) - 1, min(GIF_SAMPLED_FRAMES, len(self._frames)))
-            .round()
-            .astype(int)
-        )
+        """The best colours for the whole video, from a few of its frames stacked into one image."""
+        count = min(GIF_SAMPLED_FRAMES, len(self._frames))
+        picks = np.linspace(0, len(self._frames) - 1, count).round().astype(int)
         stack = np.concatenate([np.asarray(self._frame(i)) for i in picks])
         step = math.ceil(math.sqrt(stack[..., 0].size / GIF_SAMPLED_PIXELS))
-        return Image.fromarray(stack[::step, ::step]).quantize(
-            GIF_COLOURS, method=Image.Quantize.MAXCOVERAGE, kmeans=3
-        )
+        sampled = Image.fromarray(stack[::step, ::step])
+        return sampled.quantize(GIF_COLOURS, method=Image.Quantize.MAXCOVERAGE, kmeans=3)
 
 
 class Mp4Writer(AbstractContextManager):
-    """Writes frames to an MP4 file (MPEG-4 part 2) as they come; a context manager. No frame is held.
+    """Writes frames to an MP4 file (MPEG-4 part 2) as they come, within its `with` block. It holds no frame.
 
-    Odd sizes get a copy of their last row or column, as the codec needs even ones.
+    The codec needs even sizes, so odd ones get a copy of their last row or column.
 
-    Raises: InputError where no file can be opened, no frame came, or a frame's size is not the first one's.
+    Raises: InputError if no file can be opened, if there was no frame, or if a frame has another size than
+        the first.
     """
 
     def __init__(self, path: Path, fps: float) -> None:
@@ -195,7 +197,7 @@ class Mp4Writer(AbstractContextManager):
     def add(self, frame_rgb: np.ndarray) -> None:
         """Take the next frame, (H, W, 3) uint8 RGB."""
         if self._writer is None:
-            self._open(frame_rgb)
+            self._writer = self._open(frame_rgb)
         _check_shape(self.path, frame_rgb, self._shape)  # the writer would drop the frame in silence
         height, width = self._shape[:2]
         even = cv2.copyMakeBorder(frame_rgb, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
@@ -214,18 +216,21 @@ class Mp4Writer(AbstractContextManager):
         finally:
             self._temporary.unlink(missing_ok=True)
 
-    def _open(self, frame_rgb: np.ndarray) -> None:
+    def _open(self, frame_rgb: np.ndarray) -> cv2.VideoWriter:
+        """Start the file, for frames like this one."""
         self._shape = frame_rgb.shape
         size = tuple(pixels + pixels % 2 for pixels in (self._shape[1], self._shape[0]))  # (width, height)
-        self._writer = cv2.VideoWriter(str(self._temporary), cv2.VideoWriter_fourcc(*"mp4v"), self.fps, size)
-        if not self._writer.isOpened():
+        codec = cv2.VideoWriter.fourcc(*"mp4v")
+        writer = cv2.VideoWriter(str(self._temporary), codec, self.fps, size)
+        if not writer.isOpened():
             raise InputError(
                 f"{self.path}: cannot write an MP4 file of {size[0]}x{size[1]} pixels at {self.fps} "
                 "frames per second; check the folder, the size and the rate"
             )
+        return writer
 
     def _check(self) -> None:
-        """Read the number of frames back, as the writer reports no error, not even a full disk."""
+        """Read the number of frames back, because the writer reports no error, not even a full disk."""
         if self._count == 0:
             raise InputError(f"{self.path}: no frames to write")
         written = int(cv2.VideoCapture(str(self._temporary)).get(cv2.CAP_PROP_FRAME_COUNT))

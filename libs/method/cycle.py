@@ -1,6 +1,7 @@
 """The cycle of STM-Cycle (Li et al., NeurIPS 2020): predict the reference frame back from a later one.
 
-As a loss it trains the network (section 3.2); its gradient with respect to a mask corrects the mask (section 3.3).
+As a loss it trains the network (section 3.2).
+Its gradient with respect to a mask corrects that mask (section 3.3).
 """
 
 import time
@@ -15,10 +16,12 @@ from libs.method.propagate import Remembered, Step
 
 
 def predict_reference(step: Step, masks: Tensor | None = None) -> Tensor:
-    """Predict the reference frame back from the memory of one later frame alone.
+    """Predict the reference frame back from the memory of one later frame alone (STM-Cycle, section 3.3).
+
+    If the masks of the later frame are wrong, so is what they predict, and there the ground truth is known.
 
     Args:
-        masks: (B, K, H, W) of the later frame, instead of those that are remembered of it.
+        masks: (B, K, H, W) of the later frame; default: the memorized ones.
     Returns: (B, K, H, W) logits.
     """
     memory = step.memory if masks is None else step.model.memorize(step.image, masks, step.objects)
@@ -27,7 +30,7 @@ def predict_reference(step: Step, masks: Tensor | None = None) -> Tensor:
 
 @dataclass(frozen=True)
 class CycleLoss:
-    """Sum of the cycle terms, and how many of the clips' frames gave one."""
+    """Sum of the cycle terms, and how many pairs of clip and frame were used and skipped."""
 
     value: Tensor
     used: int
@@ -35,20 +38,23 @@ class CycleLoss:
 
 
 def cycle_loss(steps: list[Step], truth: Tensor, num_objects: list[int], kind: str) -> CycleLoss:
-    """Predict frame 0 from each later frame alone and compare with its true mask.
+    """Predict frame 0 from each later frame alone and compare with its true mask (STM-Cycle, section 3.2).
 
-    A clip's frame counts only where its true mask holds the clip's highest label; of the objects, those in that mask.
+    A term is skipped if the later frame does not show the clip's last object. In a term that is used, the
+    objects that the later frame shows are counted.
 
     Args:
-        steps: all T steps of propagation, frame 0 first; truth: (B, T, K, H, W) one-hot; num_objects: of each clip.
+        steps: all T steps of propagation, frame 0 first.
+        truth: (B, T, K, H, W) one-hot.
+        num_objects: of each clip.
         kind: 'ce', 'iou' or 'both'.
     """
     value, used = truth.new_zeros(()), 0
-    for t in range(len(steps) - 1, 0, -1):
-        # An object that frame t does not show cannot be found from it. The original skips the term of a clip then,
-        # but looks at the clip's last object only.
+    for t in range(len(steps) - 1, 0, -1):  # the order of the original
+        # An object that frame t does not show cannot be found from it.
         present = [present_channels(masks) for masks in truth[:, t]]
-        clips = [b for b, count in enumerate(num_objects) if present[b][count]]
+        # Skip the term of a clip whose last object is absent. The original tests this one object only.
+        clips = [b for b, last_object in enumerate(num_objects) if present[b][last_object]]
         if not clips:
             continue
         logits = predict_reference(steps[t])
@@ -58,15 +64,18 @@ def cycle_loss(steps: list[Step], truth: Tensor, num_objects: list[int], kind: s
 
 
 class GradientCorrection:
-    """Move a predicted mask down the gradient of the loss with which it predicts the reference frame back.
+    """Gradient correction (STM-Cycle, section 3.3): descend on a predicted mask.
 
-    It is a memory policy (`remember`) of Propagation, for one clip. Gradients of parameters are never computed.
+    The loss is that of the reference frame, predicted back from the mask. The network's weights stay as they
+    are, and their gradients are never computed. This is a memory policy (`remember`) of Propagation.
 
     Args:
-        every: correct frames at multiples of this (the paper: save_freq).
-        loop: gradient steps; rate: their size; momentum: share of the last step that is added to the next.
-        tolerance: stop where a step lowers the loss by less than this, and take the better mask; 0: never stop.
-        sharpness: what the logits of all frames are multiplied by first; above 1 soft masks become harder, 1 is the paper's.
+        every: correct the frames whose index is a multiple of this (the paper: save_freq).
+        loop: number of gradient steps; 0 turns the correction off.
+        rate: step size.
+        momentum: fraction of the previous step that is added to the next.
+        tolerance: stop when a step lowers the loss by less than this, and take the better mask; 0: no stop.
+        sharpness: factor of the logits of all frames; above 1 soft masks become harder, 1 is the paper's.
     """
 
     def __init__(
@@ -74,6 +83,7 @@ class GradientCorrection:
         every: int,
         loop: int,
         rate: float,
+        *,
         momentum: float = 0.0,
         tolerance: float = 0.0,
         sharpness: float = 1.0,
@@ -82,41 +92,55 @@ class GradientCorrection:
         self.momentum, self.tolerance, self.sharpness = momentum, tolerance, sharpness
 
     def __call__(self, step: Step) -> Remembered:
-        """Masks (1, K, H, W) to remember of `step`; corrected ones are neither clamped nor normalised (original code)."""
+        """Return the masks (1, K, H, W) to memorize of `step`.
+
+        Corrected masks are neither clamped nor normalised (original code).
+        """
+        assert step.logits is not None  # a memory policy is asked about predicted frames only
         masks = (self.sharpness * step.logits).softmax(1)
-        # Only frames that stay in the memory are worth the time (STM-Cycle, section 3.3).
+        # How often a mask is corrected: the frames that stay in the memory. Others are not worth the time.
         if step.t % self.every or not self.loop:
             return Remembered(masks)
-        start, velocity, before, losses = time.perf_counter(), torch.zeros_like(masks), masks, []
-        for _ in range(self.loop):
-            loss, gradient = self._gradient(step, masks)
-            if self._stalled(losses, loss):
-                masks = masks if loss < losses[-1] else before
-                break
-            losses.append(loss)
-            velocity = self.momentum * velocity + gradient
-            before, masks = masks, masks - self.rate * velocity
+        start = time.perf_counter()
+        masks, losses = self._descend(step, masks)
         milliseconds = 1000 * _elapsed(start, masks.device)
         after = self._loss(step, masks).item()
         return Remembered(masks, CorrectedFrame(len(losses), losses[0], after, milliseconds))
 
-    def _stalled(self, losses: list[float], loss: float) -> bool:
-        return bool(self.tolerance and losses) and losses[-1] - loss < self.tolerance
+    def _descend(self, step: Step, masks: Tensor) -> tuple[Tensor, list[float]]:
+        """Return the corrected masks, and the loss before each gradient step that was taken."""
+        previous, velocity = masks, torch.zeros_like(masks)
+        losses: list[float] = []
+        for _ in range(self.loop):
+            loss, gradient = self._gradient(step, masks)
+            # The last step did not pay: stop, with the better of the masks before and after it.
+            if self.tolerance and losses and losses[-1] - loss < self.tolerance:
+                return masks if loss < losses[-1] else previous, losses
+            losses.append(loss)
+            velocity = self.momentum * velocity + gradient
+            # Down the gradient: the mask moves to where it explains the reference frame better.
+            previous, masks = masks, masks - self.rate * velocity
+        return masks, losses
 
     def _gradient(self, step: Step, masks: Tensor) -> tuple[float, Tensor]:
-        leaf = masks.detach().requires_grad_()
-        with torch.enable_grad():
+        """Return the loss, and its gradient with respect to the masks (1, K, H, W)."""
+        leaf = masks.detach().requires_grad_()  # the mask is what is optimised, as if it were a parameter
+        with torch.enable_grad():  # inference runs without gradients; this is its one exception
             loss = self._loss(step, leaf)
         return loss.item(), torch.autograd.grad(loss, leaf)[0]
 
     def _loss(self, step: Step, masks: Tensor) -> Tensor:
+        """Return how far the reference frame, predicted back from `masks`, is from its given mask."""
+        # All tracked objects count, present in the reference or not, unlike in training (original code).
         counted = torch.zeros(masks.shape[1], dtype=torch.bool, device=masks.device)
-        counted[0] = counted[step.objects.channel] = True  # all objects count, present or not
+        counted[0] = True
+        counted[step.objects.channel] = True
         logits = predict_reference(step, masks)
         return mask_loss(logits[0], step.reference.masks[0], counted)
 
 
 def _elapsed(start: float, device: torch.device) -> float:
+    """Seconds since `start`, with all work on the device done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter() - start

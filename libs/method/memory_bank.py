@@ -1,4 +1,6 @@
-"""The memory that the time loop carries: which frames stay in it, and where their keys and values lie."""
+"""The memory of the time loop: which frames stay in it, and how their keys and values are stored."""
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -7,16 +9,22 @@ from models.stm import Memory, Objects
 
 
 class MemoryBank:
-    """Memories of the frames that are kept, and of the newest one, for each group of objects that appeared together.
+    """Keys and values of the kept frames and of the newest frame.
 
-    What is kept is the loop's choice (the paper: every `save_freq`-th frame) and every frame with a given mask (the
-    original dropped those in between, so an object that appeared there lost its one true mask). With `max_frames` no
-    more than that many are held, the newest included: of the others the one goes that is closest to its neighbours
-    in time, so that what stays is spread evenly. Given masks always stay, even where they alone are more.
+    Objects that appeared in the same frame form a group: they are remembered from the same frames.
+
+    Which frames are kept: those for which the caller of `add` says so (the paper: every `save_freq`-th
+    frame), and every frame with a given mask. (The original dropped given masks between multiples of
+    `save_freq`. An object that appeared there lost its one true mask.) The newest frame is always held, until
+    the next one comes.
+
+    With `max_frames`, at most that many frames are held, the newest included. The kept frame whose neighbours
+    are closest in time is dropped first, so those that stay are spread evenly. Frames with a given mask are
+    never dropped, even if they alone are more than `max_frames`.
 
     Args:
-        max_frames: 0 holds all (the paper's rule), else at least 3: the first, the latest kept and the newest.
-        differentiable: gradients flow through what is read, so nothing is written over.
+        max_frames: 0: no bound (the paper's rule), else at least 3: the first, latest kept and newest frame.
+        differentiable: gradients flow through what is read, so nothing is overwritten in place.
     """
 
     def __init__(self, max_frames: int = 0, differentiable: bool = False) -> None:
@@ -24,35 +32,53 @@ class MemoryBank:
         self._groups: list[_Group] = []
 
     def appear(self, objects: Objects) -> None:
-        """Open a history for objects that are first seen now."""
+        """Open a group for objects that are first seen now."""
         self._groups.append(_Group(objects, _GrowingSlots() if self.differentiable else _ReservedSlots()))
 
     def add(self, memory: Memory, time: int, keep: bool, given: bool = False) -> None:
-        """Take in the memory of the frame at `time`, of all objects so far in the order in which they appeared.
+        """Add the newest frame. It replaces the previous newest one, unless that was kept.
 
-        It is the newest until the next one comes, and then gone unless `keep` or `given`.
+        Args:
+            memory: of the frame, with all objects so far in the order in which they appeared.
+            time: index of the frame.
+            keep: keep the frame for good.
+            given: the frame came with a mask. It is kept, and never dropped.
         """
         sizes = [len(group.objects) for group in self._groups]
         for group, keys, values in zip(self._groups, memory.keys.split(sizes), memory.values.split(sizes)):
+            # The slot behind the kept frames: it overwrites the previous newest frame, unless that was kept.
             group.slots.put(len(group.kept), keys, values)
             group.held = len(group.kept) + 1
             if keep or given:
                 group.kept.append(time)
                 group.given |= {time} if given else set()
+                # One place stays free for the newest frame.
                 if self.max_frames and len(group.kept) >= self.max_frames:
-                    group.thin()
+                    group.drop_most_redundant()
 
     def read(self) -> list[Memory]:
-        """One memory a group: its kept frames and the newest one."""
+        """Return one memory a group: its kept frames and the newest one."""
         return [Memory(*group.slots.read(group.held), group.objects) for group in self._groups]
 
+    def remove(self, channels: list[int]) -> None:
+        """Forget the objects of these mask channels. K, the number of channels, stays as it is."""
+        # The group that goes may be the one with the highest K. Masks and reference still have K channels.
+        num_channels = max((group.objects.num_channels for group in self._groups), default=0)
+        for group in self._groups:
+            removed = torch.tensor(channels, device=group.objects.channel.device)
+            rows = (~torch.isin(group.objects.channel, removed)).nonzero().flatten()
+            if len(rows) < len(group.objects):
+                group.slots.select(rows)
+            group.objects = replace(group.objects[rows], num_channels=num_channels)
+        self._groups = [group for group in self._groups if len(group.objects)]
+
     def times(self) -> list[list[int]]:
-        """The times of the kept frames of each group, in order."""
+        """Return the sorted times of the kept frames of each group."""
         return [sorted(group.kept) for group in self._groups]
 
 
 class _Group:
-    """Objects that share a history. Slot i of `slots` holds the frame of time kept[i]; behind them lies the newest."""
+    """Objects that appeared together. Slot i holds the frame of time kept[i]; the next one the newest."""
 
     def __init__(self, objects: Objects, slots: "_GrowingSlots | _ReservedSlots") -> None:
         self.objects, self.slots = objects, slots
@@ -60,14 +86,16 @@ class _Group:
         self.given: set[int] = set()
         self.held = 0  # slots in use
 
-    def thin(self) -> None:
-        """Drop the kept frame whose neighbours in time are closest together; the newest and the given ones stay."""
+    def drop_most_redundant(self) -> None:
+        """Drop the kept frame with the closest neighbours in time; never the first, latest or a given one."""
         times = sorted(self.kept)
+        # What a frame shows is best covered by the others if the frames before and after it are near.
         gaps = {
             t: after - before for before, t, after in zip(times, times[1:], times[2:]) if t not in self.given
         }
         if gaps:
-            slot = self.kept.index(min(gaps, key=gaps.get))
+            slot = self.kept.index(min(gaps, key=lambda t: gaps[t]))
+            # Slots need no order in time, attention ignores it: the last slot fills the hole.
             self.slots.move(self.held - 1, slot)
             self.kept[slot] = self.kept[-1]
             self.kept.pop()
@@ -75,46 +103,55 @@ class _Group:
 
 
 class _ReservedSlots:
-    """Storage that is allocated ahead, doubled where it runs full, and written in place."""
+    """Storage for inference: allocated ahead, doubled when full, and written in place."""
 
     def __init__(self) -> None:
-        self._keys: Tensor | None = None  # (O, slots, h*w, Ck)
-        self._values: Tensor | None = None  # (O, slots, h*w, Cv)
+        self._stores: list[Tensor] = []  # keys (O, slots, h*w, Ck) and values (O, slots, h*w, Cv)
 
     def put(self, slot: int, keys: Tensor, values: Tensor) -> None:
-        """Write the memory of one frame: (O, h*w, Ck), (O, h*w, Cv)."""
-        if self._keys is None:
-            self._keys, self._values = (x.new_empty(len(x), 4, *x.shape[1:]) for x in (keys, values))
-        elif slot >= self._keys.shape[1]:
-            self._keys, self._values = (
-                torch.cat([x, torch.empty_like(x)], 1) for x in (self._keys, self._values)
-            )
-        self._keys[:, slot], self._values[:, slot] = keys, values
+        """Write the memory of one frame, (O, h*w, Ck) and (O, h*w, Cv), to a slot."""
+        if not self._stores:
+            self._stores = [x.new_empty(len(x), 4, *x.shape[1:]) for x in (keys, values)]
+        elif slot >= self._stores[0].shape[1]:
+            # Doubled, not grown by one: a long video then copies each frame about once.
+            self._stores = [torch.cat([store, torch.empty_like(store)], 1) for store in self._stores]
+        for store, x in zip(self._stores, (keys, values)):
+            store[:, slot] = x
 
     def move(self, source: int, target: int) -> None:
         """Copy one slot over another."""
-        self._keys[:, target], self._values[:, target] = self._keys[:, source], self._values[:, source]
+        for store in self._stores:
+            store[:, target] = store[:, source]
 
     def read(self, held: int) -> tuple[Tensor, Tensor]:
-        """The first `held` slots: (O, held*h*w, Ck), (O, held*h*w, Cv), not copied."""
-        return self._keys[:, :held].flatten(1, 2), self._values[:, :held].flatten(1, 2)
+        """Return the first `held` slots as views, (O, held*h*w, Ck) and (O, held*h*w, Cv)."""
+        keys, values = (store[:, :held].flatten(1, 2) for store in self._stores)
+        return keys, values
+
+    def select(self, rows: Tensor) -> None:
+        """Keep only these objects; rows: (O',) indices."""
+        self._stores = [store[rows] for store in self._stores]
 
 
 class _GrowingSlots:
-    """The same for training: memories stay as they are, since autograd's must not be written over."""
+    """Storage for training, with the methods of _ReservedSlots. Nothing is overwritten: autograd needs it."""
 
     def __init__(self) -> None:
         self._frames: list[tuple[Tensor, Tensor]] = []
 
     def put(self, slot: int, keys: Tensor, values: Tensor) -> None:
-        """As above; what lay in later slots goes."""
+        """Store the memory of one frame in a slot; drop what later slots held."""
         self._frames[slot:] = [(keys, values)]
 
     def move(self, source: int, target: int) -> None:
-        """As above."""
+        """Let `target` hold what `source` holds."""
         self._frames[target] = self._frames[source]
 
     def read(self, held: int) -> tuple[Tensor, Tensor]:
-        """As above, but copied."""
+        """Return the first `held` slots, copied one behind the other."""
         keys, values = zip(*self._frames[:held])
         return torch.cat(keys, 1), torch.cat(values, 1)
+
+    def select(self, rows: Tensor) -> None:
+        """Keep only these objects; rows: (O',) indices."""
+        self._frames = [(keys[rows], values[rows]) for keys, values in self._frames]

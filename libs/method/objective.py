@@ -1,21 +1,19 @@
-"""What training minimises: forward along the clip, then from each frame back to frame 0."""
+"""What training minimizes (STM-Cycle, Figure 2): forward along the clip, then back to frame 0."""
 
 from dataclasses import dataclass, fields
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from libs.core.masks import one_hot
 from libs.core.structures import Clip
+from libs.method.attention import attention_loss
 from libs.method.cycle import cycle_loss
 from libs.method.losses import mask_loss, present_channels, soft_iou_loss
 from libs.method.propagate import FrameInput, Remember, Remembered, Step, propagate
-from models.memory_read import at_least_float32, read
-from models.stm import STM, Memory, Objects, Query
+from models.stm import STM, Objects
 
 MODES = ("mask", "recurrent", "threshold")
-ATTENTION_MARGIN = 1e-3  # what is carried stays this far from 0 and 1, where its logarithm is steep
 
 
 @dataclass(frozen=True)
@@ -24,30 +22,29 @@ class Batch:
 
     names: list[str]
     frames: Tensor  # (B, T, 3, H, W)
-    masks: Tensor  # (B, T, K, H, W) one-hot
+    masks: Tensor  # (B, T, K, H, W) one-hot ground truth
     num_objects: list[int]
 
     @staticmethod
     def of(clips: list[Clip], device: torch.device) -> "Batch":
-        """Stack clips of equal T, H, W; K is that of the clip with the most objects."""
+        """Stack clips of equal T, H, W. K is that of the clip with the most objects."""
         num_objects = [clip.num_objects for clip in clips]
         labels = torch.stack([clip.labels for clip in clips]).to(device)
         frames = torch.stack([clip.frames for clip in clips]).to(device)
-        return Batch(
-            [clip.name for clip in clips], frames, one_hot(labels, max(num_objects) + 1), num_objects
-        )
+        masks = one_hot(labels, max(num_objects) + 1)
+        return Batch([clip.name for clip in clips], frames, masks, num_objects)
 
 
 @dataclass(frozen=True)
 class Losses:
-    """Terms summed over clips and frames; `total` is what is differentiated."""
+    """Terms summed over clips and frames, and `total`, which is differentiated."""
 
-    forward: Tensor
-    cycle: Tensor
+    forward: Tensor  # frame t predicted from all earlier frames
+    cycle: Tensor  # frame 0 predicted back from frame t alone
     total: Tensor
-    cycle_used: int
-    cycle_skipped: int
-    attention: Tensor  # 0 where it has no weight
+    cycle_used: int  # cycle terms that count
+    cycle_skipped: int  # cycle terms that do not: frame t lacks the clip's last object
+    attention: Tensor  # masks carried by the attention weights alone; 0 if this term is off
 
 
 @dataclass
@@ -66,7 +63,7 @@ class EpochTotals:
         return EpochTotals(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
     def means(self) -> dict[str, float]:
-        """Per clip, and the share of cycle terms that were skipped."""
+        """Average over the clips; of the cycle terms, also the fraction that was skipped."""
         clips, terms = max(self.clips, 1), max(self.cycle_used + self.cycle_skipped, 1)
         return {
             "loss": self.total / clips,
@@ -81,88 +78,88 @@ def training_losses(
     model: STM,
     batch: Batch,
     mode: str,
+    *,
     kind: str = "both",
     iou_threshold: float = 0.65,
     cycle: bool = True,
     attention: float = 0.0,
 ) -> Losses:
-    """Forward and cycle loss of a batch of clips (STM-Cycle, section 3.2).
+    """Compute the loss of a batch of clips (STM-Cycle, section 3.2).
 
     Args:
-        mode: what is memorised, see `memory_policy`; kind: 'ce', 'iou' or 'both'; cycle: False leaves its loss out;
+        mode: what is memorized of a predicted frame, see `memory_policy`.
+        kind: 'ce', 'iou' or 'both', see `mask_loss`.
+        iou_threshold: of mode 'threshold'.
+        cycle: False leaves the cycle loss out.
         attention: weight of the attention loss, which neither paper has.
-    Returns: total = (forward + cycle + attention * its loss) / (B (T - 1)).
+    Returns: total = (forward + cycle + attention * its loss) / (B (T - 1)), with its terms.
     """
     num_clips, num_frames = batch.frames.shape[:2]
-    remember, frames = memory_policy(mode, batch.masks, iou_threshold), training_frames(model, batch)
+    # Forward along the clip. With save_freq 1 every frame stays: frame t is predicted from frames 0..t-1.
+    remember = memory_policy(mode, batch.masks, iou_threshold)
+    frames = training_frames(model, batch)
     steps = list(propagate(model, frames, save_freq=1, remember=remember, differentiable=True))
-    forward = batch.frames.new_zeros(())
-    for b in range(num_clips):
-        counted = present_channels(batch.masks[b, 0])
-        forward = forward + sum(
-            mask_loss(step.logits[b], batch.masks[b, step.t], counted, kind) for step in steps[1:]
-        )
+    forward = forward_loss(steps, batch.masks, kind)
+    # And back: frame 0 from each later frame alone. A mask that drifted on the way cannot explain frame 0.
     back = cycle_loss(steps if cycle else steps[:1], batch.masks, batch.num_objects, kind)
     carried = forward.new_zeros(())
     if attention and num_frames > 1:
-        carried = attention_loss(steps[0].memory, [frame.query for frame in frames], batch.masks)
+        queries = [frame.query for frame in frames if frame.query is not None]
+        carried = attention_loss(steps[0].memory, queries, batch.masks)
     total = forward + back.value + attention * carried
-    return Losses(
-        forward, back.value, total / (num_clips * max(num_frames - 1, 1)), back.used, back.skipped, carried
-    )
+    # The mean over predicted frames: long clips weigh no more than short ones.
+    total = total / (num_clips * max(num_frames - 1, 1))
+    return Losses(forward, back.value, total, back.used, back.skipped, carried)
 
 
-def attention_loss(memory: Memory, queries: list[Query], truth: Tensor) -> Tensor:
-    """How far the first masks, carried by the attention weights alone at stride 16, are from the later ones.
-
-    It tells the keys what to look for before the decoder can make anything of what is read.
+def forward_loss(steps: list[Step], truth: Tensor, kind: str) -> Tensor:
+    """Sum the loss of each predicted frame, over frames 1..T-1 and clips.
 
     Args:
-        memory: of frame 0; queries: of all T frames; truth: (B, T, K, H, W) one-hot.
-    Returns: binary cross entropy, mean over positions and each clip's objects, summed over frames and clips.
+        steps: all T steps of propagation, frame 0 first.
+        truth: (B, T, K, H, W) one-hot.
+        kind: 'ce', 'iou' or 'both'.
     """
-    objects, size = memory.objects, queries[0].key.shape[-2:]
-    own = truth.transpose(1, 2)[objects.clip_index, objects.channel]  # (O, T, H, W)
-    small = F.interpolate(own, size=size, mode="area")  # (O, T, h, w)
-    share = 1 / torch.bincount(objects.clip_index, minlength=len(truth)).to(truth)[objects.clip_index]  # (O,)
-    first, loss = small[:, 0].flatten(1).unsqueeze(2), truth.new_zeros(())  # (O, h*w, 1)
-    for t in range(1, len(queries)):
-        found = read(memory.keys, first, queries[t].key.index_select(0, objects.clip_index))[
-            :, 0
-        ]  # (O, h, w)
-        found = ATTENTION_MARGIN + (1 - 2 * ATTENTION_MARGIN) * at_least_float32(found)
-        entropy = small[:, t] * found.log() + (1 - small[:, t]) * (1 - found).log()
-        loss = loss - (share * entropy.flatten(1).mean(1)).sum()
+    loss = truth.new_zeros(())
+    for b in range(len(truth)):
+        # All knowledge of the objects comes from frame 0: one that it does not show cannot be predicted.
+        counted = present_channels(truth[b, 0])
+        for step in steps[1:]:
+            assert step.logits is not None  # only frame 0 is not predicted
+            loss = loss + mask_loss(step.logits[b], truth[b, step.t], counted, kind)
     return loss
 
 
 def training_frames(model: STM, batch: Batch) -> list[FrameInput]:
-    """The loop's input: frame 0 with its true masks; the query features of all frames are made in one pass."""
+    """Prepare the loop's input: all frames, encoded in one pass, and the true masks of frame 0."""
     num_clips, num_frames = batch.frames.shape[:2]
     images = batch.frames.transpose(0, 1)  # (T, B, 3, H, W)
-    query = model.encode(images.flatten(0, 1))  # T*B pictures, those of one moment in a row
-    objects = Objects.of(batch.num_objects, batch.masks.shape[2], batch.frames.device)
+    query = model.encode(images.flatten(0, 1))  # T*B images, those of one time next to each other
     queries = [query[t * num_clips : (t + 1) * num_clips] for t in range(num_frames)]
+    objects = Objects.of(batch.num_objects, batch.masks.shape[2], batch.frames.device)
     first = FrameInput(images[0], batch.masks[:, 0], objects, queries[0])
     return [first, *(FrameInput(images[t], query=queries[t]) for t in range(1, num_frames))]
 
 
 def memory_policy(mode: str, truth: Tensor, iou_threshold: float) -> Remember:
-    """What is memorised of a predicted frame while training (the config's `mode`).
+    """Choose what is memorized of a predicted frame while training (the config's `mode`, original code).
 
-    'mask': the truth; 'recurrent': the soft prediction, through which gradients flow; 'threshold': the prediction of
-    those clips where its mean soft IoU over the objects of frame 0 reaches `iou_threshold`, else the truth.
+    - 'mask': the ground truth.
+    - 'recurrent': the soft prediction, as in testing. Gradients flow through it, so the network learns from
+      errors that add up over time.
+    - 'threshold': for each clip, the prediction if its mean soft IoU over the objects of frame 0 reaches
+      `iou_threshold`, else the ground truth. A poor prediction early in training would teach nothing.
 
     Args:
         truth: (B, T, K, H, W) one-hot.
     """
 
     def threshold(step: Step) -> Remembered:
-        """Prediction or truth, clip by clip."""
-        probs, chosen = step.masks, []
-        for b, masks in enumerate(truth[:, step.t]):
-            iou = 1 - soft_iou_loss(probs[b].detach(), masks, present_channels(truth[b, 0]))
-            chosen.append(probs[b] if iou >= iou_threshold else masks)
+        """Choose the prediction or the ground truth, clip by clip."""
+        chosen = []
+        for probs, masks, first in zip(step.masks, truth[:, step.t], truth[:, 0]):
+            iou = 1 - soft_iou_loss(probs.detach(), masks, present_channels(first))
+            chosen.append(probs if iou >= iou_threshold else masks)
         return Remembered(torch.stack(chosen))
 
     policies: dict[str, Remember] = {

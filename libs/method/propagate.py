@@ -1,11 +1,13 @@
-"""The time loop: carry masks from frame to frame through a memory. Training, validation, test and demo all run it.
+"""The time loop: carry masks from frame to frame through a memory (STM).
 
-Letters: B clips side by side (1 outside training), K channels with background first, H, W pixels of the input.
+Training, validation, test and demo all run it.
+Letters: B clips side by side (1 outside training), K channels with background first, H, W pixels of the
+input.
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import torch
@@ -23,11 +25,11 @@ class FrameInput:
 
     image: Tensor  # (B, 3, H, W), normalised
     given: Tensor | None = None  # (B, K, H, W) one-hot masks that come with the frame
-    appearing: Objects | None = None  # objects that are first seen here
+    appearing: Objects | None = None  # objects that are first seen here; their masks are in `given`
     query: Query | None = None  # features of `image`, if the caller has them already
 
     def to(self, device: torch.device) -> "FrameInput":
-        """The same on `device`."""
+        """Copy to `device`."""
         given = None if self.given is None else self.given.to(device)
         appearing = None if self.appearing is None else self.appearing.to(device)
         return replace(self, image=self.image.to(device), given=given, appearing=appearing)
@@ -35,7 +37,7 @@ class FrameInput:
 
 @dataclass(frozen=True)
 class Reference:
-    """The latest frame with a given mask: what cycle loss and gradient correction predict back."""
+    """The latest frame with a given mask. Cycle loss and gradient correction predict it back."""
 
     query: Query
     masks: Tensor  # (B, K, H, W) one-hot
@@ -43,43 +45,46 @@ class Reference:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the loop: what was predicted in frame t, and what is remembered of it."""
+    """One step of the loop: what was predicted in frame t, and which masks of it are memorized."""
 
     model: STM
     t: int
     image: Tensor  # (B, 3, H, W)
-    objects: Objects  # all objects seen so far
-    logits: (
-        Tensor | None
-    )  # (B, K, H, W) predicted from the past; None in the first frame with objects, which has none
-    masks: Tensor  # (B, K, H, W) soft, as they are remembered
+    objects: Objects  # all objects tracked so far
+    logits: Tensor | None  # (B, K, H, W) predicted from the past; None in the first frame with objects
+    masks: Tensor  # (B, K, H, W) soft, as they are memorized
     reference: Reference
-    given: bool = False  # its mask came with the frame
-    correction: CorrectedFrame | None = None  # what was done to the masks before they are remembered
+    given: bool = False  # a mask came with the frame
+    correction: CorrectedFrame | None = None  # what gradient correction did to `masks`
+
+    @property
+    def probs(self) -> Tensor:
+        """(B, K, H, W) the prediction; in the first frame with objects, which has none, its given masks."""
+        return self.masks if self.logits is None else self.logits.softmax(1)
 
     @cached_property
     def memory(self) -> Memory:
-        """Keys and values of this frame alone, computed when they are first read: the last frame's may never be."""
+        """Keys and values of this frame alone, computed on first use: the last frame's may not be needed."""
         return self.model.memorize(self.image, self.masks, self.objects)
 
 
 class Remembered(NamedTuple):
-    """What a memory policy says of a predicted frame: the masks to memorize, and what was done to get them."""
+    """A memory policy's answer for a predicted frame."""
 
-    masks: Tensor  # (B, K, H, W) soft
-    correction: CorrectedFrame | None = None
+    masks: Tensor  # (B, K, H, W) soft, to memorize
+    correction: CorrectedFrame | None = None  # what was done to get them
 
 
 Remember = Callable[[Step], Remembered]
 
 
 class Propagation:
-    """The loop of one video, or of clips side by side, one frame at a time (STM, section 3).
+    """The loop of one video, or of clips side by side, one frame at a time (STM).
 
     Args:
-        save_freq: a frame stays in the memory for good every so many frames.
-        remember: decides what is memorized of a predicted frame; default: its probabilities.
-        memory_frames: bound of the memory in frames, see MemoryBank; 0: none.
+        save_freq: every so many frames one stays in the memory for good (STM: every N-th frame).
+        remember: decides which masks of a predicted frame are memorized; default: its probabilities.
+        memory_frames: most frames in the memory, see MemoryBank; 0: no bound.
         differentiable: gradients flow through the memory, as training needs it.
     """
 
@@ -89,49 +94,89 @@ class Propagation:
         save_freq: int,
         remember: Remember | None = None,
         memory_frames: int = 0,
+        *,
         differentiable: bool = False,
     ) -> None:
         self.model, self.save_freq, self.remember = model, save_freq, remember
-        self.bank = MemoryBank(memory_frames, differentiable)
+        self.memory_frames, self.differentiable = memory_frames, differentiable
+        self.t = -1
+        self._forget_all()
+
+    def _forget_all(self) -> None:
+        """Return to the state before the first object."""
+        self.bank = MemoryBank(self.memory_frames, self.differentiable)
         self.objects: Objects | None = None
         self.reference: Reference | None = None
         self.last: Step | None = None
-        self.t = -1
 
     def step(self, frame: FrameInput) -> Step | None:
-        """Segment the next frame from the memory of the earlier ones; None before the first object."""
+        """Segment the next frame from the memory of the earlier ones. Returns None before the first object.
+
+        Raises: ValueError if objects appear, and none was tracked before, in a frame without a given mask.
+        """
         self.t += 1
+        # 1. Memorize the previous frame. This waits until there is a next frame, which always reads it.
         if self.last is not None:
-            # The previous frame is always in the memory. It is memorized only now, when a frame needs it.
-            self.bank.add(
-                self.last.memory, self.last.t, keep=self.last.t % self.save_freq == 0, given=self.last.given
-            )
+            # What stays for good: frames 0, save_freq, 2 save_freq, ..., and frames with a given mask.
+            keep = self.last.t % self.save_freq == 0
+            self.bank.add(self.last.memory, self.last.t, keep=keep, given=self.last.given)
         if self.objects is None and frame.appearing is None:
             return None  # nothing to track yet, so nothing to encode either
+        # 2. Predict the frame from the memory: the kept frames and the previous one.
         query = frame.query or self.model.encode(frame.image)
-        # An object that appears in this frame has no memory yet: it takes part from the next frame on.
         logits = self.model.segment(query, self.bank.read()) if self.objects else None
+        # 3. Add new objects. They have no memory yet, so they are predicted from the next frame on.
         if frame.appearing is not None:
             self.bank.appear(frame.appearing)
             self.objects = self.objects + frame.appearing if self.objects else frame.appearing
+        # 4. Decide which masks the next frames will see of this one.
         self.last = self._conclude(frame, query, logits)
         return self.last
 
     def _conclude(self, frame: FrameInput, query: Query, logits: Tensor | None) -> Step:
-        """Decide which masks are remembered of the frame."""
+        """Decide which masks of the frame are memorized."""
+        assert self.objects is not None  # `step` returns early if there are none
+        step_of = partial(Step, self.model, self.t, frame.image, self.objects, logits)
         if frame.given is not None:
-            # A given mask is true. It becomes the reference that later frames are predicted back to.
+            # A given mask is true: no policy changes it, and later frames are predicted back to it.
             masks = frame.given if logits is None else impose(logits.softmax(1), frame.given)
             self.reference = Reference(query, harden(masks))
-            return Step(
-                self.model, self.t, frame.image, self.objects, logits, masks, self.reference, given=True
-            )
-        step = Step(self.model, self.t, frame.image, self.objects, logits, logits.softmax(1), self.reference)
+            return step_of(masks, self.reference, given=True)
+        if logits is None or self.reference is None:
+            raise ValueError(f"frame {self.t}: objects appear without a mask; pass `given` with `appearing`")
+        step = step_of(logits.softmax(1), self.reference)
         if self.remember is None:
             return step
-        # Training may memorize the ground truth instead, testing a corrected mask.
+        # In training the policy may choose the ground truth, in testing it corrects the mask.
         masks, correction = self.remember(step)
         return replace(step, masks=masks, correction=correction)
+
+    def remove(self, channel: int) -> None:
+        """Stop tracking one object. Its mask becomes background in the last frame and in the reference.
+
+        K, the number of channels, stays as it is, and `last.logits` stay what was predicted. With memory
+        context 'background' the memory of the other objects does not depend on the removed one; with 'others'
+        what they have memorized so far has seen its mask. After the last object the loop is as before the
+        first one. Frames that were kept because its mask was given stay in the memory of the others. To track
+        the object again, pass it in `appearing`, with its mask.
+
+        Args:
+            channel: of the object, 1..K-1.
+        Raises: ValueError if no such object is tracked.
+        """
+        tracked = [] if self.objects is None else sorted(set(self.objects.channel.tolist()))
+        if channel not in tracked:
+            raise ValueError(f"cannot remove object {channel}: the tracked objects are {tracked}")
+        if tracked == [channel]:
+            self._forget_all()
+            return
+        assert self.objects is not None and self.last is not None and self.reference is not None
+        self.bank.remove([channel])
+        self.objects = self.objects[self.objects.channel != channel]
+        self.reference = replace(self.reference, masks=erase(self.reference.masks, channel))
+        # A new Step, whose memory is computed anew: that of the old one has the object's rows.
+        masks = erase(self.last.masks, channel)
+        self.last = replace(self.last, objects=self.objects, masks=masks, reference=self.reference)
 
 
 def propagate(
@@ -140,34 +185,44 @@ def propagate(
     save_freq: int,
     remember: Remember | None = None,
     memory_frames: int = 0,
+    *,
     differentiable: bool = False,
 ) -> Iterator[Step]:
-    """Yield the steps of all frames from the first with objects on; frames are read one at a time.
+    """Yield the steps of all frames from the first one with objects on. Frames are read one at a time.
 
     Args: see Propagation.
     """
-    loop = Propagation(model, save_freq, remember, memory_frames, differentiable)
+    loop = Propagation(model, save_freq, remember, memory_frames, differentiable=differentiable)
     yield from (step for step in map(loop.step, frames) if step is not None)
 
 
 def impose(probs: Tensor, given: Tensor) -> Tensor:
     """Add given masks to predicted ones: a given object is exactly its pixels, the others keep what is left.
 
-    (The original let a later mask replace those of all objects.)
+    (In the original a later mask replaced those of all objects.)
 
     Args:
-        probs: (B, K', H, W) soft, K' <= K; given: (B, K, H, W) one-hot.
+        probs: (B, K', H, W) soft, K' <= K.
+        given: (B, K, H, W) one-hot.
     Returns: (B, K, H, W), of sum 1 at each pixel.
     """
-    probs = F.pad(
-        probs, (0, 0, 0, 0, 0, given.shape[1] - probs.shape[1])
-    )  # channels of objects that appear here
-    named = given[:, 1:].flatten(2).any(2)[..., None, None]  # (B, K - 1, 1, 1)
-    kept = probs[:, 1:] * ~named
-    rest = torch.cat([1 - kept.sum(1, keepdim=True), kept], dim=1)
+    new_channels = given.shape[1] - probs.shape[1]  # of objects that appear here
+    probs = F.pad(probs, (0, 0, 0, 0, 0, new_channels))
+    # A given object's own prediction is dropped everywhere; it goes to background, not to another object.
+    is_given = given[:, 1:].flatten(2).any(2)[..., None, None]  # (B, K - 1, 1, 1)
+    others = probs[:, 1:] * ~is_given
+    rest = torch.cat([1 - others.sum(1, keepdim=True), others], dim=1)
     return torch.where(given[:, :1] > 0, rest, given)
 
 
 def harden(masks: Tensor) -> Tensor:
-    """Soft masks (B, K, H, W) to one-hot ones."""
+    """Convert soft masks (B, K, H, W) to one-hot ones: the likeliest channel of each pixel."""
     return torch.zeros_like(masks).scatter_(1, masks.argmax(1, keepdim=True), 1)
+
+
+def erase(masks: Tensor, channel: int) -> Tensor:
+    """Turn one object of masks (B, K, H, W), soft or one-hot, into background."""
+    masks = masks.clone()
+    masks[:, 0] += masks[:, channel]
+    masks[:, channel] = 0
+    return masks

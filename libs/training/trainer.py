@@ -140,11 +140,11 @@ class Trainer(TrainingState):
                 losses = training_losses(
                     self.model,
                     batch,
-                    settings.mode,
-                    settings.loss,
-                    settings.iou_threshold,
-                    settings.cycle,
-                    settings.attention_loss,
+                    mode=settings.mode,
+                    kind=settings.loss,
+                    iou_threshold=settings.iou_threshold,
+                    cycle=settings.cycle,
+                    attention=settings.attention_loss,
                 )
             total = losses.total.item()
             if not math.isfinite(total):  # the original went on in silence

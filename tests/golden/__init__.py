@@ -1,4 +1,4 @@
-"""Numbers computed with the original implementations (README.md says which), and how close to them one must be."""
+"""Numbers computed with the original implementations (see README.md), and the tolerances that hold."""
 
 import json
 from functools import cache
@@ -30,7 +30,7 @@ BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "mean", "std")
 
 @cache
 def filled(kind: str, arch: str, gain: float) -> dict[str, Tensor]:
-    """State dict of `kind` stm_cycle or stm_official."""
+    """Build the state dict of `kind` 'stm_cycle' or 'stm_official', filled with fixed numbers."""
     shapes = json.loads((HERE / f"keys_{kind}_{arch}.json").read_text())
     state = {name: torch.zeros(shape) for name, shape in shapes.items()}
     for encoder in ("Encoder_M", "Encoder_Q"):  # as in every model and every released file
@@ -40,17 +40,17 @@ def filled(kind: str, arch: str, gain: float) -> dict[str, Tensor]:
 
 
 def trainable(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Copies that require gradients, except for buffers."""
+    """Copy the tensors. All but the buffers require gradients."""
     return {k: v.detach().clone().requires_grad_(k.split(".")[-1] not in BUFFERS) for k, v in state.items()}
 
 
 def double(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same in float64."""
+    """Copy the tensors as `trainable` does, in float64."""
     return trainable({k: v.double() if v.is_floating_point() else v for k, v in state.items()})
 
 
 class Case:
-    """One .npz: its input, its weights, and the comparisons with its arrays at the tolerances of README.md."""
+    """One .npz file: its input and weights, and comparisons with its arrays (README.md: tolerances)."""
 
     def __init__(self, name: str):
         self.arrays = np.load(HERE / f"{name}.npz")
@@ -65,7 +65,7 @@ class Case:
         self.frames, self.masks = torch.from_numpy(frames), torch.from_numpy(masks)[:, :channels]
 
     def weights(self) -> dict[str, Tensor]:
-        """A copy of the weights that requires gradients."""
+        """Return a copy of the weights that requires gradients."""
         return trainable(
             filled("stm_official" if self.official else "stm_cycle", self.meta["arch"], self.meta["gain"])
         )
@@ -77,7 +77,7 @@ class Case:
         assert np.abs(found - expected).max() <= 1e-4, name
 
     def check_labels(self, name: str, probs: Tensor) -> None:
-        """probs: (T - 1, K, H, W)."""
+        """Compare the labels of probs (T - 1, K, H, W), at 99.9 % of the pixels."""
         assert np.mean(probs.argmax(1).numpy() == self.arrays[name][1:]) >= 0.999, name
 
     def check_losses(self, forward: Tensor, cycle: Tensor, total: Tensor) -> None:
@@ -86,7 +86,7 @@ class Case:
             assert abs(found.item() - expected) <= 1e-4 * abs(expected), name
 
     def check_gradients(self, gradients: dict[str, Tensor]) -> None:
-        """gradients: of every parameter, by name."""
+        """Compare the norms of the gradients of every parameter, by name."""
         names = [str(name) for name in self.arrays["grad_names"]]
         assert set(gradients) - {"KV_M_r4.Key.bias"} == set(names)
         for name, expected in zip(names, self.arrays["grad_norms"]):

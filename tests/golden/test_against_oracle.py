@@ -1,4 +1,4 @@
-"""The product against the oracle, on made-up weights and clips, in float64 so that a difference is a difference."""
+"""Network and loops against the oracle, on synthetic weights and clips, in float64."""
 
 from copy import deepcopy
 from functools import cache
@@ -26,7 +26,7 @@ SMALL = {"keydim": 16, "valdim": 24}
 
 @cache
 def network(arch: str, context: str, pad_to: int) -> STM:
-    """Weights under which masks matter and no probability is far from 1/2."""
+    """Build a network whose masks matter, and whose probabilities stay near 1/2."""
     model = STM(arch, **SMALL, context=context, pad_to=pad_to)
     state = fill_(model.state_dict())
     scales = {"conv1_m": 6, "conv1_bg": 6, "conv1_o": 6, "Key": 1.5, "pred2": 0.2}
@@ -37,7 +37,7 @@ def network(arch: str, context: str, pad_to: int) -> STM:
 
 
 def pair(arch="resnet18", context="background", pad_to=1) -> tuple[STM, Oracle]:
-    """The same network twice, new for each test."""
+    """Return the same network twice, new for each test."""
     model = deepcopy(network(arch, context, pad_to))
     return model, Oracle(trainable(model.state_dict()), context, pad_to)
 
@@ -55,7 +55,7 @@ def same_gradients(model: STM, naive: Oracle) -> None:
         torch.testing.assert_close(parameter.grad, expected, rtol=1e-6, atol=1e-9 + 1e-8 * scale, msg=name)
 
 
-# ---- the network ------------------------------------------------------------------------------------------------------
+# ---- the network ----------------------------------------------------------------------------------------
 
 NETWORKS = [  # arch, context, pad_to, num_objects, num_channels, size
     ("resnet18", "background", 1, 1, 2, (64, 80)),
@@ -93,7 +93,7 @@ def test_network(arch, context, pad_to, num_objects, num_channels, size):
     (logits * weights).sum().backward()
 
     channels = range(1, num_objects + 1)
-    expected = oracle.join(*(naive.memorise(frames[t], soft[t], channels) for t in range(2)))
+    expected = oracle.join(*(naive.memorize(frames[t], soft[t], channels) for t in range(2)))
     expected_logits = naive.segment(frames[2], expected, num_channels)
     soft.grad = None
     (expected_logits * weights).sum().backward()
@@ -114,25 +114,25 @@ def test_clips_side_by_side_do_not_mix():
     memory = model.memorize(frames[0], masks[0], Objects.of([1, 3], 4))
     logits = model.segment(model.encode(frames[1]), [memory])
     for b, count in enumerate((1, 3)):
-        alone = naive.memorise(frames[0, b], masks[0, b], range(1, count + 1))
+        alone = naive.memorize(frames[0, b], masks[0, b], range(1, count + 1))
         torch.testing.assert_close(logits[b], naive.segment(frames[1, b], alone, 4)[0], **CLOSE)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("context", ("background", "others"))
-def test_few_at_a_time(context, monkeypatch):
-    """Where memory is short, attention is computed for some positions, and features for one object at a time."""
+def test_chunks_change_nothing(context, monkeypatch):
+    """Attention in chunks of positions and features of one object at a time give the same numbers."""
     monkeypatch.setattr(memory_read, "MAX_WEIGHTS", 250)
     model, naive = pair(context=context)
     model.max_pixels = 33 * 49
     frames, masks = video(7, 2, 3)
     memory = model.memorize(frames[:1], masks[:1], Objects.of([3]))
-    expected = naive.memorise(frames[0], masks[0], [1, 2, 3])
+    expected = naive.memorize(frames[0], masks[0], [1, 2, 3])
     logits = model.segment(model.encode(frames[1:]), [memory])
     torch.testing.assert_close(logits, naive.segment(frames[1], expected, 4), **CLOSE)
 
 
-# ---- losses -----------------------------------------------------------------------------------------------------------
+# ---- losses ---------------------------------------------------------------------------------------------
 
 PRESENT = [(0, 1, 2, 3), (0, 2), (1, 3), (0,), (3,), ()]
 
@@ -155,7 +155,7 @@ def test_loss(kind, channels, size):
     torch.testing.assert_close(found_gradient, gradient, **CLOSE)
 
 
-# ---- training ---------------------------------------------------------------------------------------------------------
+# ---- training -------------------------------------------------------------------------------------------
 
 CLIPS = {  # name: (num_objects of each clip, (frame, object) that is missing, frames)
     "one": ((2,), (), 3),
@@ -192,7 +192,7 @@ def batch_of(clips) -> Batch:
 
 
 def between(naive: Oracle, batch: Batch) -> float:
-    """A threshold that some predictions of the first clip reach and others miss."""
+    """Choose a threshold that some predictions of the first clip reach and others miss."""
     truth, count = batch.masks[0], batch.num_objects[0]
     _, _, _, probs = naive.train_clip(batch.frames[0], truth, count, mode="recurrent")
     counted = oracle.present(truth[0], count)
@@ -207,7 +207,7 @@ def test_training(clips, mode, kind, threshold):
     batch = batch_of(clips)
     if threshold == "between":
         threshold = between(naive, batch)
-    found = training_losses(model.train(), batch, mode, kind, threshold)
+    found = training_losses(model.train(), batch, mode, kind=kind, iou_threshold=threshold)
     found.total.backward()
     expected = [
         naive.train_clip(frames, masks, count, kind, mode, threshold)
@@ -231,7 +231,7 @@ def test_training(clips, mode, kind, threshold):
 def test_training_without_cycle():
     model, naive = pair()
     batch = batch_of("one")
-    found = training_losses(model, batch, "recurrent", "both", cycle=False)
+    found = training_losses(model, batch, "recurrent", cycle=False)
     forward, _, _, _ = naive.train_clip(batch.frames[0], batch.masks[0], 2)
     torch.testing.assert_close(found.forward, forward, **CLOSE)
     torch.testing.assert_close(found.total, forward / 2, **CLOSE)
@@ -239,15 +239,15 @@ def test_training_without_cycle():
 
 @pytest.mark.parametrize("clips", ("one", "pair of two frames", "absent"))
 def test_attention_loss(clips):
-    """Carried by hand: every query position takes the mean of the first mask, weighed by the attention to frame 0."""
+    """By hand: every query position takes the mean of the first mask, weighted by attention to frame 0."""
     model, naive = pair()
     batch = batch_of(clips)
-    found = training_losses(model.train(), batch, "recurrent", "both", cycle=False, attention=0.7)
+    found = training_losses(model.train(), batch, "recurrent", cycle=False, attention=0.7)
     found.total.backward()
     carried_wrong, total, num_clips, length = [], [], *batch.frames.shape[:2]
     for frames, masks, count in zip(batch.frames, batch.masks, batch.num_objects):
         total.append(naive.train_clip(frames, masks, count)[0])
-        memory = naive.memorise(frames[0], masks[0], range(1, count + 1))
+        memory = naive.memorize(frames[0], masks[0], range(1, count + 1))
         for t in range(1, length):
             query = naive.conv(
                 naive.resnet(naive.conv(frames[t][None], "Encoder_Q.conv1", 2), "Encoder_Q")[-1],
@@ -267,7 +267,7 @@ def test_attention_loss(clips):
     same_gradients(model, naive)
 
 
-# ---- the test loop ----------------------------------------------------------------------------------------------------
+# ---- the test loop --------------------------------------------------------------------------------------
 
 
 LOOPS = [  # context, pad_to, num_objects, num_channels, save_freq, loop, rate, momentum
@@ -280,20 +280,20 @@ LOOPS = [  # context, pad_to, num_objects, num_channels, save_freq, loop, rate, 
 
 
 def run_loop(model, frames, given, save_freq, loop=0, rate=0.0, momentum=0.0):
-    """All steps; `given` as the oracle wants it."""
+    """Run the time loop. `given` is as in Oracle.test_video."""
     num_channels, inputs = len(next(iter(given.values()))[0]), []
     for t, image in enumerate(frames):
         masks, seen = given.get(t, (None, []))
         channel = torch.tensor(seen, dtype=torch.int64)
         appearing = Objects(torch.zeros_like(channel), channel, num_channels) if seen else None
         inputs.append(FrameInput(image[None], None if masks is None else masks[None], appearing))
-    correction = GradientCorrection(save_freq, loop, rate, momentum)
+    correction = GradientCorrection(save_freq, loop, rate, momentum=momentum)
     with torch.no_grad():
         return list(propagate(model, inputs, save_freq, correction if loop else None))
 
 
 def same_steps(steps, probs, masks):
-    """Steps of all frames against the oracle's probabilities (T - 1, K, H, W) and remembered masks (T, K, H, W)."""
+    """Compare the steps of all frames with the oracle's probabilities and memorized masks."""
     found = torch.cat([step.logits.softmax(1) for step in steps[1:]])
     torch.testing.assert_close(found, probs, rtol=0, atol=1e-7)
     torch.testing.assert_close(torch.cat([step.masks for step in steps]), masks, rtol=0, atol=1e-7)
@@ -314,7 +314,7 @@ def test_loop(context, pad_to, num_objects, num_channels, save_freq, loop, rate,
 
 @pytest.mark.parametrize("loop", (0, 2))
 def test_objects_that_appear_in_mid_video(loop):
-    """Object 3 comes with frame 1 and is in nobody's way, object 1 is given anew with frame 3."""
+    """Object 3 appears in frame 1, away from the others. Object 1 is given again in frame 3."""
     model, naive = pair()
     frames, masks = video(31, 6, 3)
     second, third = masks[1].clone(), masks[3].clone()

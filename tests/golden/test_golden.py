@@ -15,7 +15,7 @@ from tests.golden import CYCLE, HERE, OFFICIAL, Case
 
 
 def network(case):
-    """The model as its weight file implies it; official files carry the prefix of DataParallel."""
+    """Build the model that the weights imply. Official files carry the prefix of DataParallel."""
     state = {("module." + k if case.official else k): v for k, v in case.weights().items()}
     weights = convert_state_dict(state if case.official else {"epoch": 1, "state_dict": state})
     model = build_network(describe_network(weights.state_dict))
@@ -24,7 +24,7 @@ def network(case):
 
 
 def run_loop(model, case, remember=None, dtype=torch.float32):
-    """All steps after frame 0, whose mask is given."""
+    """Return all steps after frame 0, whose mask is given."""
     objects = Objects.of([case.num_objects], case.masks.shape[1])
     frames, given = case.frames.to(dtype), case.masks[:1].to(dtype)
     inputs = (
@@ -64,7 +64,7 @@ def test_training(name):
     case = Case(name)
     model = network(case).train()
     batch = Batch([name], case.frames[None, :3], case.masks[None, :3], [case.num_objects])
-    losses = training_losses(model, batch, "recurrent", "both")
+    losses = training_losses(model, batch, "recurrent")
     case.check_losses(losses.forward, losses.cycle, losses.total)
     losses.total.backward()
     case.check_gradients({k: p.grad for k, p in model.named_parameters()})

@@ -1,7 +1,7 @@
 """The oracle against the numbers of the original implementations.
 
-Corrected masks are compared in float64: the gradient jumps where a ReLU changes signals, and a step of size 150 makes a
-difference of 0.1 in the mask out of the last bit of a float32 activation near 0.
+Corrected masks are compared in float64. The gradient jumps where the input of a ReLU changes its sign. With a
+step size of 150, the last bit of a float32 activation near 0 changes the mask by 0.1.
 """
 
 import pytest
@@ -24,7 +24,7 @@ def objects(case):
 def test_one_frame(name):
     case = Case(name)
     stm = oracle(case, case.weights())
-    memory = stm.memorise(case.frames[0], case.masks[0], objects(case))
+    memory = stm.memorize(case.frames[0], case.masks[0], objects(case))
     case.check_array("memory_key", torch.stack([keys for keys, _ in memory.values()]))
     case.check_array("memory_value", torch.stack([values for _, values in memory.values()]))
     case.check_array("object_prob", stm.object_probs(case.frames[1], memory))

@@ -1,8 +1,8 @@
-"""A second, deliberately naive STM: one object at a time, one function per sentence of the description.
+"""A second, deliberately naive STM, one object at a time. Tests compare the fast implementation with it.
 
-It works on a plain state dict, so whoever wants gradients hands over tensors that require them. A memory is a dict from
-object 1..O to its `(keys (N, Ck), values (N, Cv))`. Letters: T frames, O objects, K mask channels with background first,
-H, W pixels, N memory positions. Nothing is fast; the precision is that of the tensors it is given.
+It works on a plain state dict: to get gradients, pass tensors that require them. The dtype is that of these
+tensors. A memory is a dict from object 1..O to its `(keys (N, Ck), values (N, Cv))`.
+Letters: T frames, O objects, K mask channels with background first, H, W pixels, N memory positions.
 """
 
 import torch
@@ -13,12 +13,12 @@ STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 
 
 class Oracle:
-    """The network and its loops; `context` is 'background' or 'others', `pad_to` 1 (STM-Cycle) or 16 (official STM)."""
+    """The network and its loops. `context`: 'background' or 'others'; `pad_to`: 1 (STM-Cycle) or 16 (STM)."""
 
     def __init__(self, state_dict, context="background", pad_to=1):
         self.weights, self.context, self.pad_to = state_dict, context, pad_to
 
-    # ---- the network ----------------------------------------------------------------------------------------------
+    # ---- the network -------------------------------------------------------------------------------------
 
     def conv(self, x, name, stride=1):
         weight = self.weights[name + ".weight"]
@@ -39,7 +39,7 @@ class Oracle:
         return F.relu(x + y)
 
     def resnet(self, stem, name):
-        """The strides 4, 8 and 16 of a ResNet, from the sum of its first convolutions."""
+        """Return the maps at strides 4, 8 and 16. `stem`: the sum of the first convolutions."""
         x = F.max_pool2d(F.relu(self.norm(stem, name + ".bn1")), kernel_size=3, stride=2, padding=1)
         maps = []
         for stage, stride in (("res2", 1), ("res3", 2), ("res4", 2)):
@@ -51,7 +51,7 @@ class Oracle:
         return maps
 
     def padded(self, x, border):
-        """`x` (C, H, W) in the middle of a multiple of `pad_to`, the odd pixel at the end; `border` (C, 1, 1)."""
+        """Pad `x` (C, H, W) evenly to a multiple of `pad_to`. `border`: (C, 1, 1)."""
         height, width = x.shape[1:]
         more_h, more_w = -height % self.pad_to, -width % self.pad_to
         out = border.repeat(1, height + more_h, width + more_w)
@@ -62,8 +62,8 @@ class Oracle:
         top, left = (-height % self.pad_to) // 2, (-width % self.pad_to) // 2
         return x[..., top : top + height, left : left + width]
 
-    def memorise(self, frame, mask, objects):
-        """frame (3, H, W), mask (K, H, W), objects to remember -> a memory of one frame."""
+    def memorize(self, frame, mask, objects):
+        """Return the memory of one frame. frame (3, H, W); mask (K, H, W); objects: those to remember."""
         frame = self.padded(frame, -MEAN.to(frame) / STD.to(frame))[None]
         mask = self.padded(mask, mask.new_zeros(len(mask), 1, 1))
         memory = {}
@@ -84,7 +84,7 @@ class Oracle:
         return memory
 
     def read(self, keys, values, query):
-        """keys (N, Ck), values (N, Cv), query (Ck, h, w) -> (Cv, h, w), with the whole attention matrix (N, hw)."""
+        """Return the readout (Cv, h, w) of keys (N, Ck), values (N, Cv) and query (Ck, h, w)."""
         attention = torch.softmax(keys @ query.flatten(1) / keys.shape[1] ** 0.5, dim=0)
         return (values.T @ attention).view(-1, *query.shape[1:])
 
@@ -97,7 +97,7 @@ class Oracle:
         return self.residual(skip + below, name + ".ResMM")
 
     def object_probs(self, frame, memory):
-        """frame (3, H, W) -> (O, H, W): the probability of each object in memory, as if it were alone."""
+        """Return (O, H, W): each object's probability as if it were alone. frame (3, H, W)."""
         height, width = frame.shape[1:]
         frame = self.padded(frame, -MEAN.to(frame) / STD.to(frame))[None]
         r2, r3, r4 = self.resnet(self.conv(frame, "Encoder_Q.conv1", 2), "Encoder_Q")
@@ -113,7 +113,7 @@ class Oracle:
         return torch.stack(probs)
 
     def segment(self, frame, memory, num_channels):
-        """Logits (1, K, H, W) after soft aggregation."""
+        """Return logits (1, K, H, W) after soft aggregation."""
         probs = self.object_probs(frame, memory)
         nobody = torch.ones_like(probs[0])
         for p in probs:
@@ -124,13 +124,15 @@ class Oracle:
         evidence = torch.stack(evidence).clamp(1e-7, 1 - 1e-7)
         return torch.log(evidence / (1 - evidence))[None]
 
-    # ---- training -------------------------------------------------------------------------------------------------
+    # ---- training ----------------------------------------------------------------------------------------
 
     def train_clip(self, frames, masks, num_objects, loss="both", mode="recurrent", iou_threshold=0.65):
-        """frames (T, 3, H, W), masks (T, K, H, W) -> forward sum, cycle sum, total of a batch of one, and the
-        probabilities (T - 1, K, H, W)."""
+        """Return the sums of forward and cycle loss, the total of this batch of one, and probabilities.
+
+        frames (T, 3, H, W); masks (T, K, H, W) one-hot; the probabilities are (T - 1, K, H, W).
+        """
         length, num_channels, objects = len(frames), masks.shape[1], range(1, num_objects + 1)
-        single = [self.memorise(frames[0], masks[0], objects)]
+        single = [self.memorize(frames[0], masks[0], objects)]
         memory, forward, cycle, probs = single[0], torch.zeros(()), torch.zeros(()), []
         for t in range(1, length):
             logits = self.segment(frames[t], memory, num_channels)
@@ -139,7 +141,7 @@ class Oracle:
             probs.append(soft)
             mean_iou = 1 - iou_loss(logits, masks[t], present(masks[0], num_objects))
             trusted = mode == "recurrent" or (mode == "threshold" and mean_iou >= iou_threshold)
-            single.append(self.memorise(frames[t], soft if trusted else masks[t], objects))
+            single.append(self.memorize(frames[t], soft if trusted else masks[t], objects))
             memory = join(memory, single[t])
         for t in reversed(range(1, length)):
             if masks[t, num_objects].any():
@@ -147,17 +149,20 @@ class Oracle:
                 cycle = cycle + frame_loss(loss, logits, masks[0], present(masks[t], num_objects))
         return forward, cycle, (forward + cycle) / (length - 1), torch.stack(probs)
 
-    # ---- testing --------------------------------------------------------------------------------------------------
+    # ---- testing -----------------------------------------------------------------------------------------
 
     def test_video(self, frames, given, save_freq=5, loop=0, rate=150.0, momentum=0.0, keep_given=False):
-        """frames (T, 3, H, W), given {t: (one-hot masks (K, H, W), objects first seen at t)}, one of them for t = 0 ->
-        probabilities (T - 1, K, H, W), each before its own correction, and the masks (T, K, H, W) that were memorised.
-        `loop` 0 corrects nothing; `keep_given` keeps the memory of frames with a given mask, too."""
+        """Return probabilities (T - 1, K, H, W), each before its own correction, and memorized masks (T, K,
+        H, W).
+
+        frames (T, 3, H, W); given {t: (one-hot masks (K, H, W), objects first seen at t)}, t = 0 among them;
+        loop 0 corrects nothing; keep_given: frames with a given mask stay in the memory, too.
+        """
         used, objects = [given[0][0]], given[0][1]
         reference, kept, out = (0, used[0]), {}, []
         for t in range(1, len(frames)):
             with torch.no_grad():
-                newest = self.memorise(frames[t - 1], used[t - 1], objects)
+                newest = self.memorize(frames[t - 1], used[t - 1], objects)
                 memory = join(kept, newest)
                 probs = torch.softmax(self.segment(frames[t], memory, len(used[0])), dim=1)[0]
             out.append(probs)
@@ -177,11 +182,11 @@ class Oracle:
         return torch.stack(out), torch.stack(used)
 
     def correct(self, frame, mask, reference, truth, objects, loop, rate, momentum=0.0):
-        """Descend on the mask (K, H, W) of `frame` until it predicts the masks `truth` of the frame `reference`."""
+        """Descend on the mask (K, H, W) of `frame` so that it predicts the masks `truth` of `reference`."""
         step = torch.zeros_like(mask)
         for _ in range(loop):
             mask = mask.detach().requires_grad_()
-            logits = self.segment(reference, self.memorise(frame, mask, objects), len(mask))
+            logits = self.segment(reference, self.memorize(frame, mask, objects), len(mask))
             loss = frame_loss("both", logits, truth, [0, *objects])
             step = momentum * step + torch.autograd.grad(loss, mask)[0]
             mask = mask - rate * step
@@ -189,8 +194,11 @@ class Oracle:
 
 
 def add_given(probs, given):
-    """A given mask on top of predicted ones, both (K, H, W): an object in it is its pixels there and nothing else, the
-    other objects keep the rest of theirs, and what remains is background."""
+    """Put a given mask on top of predicted ones, both (K, H, W).
+
+    A given object is exactly its pixels. The other objects keep the rest of theirs. What remains is
+    background.
+    """
     mixed, taken = torch.zeros_like(probs), given[1:].sum(0) > 0
     for o in range(1, len(probs)):
         mixed[o] = given[o] if given[o].any() else torch.where(taken, 0, probs[o])
@@ -199,7 +207,7 @@ def add_given(probs, given):
 
 
 def join(memory, more):
-    """Both memories, object by object, along N; an object that only `more` knows starts there."""
+    """Concatenate two memories along N, object by object. An object that only `more` has starts there."""
     joined = dict(memory)
     for o, (keys, values) in more.items():
         if o in memory:
@@ -209,12 +217,12 @@ def join(memory, more):
 
 
 def present(masks, num_objects):
-    """Channels 0..O that have a pixel in `masks` (K, H, W)."""
+    """List the channels 0..O that have a pixel in `masks` (K, H, W)."""
     return [k for k in range(num_objects + 1) if masks[k].any()]
 
 
 def ce_loss(logits, target, counted):
-    """logits (1, K, H, W), target (K, H, W), counted channels -> cross entropy of the worst 40 % of the pixels."""
+    """Cross entropy of the worst 40 % of the pixels. logits (1, K, H, W); target (K, H, W)."""
     log_probs = torch.log_softmax(logits[0], dim=0)
     pixels = 0 * log_probs[0]
     for k in counted:
@@ -224,7 +232,7 @@ def ce_loss(logits, target, counted):
 
 
 def iou_loss(logits, target, counted):
-    """Mean over the counted objects of 1 - soft intersection / soft union; 0 where there is none."""
+    """Mean over the counted objects of 1 - soft intersection / soft union; 0 if there is none."""
     probs = torch.softmax(logits[0], dim=0)
     losses = [
         1 - torch.minimum(probs[k], target[k]).sum() / torch.maximum(probs[k], target[k]).sum()

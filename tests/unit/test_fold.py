@@ -1,4 +1,4 @@
-"""The network made fast is the same network: batch norm folded, number formats, torch.compile and its fallback."""
+"""The fast network gives the same numbers: folded batch norm, dtypes, torch.compile and its fallback."""
 
 from pathlib import Path
 
@@ -16,14 +16,14 @@ from models.stm import STM, Objects
 
 
 def network(arch: str, context: str) -> STM:
-    """In float64, with batch norm statistics as training leaves them."""
+    """Build a float64 network whose batch norm statistics are not trivial."""
     torch.manual_seed(0)
     model = STM(arch, 8, 8, context, decoder_dim=8)
     for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm2d)):
-        for number in (norm.running_mean, norm.bias.data):
-            number.normal_(0, 0.3)
-        for number in (norm.running_var, norm.weight.data):
-            number.uniform_(0.5, 1.5)
+        for tensor in (norm.running_mean, norm.bias.data):
+            tensor.normal_(0, 0.3)
+        for tensor in (norm.running_var, norm.weight.data):
+            tensor.uniform_(0.5, 1.5)
     return model.eval().double()
 
 
@@ -32,7 +32,7 @@ def outputs(model: STM) -> list[Tensor]:
     torch.manual_seed(1)
     frames, masks = torch.randn(2, 3, 48, 64), torch.rand(2, 4, 48, 64).softmax(1)
     memory, query = model.memorize(frames, masks, Objects.of([3, 1])), model.encode(frames.flip(0))
-    return [memory.keys, memory.values, query.key, *query.picture, model.segment(query, [memory])]
+    return [memory.keys, memory.values, query.key, *query.image_maps, model.segment(query, [memory])]
 
 
 @pytest.mark.parametrize("context", ["background", "others"])
@@ -51,24 +51,14 @@ def test_group_norm_is_not_folded_and_comes_back_from_its_weights(tmp_path: Path
     assert not any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
     torch.save({"state_dict": model.state_dict()}, tmp_path / "gn.pth")
     (tmp_path / "empty.yaml").write_text("")
-    options = (
-        "arch",
-        "resnet18",
-        "keydim",
-        "8",
-        "valdim",
-        "8",
-        "decoder_dim",
-        "8",
-        "initial",
-        str(tmp_path / "gn.pth"),
-    )
+    options = ["arch", "resnet18", "keydim", "8", "valdim", "8", "decoder_dim", "8"]
+    options += ["initial", str(tmp_path / "gn.pth")]
     again, _ = build_model(load_config(tmp_path / "empty.yaml", options), torch.device("cpu"))
     for one, other in zip(outputs(model), outputs(fold_batch_norm(again.eval())), strict=True):
         assert (one - other).abs().max() < 1e-4
 
 
-def test_for_inference_has_no_parameter_to_train_and_one_number_format() -> None:
+def test_for_inference_has_no_parameter_to_train_and_one_dtype() -> None:
     model = for_inference(STM("resnet18", 8, 8, decoder_dim=8), "bf16")
     assert {p.dtype for p in model.parameters()} == {torch.bfloat16} and not any(
         p.requires_grad for p in model.parameters()
@@ -99,14 +89,14 @@ def corrected(model: STM) -> Tensor:
     return GradientCorrection(5, 2, 20.0)(step).masks
 
 
-def test_where_compiling_fails_it_goes_on_without(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_to_compile_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("no working C++ compiler found\nand a long story")
 
     model = STM("resnet18", 8, 8, decoder_dim=8)
     monkeypatch.setattr(torch, "compile", broken)
     with pytest.warns(
-        UserWarning, match=r"does not work here \(no working C\+\+ compiler found\); going on without"
+        UserWarning, match=r"does not work here \(no working C\+\+ compiler found\); continuing without it"
     ):
         for_inference(model, compiled=True)
     assert torch.isfinite(outputs(model)[-1]).all()

@@ -77,3 +77,31 @@ def test_read_in_chunks_equals_the_whole_matrix(monkeypatch):
     for budget in (1, 150, 1000, 10**9):
         monkeypatch.setattr("models.memory_read.MAX_WEIGHTS", budget)
         assert (read(keys, values, query) - whole).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_removed_objects_leave_no_rows(grad):
+    """Objects 1 to 3 appear first, object 4 later; 2 and 4 go, and with 4 its group."""
+    first, second = Objects.of([3]), Objects(torch.tensor([0]), torch.tensor([4]), 5)
+    bank = MemoryBank(differentiable=grad)
+    bank.appear(first)
+    for t in range(6):
+        bank.add(frame(t, first), t, keep=t % 5 == 0)
+    bank.appear(second)
+    bank.add(frame(6, first + second), 6, keep=False)
+    before = bank.read()[0]
+    bank.remove([2, 4])
+    (memory,) = bank.read()
+    assert memory.objects.channel.tolist() == [1, 3] and memory.objects.num_channels == 5  # K stays
+    assert torch.equal(memory.keys, before.keys[[0, 2]]) and torch.equal(memory.values, before.values[[0, 2]])
+    bank.add(frame(7, memory.objects), 7, keep=False)
+    assert bank.read()[0].keys[0, ::3, 0].tolist() == [0, 5, 7] and bank.times() == [[0, 5]]
+
+
+def test_an_object_without_memory_can_be_removed():
+    bank = MemoryBank()
+    bank.appear(Objects.of([2]))
+    bank.remove([1])
+    bank.add(frame(0, Objects.of([1])), 0, keep=True)
+    (memory,) = bank.read()
+    assert memory.objects.channel.tolist() == [2] and memory.keys.shape == (1, 3, 2)

@@ -1,4 +1,4 @@
-"""The time loop and what the evaluator makes of it, with networks simple enough to know what they must answer."""
+"""The time loop and the evaluation of a video, with networks simple enough to know the expected answers."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -30,7 +30,7 @@ SIZE = (4, 6)
 
 
 class Diary(nn.Module):
-    """A network that writes down which frames it is shown; frame t is a picture full of t.
+    """A network that records the frames it is shown. All pixels of frame t are t.
 
     reads: (time of the query, {channel: times in its memory}) of every call of segment.
     """
@@ -38,14 +38,14 @@ class Diary(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.reads: list[tuple[int, dict[int, list[int]]]] = []
-        self.memorised: dict[int, Tensor] = {}
+        self.memorized: dict[int, Tensor] = {}
 
     def encode(self, frames: Tensor) -> Query:
         return Query(frames, ImageMaps(frames, frames, frames), frames.shape[-2:])
 
     def memorize(self, frames: Tensor, masks: Tensor, objects: Objects) -> Memory:
         time = frames[:, 0, 0, 0][objects.clip_index].view(-1, 1, 1)
-        self.memorised[int(frames[0, 0, 0, 0])] = masks
+        self.memorized[int(frames[0, 0, 0, 0])] = masks
         return Memory(time, time, objects)
 
     def segment(self, query: Query, memories: Sequence[Memory]) -> Tensor:
@@ -83,7 +83,7 @@ def video_of(length: int, **late: int) -> list[FrameInput]:
     return frames
 
 
-# ---- which frames are remembered --------------------------------------------------------------------------------------
+# ---- which frames are remembered ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("save_freq", [1, 3, 5, 100])
@@ -138,10 +138,10 @@ def test_frames_are_asked_for_one_at_a_time() -> None:
         assert asked[-1] == step.t  # the loop does not read ahead
 
 
-# ---- which masks are remembered ---------------------------------------------------------------------------------------
+# ---- which masks are remembered -------------------------------------------------------------------------
 
 
-def test_given_masks_and_what_remember_says_are_memorised() -> None:
+def test_given_masks_and_what_remember_says_are_memorized() -> None:
     model, asked = Diary(), []
 
     def remember(step: Step) -> Remembered:
@@ -150,18 +150,18 @@ def test_given_masks_and_what_remember_says_are_memorised() -> None:
 
     steps = list(propagate(model, [*video_of(4, o2=2), frame(4)], 5, remember))
     assert asked == [1, 3, 4]  # predicted frames only
-    assert torch.equal(model.memorised[0], one_hot(labels(o1=0), 4)[None])
-    assert torch.equal(model.memorised[1], torch.full((1, 4, *SIZE), 0.1))
-    assert torch.equal(model.memorised[3], steps[3].masks) and steps[3].masks[0, 0, 0, 0] == pytest.approx(
+    assert torch.equal(model.memorized[0], one_hot(labels(o1=0), 4)[None])
+    assert torch.equal(model.memorized[1], torch.full((1, 4, *SIZE), 0.1))
+    assert torch.equal(model.memorized[3], steps[3].masks) and steps[3].masks[0, 0, 0, 0] == pytest.approx(
         0.3
     )
-    assert torch.equal(model.memorised[2][0, 2], (labels(o2=2) == 2).float())
+    assert torch.equal(model.memorized[2][0, 2], (labels(o2=2) == 2).float())
 
 
-def test_probabilities_are_memorised_by_default() -> None:
+def test_probabilities_are_memorized_by_default() -> None:
     model = Diary()
     steps = list(propagate(model, video_of(4), 5))
-    assert torch.equal(model.memorised[1], torch.full((1, 4, *SIZE), 0.25))
+    assert torch.equal(model.memorized[1], torch.full((1, 4, *SIZE), 0.25))
     assert torch.equal(steps[3].masks, torch.full((1, 4, *SIZE), 0.25))
 
 
@@ -206,7 +206,7 @@ def test_hardening_takes_the_likeliest_channel() -> None:
     assert set(hard.unique().tolist()) == {0.0, 1.0}
 
 
-# ---- from videos to predictions ---------------------------------------------------------------------------------------
+# ---- from videos to predictions -------------------------------------------------------------------------
 
 
 class Tracker(nn.Module):
@@ -227,7 +227,8 @@ class Tracker(nn.Module):
     def segment(self, query: Query, memories: Sequence[Memory]) -> Tensor:
         channels = torch.cat([memory.objects.channel for memory in memories]).tolist()
         assert len(channels) == len(set(channels))  # no object twice
-        logits = torch.full((1, memories[0].objects.num_channels, *query.size), -9.0)
+        num_channels = max(memory.objects.num_channels for memory in memories)
+        logits = torch.full((1, num_channels, *query.size), -9.0)
         logits[:, 0] = 0
         for memory in memories:
             for channel, colour in zip(memory.objects.channel, memory.keys[:, 0]):
@@ -478,14 +479,14 @@ def test_corrected_masks_feed_the_later_frames_whatever_is_saved() -> None:
     )  # frame 3 sees that
 
 
-# ---- back to the first mask -------------------------------------------------------------------------------------------
+# ---- back to the first mask -----------------------------------------------------------------------------
 
 
 def test_the_first_mask_is_predicted_back_from_the_last_frame() -> None:
     sink = VideoSink(drawn((48, 64)))
     report = evaluate_video(VideoSegmenter(Tracker(), InferenceSettings((48, 64))), sink)
     trip = sink.returned
-    assert trip.frame.name == "00000" and np.array_equal(trip.labels, trip.frame.given)
+    assert trip.frame.name == "00000" and np.array_equal(trip.labels, trip.given)
     (row,) = report.round_trips
     assert row.iou == 1 and pytest.approx(report.summary.J.mean) == row.J
 
@@ -500,7 +501,7 @@ def test_drift_is_seen_in_what_is_predicted_back() -> None:
     segmenter = VideoSegmenter(Tracker(), InferenceSettings((48, 64)), lose)
     list(segment_video(segmenter, drawn((48, 64))))
     trip = segmenter.round_trip()
-    given, labels = trip.frame.given, trip.labels
+    given, labels = trip.given, trip.labels
     assert np.array_equal(labels == 1, given == 1) and not np.array_equal(labels == 2, given == 2)
 
 
@@ -509,7 +510,9 @@ def test_the_iou_predicted_back_is_the_mean_over_the_objects(monkeypatch: pytest
     monkeypatch.setattr(
         VideoSegmenter,
         "round_trip",
-        lambda self: RoundTrip(self.reference, np.where(self.reference.given == 2, 0, self.reference.given)),
+        lambda self: replace(
+            self._reference, labels=np.where(self._reference.given == 2, 0, self._reference.given)
+        ),
     )
     (row,) = evaluate(Tracker(), [drawn((48, 64))], InferenceSettings((48, 64))).round_trips
     assert row.iou == pytest.approx(0.5)
@@ -519,11 +522,11 @@ def test_the_way_back_in_several_views() -> None:
     segmenter = VideoSegmenter(Tracker(), InferenceSettings((48, 64), tta_flip=True, tta_scales=(1.0, 1.5)))
     found = list(segment_video(segmenter, drawn((48, 64))))
     trip = segmenter.round_trip()
-    assert trees.iou(trip.labels == 1, trip.frame.given == 1) > 0.9
-    for prediction in found:  # and forward: each view sees its own picture
+    assert trees.iou(trip.labels == 1, trip.given == 1) > 0.9
+    for prediction in found:  # and forward: each view sees its own image
         assert all(trees.iou(prediction.labels == k, prediction.frame.truth == k) > 0.9 for k in (1, 2))
     named = trip.with_ids((3, 9))
-    assert set(np.unique(named.labels)) == set(np.unique(named.frame.given)) == {0, 3, 9}
+    assert set(np.unique(named.labels)) == set(np.unique(named.given)) == {0, 3, 9}
 
 
 @pytest.mark.parametrize("length", [0, 1])

@@ -83,7 +83,7 @@ class Weight(nn.Module):
 def linear(monkeypatch: pytest.MonkeyPatch) -> None:
     """Instead of the network's loss: w times the mean of the frames, so that the gradient is that mean."""
 
-    def losses(model: Weight, batch: Batch, *_) -> Losses:
+    def losses(model: Weight, batch: Batch, **_: object) -> Losses:
         total = model.w * batch.frames.mean()
         return Losses(total.detach(), torch.zeros(()), total, 1, 3, torch.zeros(()))
 
@@ -302,7 +302,7 @@ def test_training_mode_is_back_after_validation(
     monkeypatch.setattr(
         libs.training.trainer,
         "training_losses",
-        lambda model, *rest: modes.append(model.training) or losses(model, *rest),
+        lambda model, batch, **rest: modes.append(model.training) or losses(model, batch, **rest),
     )
     run.run()
     assert modes == [True, True]

@@ -1,4 +1,4 @@
-"""Sizes, mirrors and averages of views; number formats; objects in groups; correction that stops early."""
+"""Views of a video: sizes, mirrors and averages; inference in half precision and in chunks of objects."""
 
 import numpy as np
 import pytest
@@ -9,8 +9,6 @@ from libs.app.build import for_inference
 from libs.core.structures import SourceFrame, Video
 from libs.evaluation.inference import InferenceSettings, VideoSegmenter, segment_video
 from libs.evaluation.views import View
-from libs.method.cycle import GradientCorrection
-from libs.method.propagate import Reference, Step
 from models.stm import STM, Objects
 
 
@@ -54,13 +52,13 @@ def test_size_of_the_input(source, max_size, scale, expected):
 )
 def test_given_masks_come_back(view):
     frame = next(iter(drawn().read()))
-    masks = view.given(frame, int(frame.given.max()) + 1)
+    masks = view.masks(frame.given, int(frame.given.max()) + 1)
     back = view.undo(masks, frame.given.shape).argmax(0).numpy()
     assert (back == frame.given).mean() > 0.97
     assert view.image(frame).shape[-2:] == masks.shape[-2:]
 
 
-def test_a_mirrored_view_sees_the_mirrored_picture():
+def test_a_mirrored_view_sees_the_mirrored_image():
     frame = next(iter(drawn().read()))
     assert torch.equal(View((48, 64), flip=True).image(frame), View((48, 64)).image(frame).flip(-1))
 
@@ -80,7 +78,7 @@ def test_views_are_averaged(model):
     assert not np.allclose(many[2], one[2], atol=1e-4) and many[2].shape == one[2].shape
 
 
-def test_objects_in_groups_give_the_same(model):
+def test_objects_in_chunks_give_the_same(model):
     torch.manual_seed(1)
     frames, masks, objects = torch.randn(1, 3, 48, 64), torch.rand(1, 6, 48, 64).softmax(1), Objects.of([5])
     with torch.no_grad():
@@ -107,24 +105,3 @@ def test_half_precision_keeps_the_labels():
         for m in (plain, half)
     ]
     assert np.mean(np.stack(labels[0]) == np.stack(labels[1])) > 0.995
-
-
-def step_to_correct(model):
-    torch.manual_seed(2)
-    frames, objects = torch.randn(2, 3, 48, 64), Objects.of([2])
-    masks = torch.zeros(1, 3, 48, 64)
-    masks[:, 0], masks[:, 1, 10:30, 10:30] = 1, 1
-    masks[:, 0, 10:30, 10:30] = 0
-    with torch.no_grad():
-        logits = model.segment(model.encode(frames[1:]), [model.memorize(frames[:1], masks, objects)])
-        reference = Reference(model.encode(frames[:1]), masks)
-        return Step(model, 5, frames[1:], objects, logits, logits.softmax(1), reference)
-
-
-def test_correction_lowers_the_loss_and_stops_where_it_stalls(model):
-    with torch.no_grad():
-        full = GradientCorrection(5, 8, 20.0)(step_to_correct(model)).correction
-        early = GradientCorrection(5, 8, 20.0, tolerance=10.0)(step_to_correct(model)).correction
-    assert full.steps == 8 and full.loss_after < full.loss_before
-    assert early.steps == 1 and early.loss_after <= early.loss_before + 1e-6
-    assert all(p.grad is None for p in model.parameters())

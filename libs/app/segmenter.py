@@ -1,0 +1,212 @@
+"""The Python interface: segment the frames of one's own video as they come."""
+
+import numpy as np
+import torch
+
+from libs.app.build import for_inference, load_network
+from libs.core.errors import InputError
+from libs.core.masks import VOID, object_ids
+from libs.core.named_weights import weights_file
+from libs.core.structures import Prediction, SourceFrame
+from libs.evaluation.inference import FrameReader, InferenceSettings, VideoSegmenter
+from libs.evaluation.scores import mean_jaccard
+from models.stm import STM
+
+LARGEST_ID = 254  # 255 is void
+PRECISIONS = ("auto", "off", "bf16", "fp16")
+
+
+class Segmenter:
+    """Tracks the objects that masks mark through one video after another, frame by frame.
+
+        segmenter = Segmenter.load("shipped")
+        for image, mask in frames:                # (H, W, 3) uint8 RGB; (H, W) labels or None
+            labels = segmenter.step(image, mask)  # (H, W) uint8 with the ids of the masks
+
+    It runs the loop of test.py and of the demo: the same masks give the same labels.
+
+    Args:
+        model: a network in evaluation mode, on its device; see `load`.
+        correct: correct every fifth mask by its gradient (STM-Cycle, section 3.3): slower, and closer to the
+            first mask.
+        memory_frames: bound of the memory in frames, so that long videos need no more; 0: no bound.
+        max_size: longer side of the network's input in pixels; larger finds smaller objects and takes longer.
+        probabilities: keep the probabilities of the newest frame for `probabilities`.
+    """
+
+    def __init__(
+        self,
+        model: STM,
+        *,
+        correct: bool = False,
+        memory_frames: int = 20,
+        max_size: int = 427,
+        probabilities: bool = False,
+    ) -> None:
+        self.model = model
+        self.settings = InferenceSettings(
+            input_size=(max_size, max_size),
+            max_size=max_size,
+            loop=10 if correct else 0,
+            memory_frames=memory_frames,
+            save_corrected=correct,
+            object_probs=probabilities,
+        )
+        self.reset()
+
+    @classmethod
+    def load(
+        cls,
+        weights: str = "shipped",
+        *,
+        device: str | torch.device | None = None,
+        precision: str = "auto",
+        correct: bool = False,
+        memory_frames: int = 20,
+        max_size: int = 427,
+        probabilities: bool = False,
+    ) -> "Segmenter":
+        """Build the network that a file of weights describes.
+
+        Args:
+            weights: a file, or a name that the key `initial` accepts: shipped, stm-cycle-resnet18,
+                stm-cycle-resnet50.
+            device: default: the GPU if there is one, else the CPU.
+            precision: 'off' computes in float32, 'bf16' and 'fp16' in half precision; 'auto' takes bf16 if
+                the device has instructions for it, else float32.
+            The others: see the class.
+        Raises: InputError naming the file if it cannot be read, or the argument.
+        """
+        if precision not in PRECISIONS:
+            raise InputError(f"precision: expected one of {', '.join(PRECISIONS)}, found {precision!r}")
+        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        model = load_network(weights_file(weights)).to(place)
+        model = for_inference(model, _chosen(place) if precision == "auto" else precision)
+        return cls(
+            model,
+            correct=correct,
+            memory_frames=memory_frames,
+            max_size=max_size,
+            probabilities=probabilities,
+        )
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The ids that are tracked, in ascending order."""
+        return tuple(sorted(self._channels))
+
+    def reset(self) -> None:
+        """Start a new video: forget all frames and objects."""
+        self._segmenter = VideoSegmenter(self.model, self.settings)
+        self._reader = FrameReader("of the segmenter", self.settings.views)
+        self._channels: dict[int, int] = {}  # id -> channel of its masks
+        self._used: dict[int, int] = {}  # the same, with the ids that were removed
+        self._newest: Prediction | None = None
+        self._frames = 0
+
+    def step(self, image: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+        """Segment the next frame.
+
+        Args:
+            image: (H, W, 3) uint8 RGB, of one size within a video.
+            mask: (H, W) integers, 0 for background, 1 to 254 for objects, 255 for void, which counts as
+                background. The objects that it shows are exactly these pixels from now on; new ids are
+                tracked from here; the other objects keep their predictions. None, or a mask without objects:
+                predict all of them.
+        Returns: (H, W) uint8 labels with the ids of the masks; 0 before the first object.
+        Raises: InputError if shapes, sizes or values are not as expected.
+        """
+        given = None if mask is None else self._given(mask)
+        frame = SourceFrame(f"{self._frames:05d}", _checked(image, mask), given)
+        self._newest = self._segmenter.step(frame, self._reader.read(frame))
+        self._frames += 1
+        return self._newest.with_ids(self._ids_by_channel()).labels
+
+    def probabilities(self) -> dict[int, np.ndarray]:
+        """Probability of each object in the newest frame: id -> (H, W) float32.
+
+        Raises: InputError unless the segmenter was made with probabilities=True.
+        """
+        if not self.settings.object_probs:
+            raise InputError("probabilities: make the segmenter with probabilities=True")
+        if self._newest is None or self._newest.object_probs is None:
+            return {}
+        known = self._newest.object_probs
+        return {
+            number: known[channel - 1] for number, channel in self._channels.items() if channel <= len(known)
+        }
+
+    def remove(self, number: int) -> None:
+        """Stop tracking the object with this id; a later mask may bring it back.
+
+        Raises: InputError if there is no such object.
+        """
+        if number not in self._channels:
+            raise InputError(f"object {number}: expected one of {list(self.ids)}, which are tracked")
+        channel = self._channels.pop(number)
+        self._segmenter.remove(channel)
+        self._reader.forget(channel)
+
+    def drift(self) -> dict[int, float]:
+        """How much of each object is found again on the way back, a sign of drift that needs no ground truth.
+
+        The latest frame with a given mask is predicted back from the newest frame alone.
+
+        Returns: id -> IoU of the object in that frame with itself, predicted back; empty if the newest frame
+            is that frame, or if there is no object. Objects that the frame does not show are left out.
+        """
+        trip = self._segmenter.round_trip()
+        if trip is None:
+            return {}
+        shown = set(object_ids(trip.tracked))
+        return {
+            number: mean_jaccard(trip.labels == channel, trip.tracked == channel, 1)
+            for number, channel in sorted(self._channels.items())
+            if channel in shown
+        }
+
+    def _given(self, mask: np.ndarray) -> np.ndarray | None:
+        """The caller's mask as channels of the network, (H, W) uint8; None if it shows no object."""
+        labels = np.asarray(mask)
+        if labels.ndim != 2 or labels.dtype.kind not in "iub":
+            raise InputError(f"mask: expected (H, W) integers, found shape {labels.shape} of {labels.dtype}")
+        if labels.size and (labels.min() < 0 or labels.max() > VOID):
+            raise InputError(
+                f"mask: expected labels from 0 to {LARGEST_ID}, found {labels.min()} to {labels.max()}"
+            )
+        labels = labels.astype(np.uint8)
+        numbers = object_ids(labels)
+        if not numbers:
+            return None
+        table = np.zeros(256, np.uint8)
+        for number in numbers:
+            # A channel belongs to its id for good, so that an object that was removed can come back.
+            channel = self._used.setdefault(number, len(self._used) + 1)
+            table[number] = self._channels[number] = channel
+        return table[labels]
+
+    def _ids_by_channel(self) -> tuple[int, ...]:
+        """The ids of channels 1, 2, ..."""
+        return tuple(self._used)  # in the order of their first appearance, which is that of the channels
+
+
+def _checked(image: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    """The image, if it is one that the network can see and its mask has its size.
+
+    Raises: InputError.
+    """
+    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        found = (
+            f"shape {image.shape} of {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
+        )
+        raise InputError(f"image: expected an array (H, W, 3) of uint8, RGB, found {found}")
+    if mask is not None and mask.shape != image.shape[:2]:
+        raise InputError(f"mask: expected the size of its image, {image.shape[:2]}, found {mask.shape}")
+    return image
+
+
+def _chosen(device: torch.device) -> str:
+    """The precision for a device: bf16 if it has instructions for it, else float32."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "off"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "off"
