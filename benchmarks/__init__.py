@@ -1,1 +1,1 @@
-"""Speed and memory, printed as ratios."""
+"""Benchmarks: speed and memory against a naive implementation, and scores against simple baselines."""

@@ -1,4 +1,4 @@
-"""A contact sheet of training clips, to look at, and how long one core takes to make one.
+"""Write a contact sheet of training clips, and measure how long one core takes to make a clip.
 
 python3 -m benchmarks.clips --out FILE.png [--trainset NAME] [--root DATA] [--framing crop] [--paste 0.5]
 """
@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import torch
 
-from benchmarks.measure import processor
+from benchmarks.measure import processor_name
 from dataset.build import training_sets
 from dataset.clips import ClipSampler
 from dataset.framing import Crop
@@ -24,41 +24,51 @@ from libs.core.masks import IMAGENET_MEAN, IMAGENET_STD
 from libs.core.structures import Clip
 from libs.evaluation.visualize import overlay
 
-CLIPS, FRAMES = 16, 4
+CLIPS, FRAMES = 16, 4  # of the contact sheet
+TIMED_FRAMES = 3  # of the clips that are timed: as many as a training clip has
 
 
 def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python3 -m benchmarks.clips", description=__doc__.split("\n")[0])
-    parser.add_argument("--out", type=Path, required=True, help="image to write")
-    parser.add_argument("--trainset", default="PROCEDURAL", choices=REGISTRY)
-    parser.add_argument("--root", type=Path, default=Path("data"), help="folder of the data sets")
-    parser.add_argument(
-        "--framing", default="letterbox", choices=("letterbox", "crop"), help="of recorded clips"
-    )
-    parser.add_argument(
-        "--paste", type=float, default=0.0, help="fraction of recorded clips with pasted objects"
-    )
-    parser.add_argument("--no-distractors", action="store_true")
-    parser.add_argument("--max-skip", type=int, default=5, help="most by which frames lie apart")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--side", type=int, default=192, help="pixels")
-    args = parser.parse_args()
+    """Run the command line."""
+    args = parse_arguments()
     cv2.setNumThreads(1)
     write_image(args.out, contact_sheet(build_sampler(args, FRAMES)))
-    print(f"{args.out}: {CLIPS} clips of {FRAMES} frames")
-    print(f"{milliseconds(build_sampler(args, 3)):.1f} ms per clip of 3 frames, {processor()}, one core")
+    print(f"wrote {CLIPS} clips of {FRAMES} frames to {args.out}")
+    spent = milliseconds(build_sampler(args, TIMED_FRAMES), args.timed_clips)
+    print(f"{spent:.1f} ms per clip of {TIMED_FRAMES} frames on one core of {processor_name()}")
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python3 -m benchmarks.clips",
+        description=(__doc__ or "").split("\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--out", type=Path, required=True, metavar="FILE", help="image to write")
+    add("--trainset", default="PROCEDURAL", choices=REGISTRY, help="training set that the clips come from")
+    add("--root", type=Path, default=Path("data"), metavar="DATA", help="folder that holds the data sets")
+    add(
+        "--framing", default="letterbox", choices=("letterbox", "crop"), help="how recorded frames are fitted"
+    )
+    add("--paste", type=float, default=0.0, help="fraction of the recorded clips with pasted objects")
+    add("--no-distractors", action="store_true", help="generate clips without copies and unlabelled objects")
+    add("--max-skip", type=int, default=5, help="largest gap between the frames of a clip")
+    add("--seed", type=int, default=0, help="another seed gives other clips")
+    add("--side", type=int, default=192, help="height and width of the clips in pixels")
+    add("--timed-clips", type=int, default=100, help="number of clips to time")
+    return parser.parse_args()
 
 
 def build_sampler(args: argparse.Namespace, frames: int) -> ClipSampler:
-    """The clips of one epoch."""
+    """Build the sampler of one epoch with at least as many clips as the contact sheet shows."""
     sets = training_sets(args.root, [args.trainset], [1], not args.no_distractors)
-    repeats = -(-CLIPS // len(sets[0].videos))
     settings = ClipSettings(
         size=(args.side, args.side),
         max_skip=(args.max_skip,),
         sampled_frames=frames,
-        samples_per_video=repeats,
+        samples_per_video=-(-CLIPS // len(sets[0].videos)),
         seed=args.seed,
         crop=Crop() if args.framing == "crop" else None,
         paste=open_paster(args.root, args.paste),
@@ -67,22 +77,24 @@ def build_sampler(args: argparse.Namespace, frames: int) -> ClipSampler:
 
 
 def contact_sheet(sampler: ClipSampler) -> np.ndarray:
-    """Two clips a row, each its first frame, then all frames with masks: (8 H, 10 W, 3) uint8 RGB."""
+    """Show two clips a row: the first frame, then all frames with their masks.
+
+    Returns: (8 H, 10 W, 3) uint8 RGB.
+    """
     strips = [_strip(sampler[i]) for i in range(CLIPS)]
     return np.concatenate([np.concatenate(strips[i : i + 2], axis=1) for i in range(0, CLIPS, 2)])
 
 
 def _strip(clip: Clip) -> np.ndarray:
-    """(H, 5 W, 3) uint8 RGB."""
+    """Show one clip. Returns: (H, 5 W, 3) uint8 RGB."""
     pixels = clip.frames.movedim(1, -1) * torch.tensor(IMAGENET_STD) + torch.tensor(IMAGENET_MEAN)
     images = (255 * pixels).round().clip(0, 255).to(torch.uint8).numpy()
-    return np.concatenate(
-        [images[0], *(overlay(image, label) for image, label in zip(images, clip.labels.numpy()))], axis=1
-    )
+    overlays = [overlay(image, labels) for image, labels in zip(images, clip.labels.numpy())]
+    return np.concatenate([images[0], *overlays], axis=1)
 
 
 def milliseconds(sampler: ClipSampler, count: int = 100) -> float:
-    """Processor time of one clip."""
+    """Measure the processor time of one clip, as the mean over `count` clips."""
     start = time.process_time()
     for i in range(count):
         sampler[i % len(sampler)]

@@ -1,11 +1,12 @@
-"""Stop watches: time, memory and arithmetic of a call, on the CPU or a GPU."""
+"""Measure time, memory and floating point operations of a call, on the CPU or a GPU."""
 
+import argparse
 import ctypes
 import platform
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -13,55 +14,70 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-RUNS = 5
-FORMATS = {"off": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+from dataset.synthetic.__main__ import height_x_width
+
+RUNS = 5  # timed calls, of which the median is reported
+DTYPES = {"off": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}  # by the config's key amp
 
 
-def bands(count: int, size: tuple[int, int]) -> Tensor:
-    """Label map (H, W) of `count` objects in vertical bands, so that each is in every frame."""
-    stripes = torch.arange(size[1]) * (2 * count + 1) // size[1]
+def add_device_and_size(parser: argparse.ArgumentParser) -> None:
+    """Add the options that all benchmarks of the network share."""
+    parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
+    help_text = "size of the network's input (default: 240x427)"
+    parser.add_argument("--size", type=height_x_width, default=(240, 427), metavar="HxW", help=help_text)
+
+
+def vertical_bands(num_objects: int, size: tuple[int, int]) -> Tensor:
+    """Return a label map (H, W) with each object as a vertical band, so that all are in every frame."""
+    stripes = torch.arange(size[1]) * (2 * num_objects + 1) // size[1]
     return torch.where(stripes % 2 == 1, stripes // 2 + 1, 0).expand(size)
 
 
-def take_turns(works: list[Callable[[], object]], device: torch.device, runs: int = RUNS) -> list[float]:
-    """Median seconds of `runs` calls of each, one after the other, after one call more."""
-    spans: list[list[float]] = [[] for _ in works]
+def time_in_turns(
+    calls: Sequence[Callable[[], object]], device: torch.device, runs: int = RUNS
+) -> list[float]:
+    """Measure the median time of each call, in seconds.
+
+    The calls take turns, so that a slow moment of the machine meets all. The first round is a warm-up.
+    """
+    seconds: list[list[float]] = [[] for _ in calls]
     for _ in range(runs + 1):
-        for work, own in zip(works, spans):
+        for call, own in zip(calls, seconds):
             start = time.perf_counter()
-            work()
+            call()
             if device.type == "cuda":
-                torch.cuda.synchronize(device)
+                torch.cuda.synchronize(device)  # the call may return before the GPU is done
             own.append(time.perf_counter() - start)
-    return [median(own[1:]) for own in spans]
+    return [median(own[1:]) for own in seconds]
 
 
-def timed(work: Callable[[], object], device: torch.device, runs: int = RUNS) -> float:
-    """The same of one."""
-    return take_turns([work], device, runs)[0]
+def time_one(call: Callable[[], object], device: torch.device, runs: int = RUNS) -> float:
+    """Measure the median time of one call, in seconds."""
+    return time_in_turns([call], device, runs)[0]
 
 
-def count_gflop(work: Callable[[], object]) -> float:
-    """GFLOP of convolutions and matrix products, a multiplication and an addition being two."""
+def count_gflop(call: Callable[[], object]) -> float:
+    """Count the GFLOP of convolutions and matrix products. A multiplication and an addition count as two."""
     with FlopCounterMode(display=False) as counter:
-        work()
+        call()
     return counter.get_total_flops() / 1e9
 
 
-def matrix_peak(amp: str, device: torch.device) -> float:
-    """GFLOP/s of a 2048 x 2048 matrix product, the most that the network could reach."""
-    a, b = (torch.randn(2048, 2048, device=device).to(FORMATS[amp]) for _ in range(2))
-    return 2 * 2048**3 / timed(lambda: a @ b, device) / 1e9
+def matmul_gflop_per_second(amp: str, device: torch.device) -> float:
+    """Measure a 2048 x 2048 matrix product, as an estimate of what the network could reach at most."""
+    a, b = (torch.randn(2048, 2048, device=device).to(DTYPES[amp]) for _ in range(2))
+    return 2 * 2048**3 / time_one(lambda: a @ b, device) / 1e9
 
 
-def machine(device: torch.device) -> str:
-    """What the figures were measured on."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
-    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}"
+def describe_machine(device: torch.device) -> str:
+    """Return a line with the device, the number of threads and the versions of torch and Python."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
+    versions = f"torch {torch.__version__}, Python {platform.python_version()}"
+    return f"{name}, {torch.get_num_threads()} threads, {versions}"
 
 
-def processor() -> str:
-    """The processor's name (Linux), else what Python knows."""
+def processor_name() -> str:
+    """Return the processor's name from /proc/cpuinfo, or what Python knows if there is no such file."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="ascii").splitlines()
         return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
@@ -69,23 +85,23 @@ def processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def peak_memory(work: Callable[[], object], device: torch.device) -> float:
-    """Most memory during a call, in MB: of the whole process, or on the GPU."""
+def peak_memory(call: Callable[[], object], device: torch.device) -> float:
+    """Measure the peak memory during a call in MB: of the whole process, or allocated on the GPU."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-        work()
+        call()
         return torch.cuda.max_memory_allocated(device) / 1e6
     if sys.platform != "linux":
-        work()
+        call()
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak starts anew
-    work()
+    ctypes.CDLL(None).malloc_trim(0)  # give back what earlier calls left in the allocator
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the peak, VmHWM
+    call()
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6
 
 
 def resident(process: int | str = "self") -> float:
-    """Resident memory of a process in MB (Linux)."""
+    """Return the resident memory of a process in MB (Linux)."""
     pages = int(Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1])
     return pages * resource.getpagesize() / 1e6

@@ -1,9 +1,10 @@
-"""Score a model on annotated videos beside what needs no training: copying the first mask, and carrying it by optical flow.
+"""Score a model on annotated videos, beside two baselines: a copy of the first mask, and optical flow.
 
-    python3 -m benchmarks.scores --root data --valset DAVIS16 [--splits val] [--without VIDEO ...] [-- KEY VALUE ...]
+    python3 -m benchmarks.scores --root DATA --valset DAVIS16 [--without VIDEO ...] [-- KEY VALUE ...]
 
-Prints J, F and J&F of each video in percent, with and without gradient correction; how long a frame takes; and how well
-the IoU of the first mask with itself, predicted back from the video's end, ranks the videos (Spearman).
+Prints J, F and J&F of each video in percent, with and without gradient correction, and the time of a frame.
+Also prints how well the round trip IoU ranks the videos (Spearman). The round trip predicts the first mask
+back from the video's last frame; its IoU is that of the first mask and this prediction.
 """
 
 import argparse
@@ -13,8 +14,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from yacs.config import CfgNode
 
-from benchmarks.measure import machine
+from benchmarks.measure import describe_machine
 from dataset.registry import recorded_videos
 from dataset.video import open_video
 from libs.app.build import build_device, build_model, for_inference, inference_settings
@@ -22,57 +24,94 @@ from libs.app.config import load_config
 from libs.app.script import run_with_error_messages
 from libs.core.errors import InputError
 from libs.core.structures import Video
-from libs.evaluation.evaluator import evaluate
+from libs.evaluation.evaluator import RoundTripRow, evaluate
 from libs.evaluation.scores import VideoScorer, VideoScores, j_and_f, summarise
 
-LOOP = 10  # steps of gradient correction where the config has none: the paper's
+LOOP = 10  # steps of gradient correction if the config has none; as in the paper
 METHODS = ("model", "corrected", "flow")
 
 
 def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python3 -m benchmarks.scores", description=__doc__.split("\n")[0])
-    parser.add_argument("--cfg", type=Path, default=Path("configs/shipped.yaml"))
-    parser.add_argument("--root", default="data")
-    parser.add_argument("--valset", default="DAVIS16")
-    parser.add_argument("--splits", nargs="+", default=["val"])
-    parser.add_argument(
-        "--without", nargs="*", default=[], metavar="VIDEO", help="leave these out, such as those trained on"
-    )
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
-    parser.add_argument("options", nargs="*", metavar="KEY VALUE", help="keys of the config")
-    args = parser.parse_args()
+    """Run the command line."""
+    args = parse_arguments()
     cfg = load_config(args.cfg, [*args.options, "root", args.root, "valset", args.valset])
-    indices = [index for split in args.splits for index in recorded_videos(Path(cfg.root), cfg.valset, split)]
-    videos = [open_video(index) for index in indices if index.name not in args.without]
+    videos = scored_videos(cfg, args.splits, args.without)
+    rows, round_trips = run_methods(cfg, videos, args.methods)
+    print(table(videos, rows, {trip.video: trip.iou for trip in round_trips}))
+    if len(round_trips) > 2:
+        rank = spearman([trip.iou for trip in round_trips], [trip.J for trip in round_trips])
+        print(f"Spearman's rank correlation of the round trip IoU with J: {rank:.2f}")
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python3 -m benchmarks.scores",
+        description=(__doc__ or "").split("\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--cfg", type=Path, default=Path("configs/shipped.yaml"), metavar="FILE", help="YAML config")
+    add("--root", default="data", metavar="DATA", help="folder that holds the data sets")
+    add("--valset", default="DAVIS16", help="data set to score")
+    add("--splits", nargs="+", default=["val"], help="splits of the data set")
+    add(
+        "--without",
+        nargs="*",
+        default=[],
+        metavar="VIDEO",
+        help="videos to leave out, such as training videos",
+    )
+    add("--methods", nargs="+", choices=METHODS, default=METHODS, help="what to score beside copying")
+    add("options", nargs="*", metavar="KEY VALUE", help="override keys of the config")
+    return parser.parse_args()
+
+
+def scored_videos(cfg: CfgNode, splits: list[str], without: list[str]) -> list[Video]:
+    """Open the videos that have a mask for every frame.
+
+    Raises: InputError if there are none.
+    """
+    indices = [index for split in splits for index in recorded_videos(Path(cfg.root), cfg.valset, split)]
+    videos = [open_video(index) for index in indices if index.name not in without]
     videos = [video for video in videos if video.scored]
     if not videos:
         raise InputError(
             f"{cfg.valset} below {cfg.root}: no video with a mask for every frame is left to score"
         )
-    device, rows, trips = build_device(cfg.gpu_id), {}, []
+    return videos
+
+
+def run_methods(
+    cfg: CfgNode, videos: list[Video], methods: list[str]
+) -> tuple[dict[str, list[VideoScores]], list[RoundTripRow]]:
+    """Score all videos by each method. Copying the first mask is scored along with the model."""
+    device = build_device(cfg.gpu_id)
     model = for_inference(build_model(cfg, device)[0], cfg.amp, cfg.compile)
-    print(f"{len(videos)} videos; {machine(device)}", flush=True)
-    for method in args.methods:
+    print(f"{len(videos)} videos; {describe_machine(device)}", flush=True)
+    rows: dict[str, list[VideoScores]] = {}
+    round_trips: list[RoundTripRow] = []
+    for method in methods:
         if method == "flow":
-            rows[method] = [score(video, carried(video)) for video in videos]
+            rows[method] = [score(video, carry_by_flow(video)) for video in videos]
         else:
-            settings = replace(
-                inference_settings(cfg), loop=(cfg.loop or LOOP) if method == "corrected" else 0
-            )
+            loop = (cfg.loop or LOOP) if method == "corrected" else 0
+            settings = replace(inference_settings(cfg), loop=loop)
             report = evaluate(model, videos, settings, score_copy=True, label=method)
-            rows["copy"], rows[method], trips = report.copies, report.scores, report.round_trips
+            rows["copy"], rows[method] = report.copies, report.scores
+            round_trips = report.round_trips
             print(f"{method}: {report.speed()}", flush=True)
         print(f"{method}: {line(rows[method])}", flush=True)
-    print(table(videos, rows, {trip.video: trip.iou for trip in trips}))
-    if len(trips) > 2:
-        rank = spearman([trip.iou for trip in trips], [trip.J for trip in trips])
-        print(f"Spearman's rank correlation of the IoU predicted back with J: {rank:.2f}")
+    return rows, round_trips
 
 
-def carried(video: Video) -> Iterator[np.ndarray]:
-    """The first mask, carried from frame to frame by dense optical flow (OpenCV's DIS, Kroeger et al., ECCV 2016)."""
-    flow, before, labels = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM), None, None
+def carry_by_flow(video: Video) -> Iterator[np.ndarray]:
+    """Carry the first mask from frame to frame by dense optical flow (DIS, Kroeger et al., ECCV 2016).
+
+    Yields: label maps (H, W) uint8, one for each frame.
+    """
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    before, labels = None, None
     for frame in video.read():
         grey = cv2.cvtColor(frame.image, cv2.COLOR_RGB2GRAY)
         if before is None:
@@ -86,7 +125,7 @@ def carried(video: Video) -> Iterator[np.ndarray]:
 
 
 def score(video: Video, predictions: Iterator[np.ndarray]) -> VideoScores:
-    """J and F of label maps that come in the order of the frames."""
+    """Score label maps that come in the order of the video's frames."""
     scorer = VideoScorer(video.name, list(video.ids))
     for frame, labels in zip(video.read(), predictions):
         scorer.feed(labels, frame.truth)
@@ -94,17 +133,18 @@ def score(video: Video, predictions: Iterator[np.ndarray]) -> VideoScores:
 
 
 def line(scores: list[VideoScores]) -> str:
-    """'J 12.3, F 12.3, J&F 12.3' over all objects."""
+    """Format the scores over all objects as 'J 12.3%, F 12.3%, J&F 12.3%'."""
     summary = summarise(scores)
     return f"J {summary.J.mean:.1%}, F {summary.F.mean:.1%}, J&F {j_and_f(summary):.1%}"
 
 
-def table(videos: list[Video], rows: dict[str, list[VideoScores]], back: dict[str, float]) -> str:
-    """A line a video in Markdown: J / F / J&F of every method, and the IoU predicted back."""
-    lines = [["video", *rows, "predicted back"], ["---"] * (len(rows) + 2)]
+def table(videos: list[Video], rows: dict[str, list[VideoScores]], round_trips: dict[str, float]) -> str:
+    """Format a Markdown table: for each video J / F / J&F of every method and the round trip IoU."""
+    lines = [["video", *rows, "round trip IoU"], ["---"] * (len(rows) + 2)]
     for i, video in enumerate(videos):
         cells = [_cell([scores[i]]) for scores in rows.values()]
-        lines.append([video.name, *cells, f"{back[video.name]:.2f}" if video.name in back else "-"])
+        trip = f"{round_trips[video.name]:.2f}" if video.name in round_trips else "-"
+        lines.append([video.name, *cells, trip])
     lines.append(["all", *(_cell(scores) for scores in rows.values()), ""])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
@@ -115,7 +155,7 @@ def _cell(scores: list[VideoScores]) -> str:
 
 
 def spearman(one: list[float], other: list[float]) -> float:
-    """Rank correlation; equal numbers share their mean rank."""
+    """Return the rank correlation of two lists; equal numbers share their mean rank."""
     ranks = [
         [np.mean(np.flatnonzero(np.sort(values) == value)) for value in values] for values in (one, other)
     ]

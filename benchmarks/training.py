@@ -1,42 +1,38 @@
-"""Seconds and memory of a training step against the naive oracle in the same process, and clips a second of the loaders.
+"""Measure the speed and memory of training steps, against the naive oracle in the same process.
 
-    python3 -m benchmarks.training [--arch resnet18 resnet50] [--amp off bf16] [--device cpu] [--compile]
-    python3 -m benchmarks.training --growth           how a step grows with frames and objects, and with grad_checkpoint
-    python3 -m benchmarks.training --loaders          clips per second and core: PIL, DALI, a plain loop
-    python3 -m benchmarks.training --processes        one process against two, one thread each
-    python3 -m benchmarks.training --curves OUT.png   loss over 200 steps in float32 and bf16, from the same start
+    python3 -m benchmarks.training                    time of a step
+    python3 -m benchmarks.training --growth           the same with other frames, objects, grad_checkpoint
+    python3 -m benchmarks.training --processes        one process against two, of one thread each
+    python3 -m benchmarks.training --curves OUT.png   loss over 200 steps in float32 and bf16
 
-A step: one clip of 3 frames with 2 objects, 240x427, both losses, cycle on, forward, backward and Adam. Times are
-medians of 5 after a warm-up, taken in turns.
+A step is one clip of 3 frames with 2 objects, both losses, cycle on: forward, backward and Adam. Each time is
+the median of 5 calls after a warm-up. The implementations take turns.
 """
 
 import argparse
 import os
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from imgaug.augmentables.heatmaps import HeatmapsOnImage
 from torch import Tensor
 
-from benchmarks.measure import FORMATS, bands, count_gflop, machine, peak_memory, take_turns
-from dataset.annotations import read_labels
-from dataset.build import build_loader, training_sets
-from dataset.clips import ClipSampler
-from dataset.loader import PilLoader
-from dataset.sampling import ClipSettings
-from dataset.synthetic.export import write_tree
-from dataset.synthetic.scene import draw_clip
-from dataset.transforms import augmenter
-from libs.core.errors import InputError
-from libs.core.image_io import read_image
-from libs.core.masks import Letterbox, normalise, one_hot
+from benchmarks.measure import (
+    DTYPES,
+    RUNS,
+    add_device_and_size,
+    count_gflop,
+    describe_machine,
+    peak_memory,
+    time_in_turns,
+    time_one,
+    vertical_bands,
+)
+from dataset.synthetic.scene import generate_clip
+from libs.core.masks import normalise
 from libs.core.structures import Clip
 from libs.method.objective import Batch, training_losses
 from libs.training.distributed import join_processes
@@ -45,61 +41,74 @@ from models.compiled import compile_network
 from models.stm import STM
 from tests.helpers.oracle import Oracle
 
-SIZE, FRAMES, OBJECTS = (240, 427), 3, 2
+FRAMES, OBJECTS = 3, 2
+GROWTH = (  # frames, objects, grad_checkpoint
+    (2, 2, False),
+    (3, 1, False),
+    (3, 2, False),
+    (3, 2, True),
+    (3, 4, False),
+    (5, 2, False),
+)
 
 
 def main() -> None:
-    """Print what was asked for."""
+    """Run the command line."""
+    args = parse_arguments()
+    device = torch.device(args.device)
+    print(describe_machine(device))
+    if args.growth:
+        growth(args, device)
+    elif args.processes:
+        processes(args.arch[0], args.runs)
+    elif args.curves:
+        curves(args.curves, device, args.steps)
+    else:
+        table(args, device)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--arch", nargs="+", default=["resnet18", "resnet50"])
-    parser.add_argument("--amp", nargs="+", default=["off", "bf16"], choices=FORMATS)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--compile", action="store_true")
-    for name in ("growth", "loaders", "processes"):
-        parser.add_argument(f"--{name}", action="store_true")
-    parser.add_argument("--curves", type=Path)
-    args = parser.parse_args()
-    device = torch.device(args.device)
-    print(machine(device))
-    if args.growth:
-        growth(args.arch[0], device)
-    elif args.loaders:
-        loaders(device)
-    elif args.processes:
-        processes(args.arch[0])
-    elif args.curves:
-        curves(args.curves, device)
-    else:
-        table(args.arch, args.amp, device, args.compile)
+    add = parser.add_argument
+    add("--arch", nargs="+", default=["resnet18", "resnet50"], help="networks (default: resnet18 resnet50)")
+    add("--amp", nargs="+", default=["off", "bf16"], choices=DTYPES, help="precisions (default: off bf16)")
+    add_device_and_size(parser)
+    add("--compile", action="store_true", help="compile the network")
+    add("--runs", type=int, default=RUNS, help=f"timed calls (default: {RUNS})")
+    add("--growth", action="store_true", help="vary frames, objects and grad_checkpoint of the first network")
+    add("--processes", action="store_true", help="compare one and two processes with the first network")
+    add("--curves", type=Path, metavar="OUT.png", help="plot the loss in float32 and bf16")
+    add("--steps", type=int, default=200, help="steps of --curves (default: 200)")
+    return parser.parse_args()
 
 
-def table(archs: list[str], amps: list[str], device: torch.device, compiled: bool) -> None:
-    """A line for each network and number format; 'ratio' is the oracle's time divided by ours."""
+def table(args: argparse.Namespace, device: torch.device) -> None:
+    """Print a line for each network and precision; 'ratio' is the oracle's time divided by ours."""
     print("arch       amp  step ms  oracle ms  ratio  peak MB  oracle MB   loss  oracle's")
-    for arch in archs:
+    for arch in args.arch:
         torch.manual_seed(0)
         torch._dynamo.reset()
         weights = STM(arch).state_dict()
-        batch = scene(FRAMES, OBJECTS, device)
+        batch = scene(FRAMES, OBJECTS, device, args.size)
         steps = [naive({name: value.to(device) for name, value in weights.items()}, batch)]
-        steps += [ours(arch, weights, batch, amp, compiled) for amp in amps]
-        losses = [step() for step in steps]
-        seconds, peaks = take_turns(steps, device), [peak_memory(step, device) for step in steps]
-        for i, amp in enumerate(amps, start=1):
-            print(
-                f"{arch:9} {amp:>4} {1000 * seconds[i]:8.0f} {1000 * seconds[0]:10.0f} {seconds[0] / seconds[i]:6.2f} {peaks[i]:8.0f}"
-                f" {peaks[0]:10.0f} {losses[i]:6.3f} {losses[0]:9.3f}",
-                flush=True,
-            )
+        steps += [ours(arch, weights, batch, amp, args.compile) for amp in args.amp]
+        losses = [step() for step in steps]  # of the first step, before any update: they should agree
+        seconds = time_in_turns(steps, device, args.runs)
+        peaks = [peak_memory(step, device) for step in steps]
+        for i, amp in enumerate(args.amp, start=1):
+            times = f"{1000 * seconds[i]:8.0f} {1000 * seconds[0]:10.0f} {seconds[0] / seconds[i]:6.2f}"
+            memory = f"{peaks[i]:8.0f} {peaks[0]:10.0f}"
+            print(f"{arch:9} {amp:>4} {times} {memory} {losses[i]:6.3f} {losses[0]:9.3f}", flush=True)
 
 
-def scene(frames: int, objects: int, device: torch.device, size: tuple[int, int] = SIZE) -> Batch:
-    """A batch of one drawn clip whose objects are vertical bands, so that all are in every frame."""
-    images, _ = draw_clip(0, 0, range(frames), size)
-    labels = bands(objects, size).to(torch.uint8).expand(frames, *size).contiguous()
-    return Batch.of([Clip("drawn", normalise(images), labels, objects)], device)
+def scene(frames: int, num_objects: int, device: torch.device, size: tuple[int, int]) -> Batch:
+    """Return a batch of one synthetic clip with vertical bands as objects, so that all are in every frame."""
+    images, _ = generate_clip(0, 0, range(frames), size)
+    labels = vertical_bands(num_objects, size).to(torch.uint8).expand(frames, *size).contiguous()
+    return Batch.of([Clip("synthetic", normalise(images), labels, num_objects)], device)
 
 
 def ours(
@@ -110,16 +119,14 @@ def ours(
     compiled: bool = False,
     grad_checkpoint: bool = False,
 ) -> Callable[[], float]:
-    """A training step of this code, which returns its loss."""
+    """Prepare a training step of this code, which returns its loss."""
     model = STM(arch, grad_checkpoint=grad_checkpoint)
     model.load_state_dict(weights)
     model.to(batch.frames.device, memory_format=torch.channels_last)
     if compiled:
         compile_network(model, fixed=False)
-    optimizer, precision = (
-        build_optimizer(model.parameters(), "adam", 1e-5, (0.9, 0.999), 5e-4),
-        Precision(amp, batch.frames.device),
-    )
+    optimizer = build_optimizer(model.parameters(), "adam", 1e-5, (0.9, 0.999), 5e-4)
+    precision = Precision(amp, batch.frames.device)
 
     def step() -> float:
         """Forward, backward, update."""
@@ -133,7 +140,7 @@ def ours(
 
 
 def naive(weights: dict[str, Tensor], batch: Batch) -> Callable[[], float]:
-    """The same of the oracle."""
+    """Prepare a training step of the oracle, which returns its loss."""
     statistics = ("running_mean", "running_var", "num_batches_tracked", ".mean", ".std")
     state = {
         name: value.clone().requires_grad_(not name.endswith(statistics)) for name, value in weights.items()
@@ -152,108 +159,43 @@ def naive(weights: dict[str, Tensor], batch: Batch) -> Callable[[], float]:
     return step
 
 
-def growth(arch: str, device: torch.device) -> None:
-    """A step with more frames, more objects, and without keeping activations."""
+def growth(args: argparse.Namespace, device: torch.device) -> None:
+    """Print time and memory of a step with more frames, more objects, and with grad_checkpoint."""
+    arch = args.arch[0]
     torch.manual_seed(0)
     weights = STM(arch).state_dict()
     print(f"{arch}, float32\nframes  objects  grad_checkpoint  step ms  peak MB  GFLOP")
-    for frames, objects, again in (
-        (2, 2, False),
-        (3, 1, False),
-        (3, 2, False),
-        (3, 2, True),
-        (3, 4, False),
-        (5, 2, False),
-    ):
-        step = ours(arch, weights, scene(frames, objects, device), "off", grad_checkpoint=again)
-        (seconds,) = take_turns([step], device, 3)
-        print(
-            f"{frames:6} {objects:8} {again!s:>16} {1000 * seconds:8.0f} {peak_memory(step, device):8.0f} {count_gflop(step):6.0f}",
-            flush=True,
-        )
+    for frames, num_objects, checkpointed in GROWTH:
+        batch = scene(frames, num_objects, device, args.size)
+        step = ours(arch, weights, batch, "off", grad_checkpoint=checkpointed)
+        seconds = time_one(step, device, min(args.runs, 3))
+        costs = f"{1000 * seconds:8.0f} {peak_memory(step, device):8.0f} {count_gflop(step):6.0f}"
+        print(f"{frames:6} {num_objects:8} {checkpointed!s:>16} {costs}", flush=True)
 
 
-def loaders(device: torch.device) -> None:
-    """Clips a second of one core from JPEG files of 480x854."""
-    with tempfile.TemporaryDirectory() as folder:
-        write_tree(Path(folder), train=4, val=0, frames=12, size=(480, 854))
-        sets = training_sets(Path(folder), ["DAVIS17"], [1])
-        settings = ClipSettings(size=SIZE, max_skip=(3,), sampled_frames=FRAMES, samples_per_video=6)
-        pil = PilLoader(sets, settings)
-        torch.set_num_threads(1)
-        found = {"plain loop": rate(plain(pil.sampler(0))), "PIL": rate(pil.batches(0))}
-        try:
-            found["DALI"] = rate(build_loader("DALI", device, sets, settings, workers=1).batches(0))
-        except InputError as error:
-            print(error)
-    for name, clips in found.items():
-        print(
-            f"{name:10} {clips:6.2f} clips per second, {clips / found['plain loop']:.2f} times the plain loop"
-        )
-
-
-def rate(batches: Iterator, count: int = 16) -> float:
-    """Clips a second, by processor time, of batches of one clip each, after two of them."""
-    list(islice(batches, 2))
-    start = time.process_time()
-    got = sum(1 for _ in islice(batches, count))
-    return got / (time.process_time() - start)
-
-
-def plain(sampler: ClipSampler) -> Iterator[Tensor]:
-    """What one writes first: full decode, every frame augmented at its full size, one-hot masks in floats."""
-    for position in range(len(sampler)):
-        draw = sampler.draw(position)
-        index = draw.source.index
-        pipeline, frames, masks = augmenter(position), [], []
-        for t in draw.positions:
-            image, labels = read_image(index.frames[t]), read_labels(index.masks[t])
-            hot = one_hot(torch.from_numpy(labels), 6).movedim(0, -1).numpy()
-            image, maps = pipeline(image=image, heatmaps=HeatmapsOnImage(hot, labels.shape))
-            hot = maps.get_arr()
-            box = Letterbox(image.shape[:2], sampler.settings.size)
-            frames.append(normalise(box.image(image)))
-            masks.append(
-                torch.from_numpy(np.stack([box.labels(np.ascontiguousarray(hot[..., k])) for k in range(6)]))
-            )
-        yield torch.stack(frames), torch.stack(masks)
-
-
-def processes(arch: str) -> None:
-    """Steps of one clip a process: one process, then two that add up their gradients, one thread each."""
-    found = {}
+def processes(arch: str, runs: int) -> None:
+    """Print the clips per second of one process, then of two that sum their gradients; one thread each."""
+    code = f"from benchmarks.training import run_process; run_process({arch!r}, {runs})"
+    common = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
+    common["MASTER_PORT"] = str(29500 + os.getpid() % 1000)
+    rates: dict[int, float] = {}
     for world_size in (1, 2):
-        port, code = (
-            str(29500 + os.getpid() % 1000),
-            f"from benchmarks.training import member; member({arch!r})",
-        )
-        started = [
-            subprocess.Popen(
-                [sys.executable, "-c", code],
-                stdout=subprocess.PIPE,
-                text=True,
-                env={
-                    **os.environ,
-                    "OMP_NUM_THREADS": "1",
-                    "RANK": str(rank),
-                    "LOCAL_RANK": str(rank),
-                    "WORLD_SIZE": str(world_size),
-                    "MASTER_ADDR": "127.0.0.1",
-                    "MASTER_PORT": port,
-                },
-            )
-            for rank in range(world_size)
-        ]
+        started = []
+        for rank in map(str, range(world_size)):
+            place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": str(world_size)}
+            command = [sys.executable, "-c", code]
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**common, **place})
+            started.append(process)
         seconds = max(float(process.communicate()[0]) for process in started)
-        found[world_size] = world_size / seconds
-        print(
-            f"{world_size} process: {seconds:.2f} s a step, {found[world_size]:.2f} clips per second, {found[world_size] / found[1]:.2f} times one",
-            flush=True,
+        rates[world_size] = world_size / seconds
+        rate = (
+            f"{rates[world_size]:.2f} clips per second, {rates[world_size] / rates[1]:.2f} times one process"
         )
+        print(f"{world_size} processes: {seconds:.2f} s per step, {rate}", flush=True)
 
 
-def member(arch: str) -> None:
-    """One process of `processes`: prints its median step."""
+def run_process(arch: str, runs: int) -> None:
+    """Be one process of `processes`, and print the median seconds of a step of 120x214."""
     together, device = join_processes("gloo", "env://"), torch.device("cpu")
     torch.manual_seed(0)
     model = STM(arch)
@@ -267,48 +209,47 @@ def member(arch: str) -> None:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    print(take_turns([step], device)[0])
+    print(time_one(step, device, runs))
     together.leave()
 
 
-def curves(path: Path, device: torch.device, count: int = 200) -> None:
-    """Loss over `count` steps of small drawn clips, float32 twice (two orders of the clips' seeds) and bf16 once."""
+def curves(path: Path, device: torch.device, count: int) -> None:
+    """Plot the loss over `count` steps: float32 and bf16 on the same clips, and float32 on other clips.
+
+    The third curve tells how much the loss varies anyway.
+    """
     from matplotlib.figure import Figure
 
     runs = {"float32": ("off", 0), "float32, other clips": ("off", 1), "bf16": ("bf16", 0)}
-    found = {name: np.array(train_small(amp, seed, count, device)) for name, (amp, seed) in runs.items()}
-    axes = (figure := Figure(figsize=(9, 5), layout="constrained")).subplots()
-    for name, losses in found.items():
-        axes.plot(
-            np.convolve(losses, np.ones(10) / 10, "valid"),
-            label=f"{name}: last 50 steps {losses[-50:].mean():.3f}",
-        )
+    losses = {name: np.array(train_small(amp, seed, count, device)) for name, (amp, seed) in runs.items()}
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    axes = figure.subplots()
+    for name, own in losses.items():
+        last = f"{name}: mean of the last {len(own[-50:])} steps {own[-50:].mean():.3f}"
+        axes.plot(np.convolve(own, np.ones(10) / 10, "valid"), label=last)
+        print(last)
     axes.set(title="loss, mean of 10 steps", xlabel="step")
     axes.legend()
     figure.savefig(path)
     gap, noise = (
-        np.abs(found["float32"] - found[other]).mean() for other in ("bf16", "float32, other clips")
+        np.abs(losses["float32"] - losses[other]).mean() for other in ("bf16", "float32, other clips")
     )
-    print("; ".join(f"{name}: last 50 steps {losses[-50:].mean():.3f}" for name, losses in found.items()))
-    print(f"mean difference to float32: bf16 {gap:.3f}, other clips {noise:.3f}; drawn in {path}")
+    print(f"mean difference to float32: bf16 {gap:.3f}, other clips {noise:.3f}; wrote {path}")
 
 
 def train_small(amp: str, seed: int, count: int, device: torch.device) -> list[float]:
-    """Losses of a ResNet-18 from scratch on drawn clips of 64x112."""
+    """Train a small ResNet-18 from random weights on synthetic clips of 64x112. Returns: the losses."""
     torch.manual_seed(0)
-    model, precision = (
-        STM("resnet18", 64, 128, freeze_bn=False, decoder_dim=64).to(device),
-        Precision(amp, device),
-    )
+    model = STM("resnet18", 64, 128, freeze_bn=False, decoder_dim=64).to(device)
     model.init_memory_encoder_from_query()
+    precision = Precision(amp, device)
     optimizer, losses = build_optimizer(model.parameters(), "adam", 1e-3, (0.9, 0.999), 1e-4), []
     for step in range(count):
         clips = []
         for i in range(4):
-            images, labels = draw_clip(seed, 4 * step + i, range(2), (64, 112))
-            clips.append(
-                Clip("drawn", normalise(images), torch.from_numpy(labels), max(1, int(labels.max())))
-            )
+            images, labels = generate_clip(seed, 4 * step + i, range(2), (64, 112))
+            num_objects = max(1, int(labels.max()))
+            clips.append(Clip("synthetic", normalise(images), torch.from_numpy(labels), num_objects))
         with precision():
             total = training_losses(model, Batch.of(clips, device), "mask").total
         precision.scaler.scale(total).backward()

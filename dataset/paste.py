@@ -10,15 +10,16 @@ import numpy as np
 from dataset.synthetic.cutouts import (
     Figure,
     Photo,
-    crossing,
+    crossing_motion,
     cut_object,
     index_instances,
-    look_alike,
     read_photo,
-    wander,
+    tinted_copy,
+    upright_motion,
 )
 from dataset.synthetic.motion import Actor, Motion, affine
-from dataset.synthetic.scene import LOOK_ALIKES, MIN_AREA, lay
+from dataset.synthetic.render import MIN_AREA, composite
+from dataset.synthetic.scene import COPIES
 from libs.core.masks import VOID, object_ids
 from libs.core.structures import VideoIndex
 
@@ -85,11 +86,11 @@ class Paster:
         photo = read_photo(chosen, int(1.5 * max(labels.shape)))
         clip = Photo(image, np.where(labels == VOID, 0, labels))
         own = cut_object(rng, clip, unit) if rng.random() < OWN else None
-        first = look_alike(rng, own) if own else cut_object(rng, photo, unit)
+        first = tinted_copy(rng, own) if own else cut_object(rng, photo, unit)
         figures = [first]
         if rng.random() < TWO:
-            if first and not own and rng.random() < LOOK_ALIKES:
-                figures.append(look_alike(rng, first))
+            if first and not own and rng.random() < COPIES:
+                figures.append(tinted_copy(rng, first))
             else:
                 figures.append(cut_object(rng, photo, unit))
         return [figure for figure in figures if figure]
@@ -119,8 +120,10 @@ def _move(
         rows, columns = np.nonzero(labels[t] == rng.choice(ids))
         goal = Motion(start=np.array([columns.mean(), rows.mean()]) / unit)
         reach = (figure.diameter + 2 * math.sqrt(len(rows) / math.pi) / unit) / 2
-        return Actor(label, figure.parts, crossing(rng, goal, reach, times[t]))
-    motion = wander(rng, np.array([width, height]) / unit, figure.diameter, rng.choice(BRISK) / max(1.0, gap))
+        return Actor(label, figure.parts, crossing_motion(rng, goal, reach, times[t]))
+    motion = upright_motion(
+        rng, np.array([width, height]) / unit, figure.diameter, rng.choice(BRISK) / max(1.0, gap)
+    )
     return Actor(label, figure.parts, motion)
 
 
@@ -137,7 +140,7 @@ def _render(
     """A frame (H, W, 3) uint8 and its labels (H, W) uint8 with the actors in front."""
     canvas, labels = image.astype(np.float32), labels.copy()
     for actor in actors:
-        lay(canvas, labels, actor, view, time)
+        composite(canvas, labels, actor, view, time)
     return np.clip(canvas, 0, 255).astype(np.uint8), labels
 
 

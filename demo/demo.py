@@ -1,85 +1,118 @@
-"""Segment one's own video: python3 demo/demo.py --cfg demo/demo.yaml [video_path FRAMES_OR_VIDEO mask_path MASK initial MODEL]"""
+"""Segment a video of your own from the mask of its first frame.
+
+python3 demo/demo.py [video_path FRAMES_OR_VIDEO mask_path MASK] [initial MODEL] [KEY VALUE ...]
+Without arguments it segments the bundled clip with the model that ships.
+"""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from yacs.config import CfgNode
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))  # the packages lie beside this folder
+sys.path.insert(0, str(HERE.parent))  # so that the demo starts from any folder
 
 from dataset.folder import single_video  # noqa: E402
 from dataset.video import open_video  # noqa: E402
 from libs.app.build import build_device, build_model, for_inference, inference_settings  # noqa: E402
 from libs.app.script import SignalHandler, run_script  # noqa: E402
+from libs.core.errors import InputError  # noqa: E402
 from libs.core.files import exclusive_run  # noqa: E402
 from libs.core.image_io import write_image  # noqa: E402
-from libs.core.errors import InputError  # noqa: E402
 from libs.core.structures import Prediction, Video  # noqa: E402
-from libs.evaluation.evaluator import VideoSink, evaluate_video  # noqa: E402
+from libs.evaluation.evaluator import Report, VideoSink, evaluate_video  # noqa: E402
 from libs.evaluation.inference import VideoSegmenter  # noqa: E402
 from libs.evaluation.scores import format_table  # noqa: E402
 from libs.evaluation.visualize import GifWriter, Mp4Writer, render, round_trip_image, save  # noqa: E402
 
 
+@dataclass(frozen=True)
+class Outputs:
+    """The files that the demo writes."""
+
+    folder: Path  # an image for each frame
+    animation: Path  # all of them as GIF or MP4
+    round_trip: Path  # the given mask beside the same mask, predicted back from the last frame
+
+
 def main(cfg: CfgNode, signals: SignalHandler) -> None:
-    """Segment the video into a folder that no other run writes to: a picture a frame, and a GIF or MP4 of all of them."""
+    """Segment one video and write what was found in it."""
+    # 1. Find the video and its mask. Report bad input before anything is loaded or written.
     for key in ("initial", "video_path", "mask_path"):
         if not cfg[key]:
             raise InputError(f"key '{key}': expected a path; give one as `{key} PATH`")
-    video_path, mask_path = _located(cfg.video_path), _located(cfg.mask_path)
+    video_path, mask_path = resolve_path(cfg.video_path), resolve_path(cfg.mask_path)
     index = single_video(video_path, mask_path)
-    paths = {"video_path": video_path, "mask_path": mask_path}
-    sample = [key for key, path in paths.items() if path.resolve().is_relative_to(HERE / "sample")]
-    if len(sample) == 1:
-        raise InputError(
-            f"key '{sample[0]}': expected your own as well, as the other one is not of the bundled clip"
-        )
+    check_own_input(video_path=video_path, mask_path=mask_path)
     video = open_video(index)
-    folder = Path(cfg.output_dir) / video.name
-    film, picture = (
-        folder.parent / f"{video.name}.{cfg.demo_format}",
-        folder.parent / f"{video.name}_round_trip.png",
+    parent = Path(cfg.output_dir)
+    outputs = Outputs(
+        folder=parent / video.name,
+        animation=parent / f"{video.name}.{cfg.demo_format}",
+        round_trip=parent / f"{video.name}_round_trip.png",
     )
-    if folder.resolve() in (video_path.resolve(), mask_path.resolve(), mask_path.resolve().parent):
-        raise InputError(f"key 'output_dir': {folder} holds the demo's input; give another folder")
-    with exclusive_run(folder, film, picture):
-        picture.unlink(missing_ok=True)  # not every run makes one
-        show(cfg, video, folder, film, picture)
+    if outputs.folder.resolve() in (video_path.resolve(), mask_path.resolve(), mask_path.resolve().parent):
+        raise InputError(f"key 'output_dir': {outputs.folder} holds the demo's input; give another folder")
+
+    # 2. Segment it. No second run may write to the same files meanwhile.
+    with exclusive_run(outputs.folder, outputs.animation, outputs.round_trip):
+        outputs.round_trip.unlink(missing_ok=True)  # left by an earlier run; this run need not write one
+        report = segment(cfg, video, outputs)
+
+    # 3. Tell what was written and, if the video has masks for all frames, how good it is.
+    print(f"wrote {report.frames} images to {outputs.folder}")
+    print(f"wrote the animation {outputs.animation}")
+    for row in report.round_trips:
+        # needs no ground truth: a low IoU means that the objects were lost on the way
+        print(f"predicted the given mask back from the last frame: IoU of {row.iou:.2f}")
+        print(f"wrote both masks side by side to {outputs.round_trip}")
+    if report.scores:
+        print(format_table(report.summary, report.references))
+    print(f"{report.speed()}, {report.seconds / report.frames:.2f} seconds per frame")
 
 
-def _located(path: str) -> Path:
-    """A path of the config: below the working directory, or, where there is nothing, below the project's folder."""
-    beside = HERE.parent / path
-    return beside if beside.exists() and not Path(path).exists() else Path(path)
+def resolve_path(path: str) -> Path:
+    """Return a path in the working directory or, if there is none, the same path in the project's folder."""
+    in_project = HERE.parent / path
+    return in_project if in_project.exists() and not Path(path).exists() else Path(path)
 
 
-def show(cfg: CfgNode, video: Video, folder: Path, film: Path, picture: Path) -> None:
-    """Build the parts and run them; `picture`: of the round trip."""
+def check_own_input(**paths: Path) -> None:
+    """Check that either both paths belong to the bundled clip or none does.
+
+    Both have a default, so that whoever gives only a video would get the mask of the bundled clip.
+
+    Raises: InputError naming the key that was not given.
+    """
+    bundled = [key for key, path in paths.items() if path.resolve().is_relative_to(HERE / "sample")]
+    if len(bundled) == 1:
+        raise InputError(
+            f"key '{bundled[0]}': is still that of the bundled clip; give the one of your own video"
+        )
+
+
+def segment(cfg: CfgNode, video: Video, outputs: Outputs) -> Report:
+    """Load the model, segment the video frame by frame and write the images as they come."""
     device = build_device(cfg.gpu_id)
     model = for_inference(build_model(cfg, device)[0], cfg.amp, cfg.compile)
     style = cfg.save_indexed_format
-    with (GifWriter if cfg.demo_format == "gif" else Mp4Writer)(film, cfg.fps) as writer:
+    settings = inference_settings(cfg, object_probs=style == "heatmap")
+    writer_type = GifWriter if cfg.demo_format == "gif" else Mp4Writer
+    with writer_type(outputs.animation, cfg.fps) as animation:
 
         def write(video: Video, prediction: Prediction) -> None:
-            """Write one picture, here and into the film."""
-            named = prediction.with_ids(video.ids)
-            save(folder / f"{prediction.frame.name}.png", named, style)
-            writer.add(render(named, style))
+            """Write one frame: an image of its own, and the next image of the animation."""
+            labelled = prediction.with_ids(video.ids)  # the labels of the given mask, which may have gaps
+            save(outputs.folder / f"{prediction.frame.name}.png", labelled, style)
+            animation.add(render(labelled, style))
 
-        settings = inference_settings(cfg, object_probs=style == "heatmap")
+        # the sink writes and scores in a thread of its own, while the network is busy with the next frame
         sink = VideoSink(video, write, cfg.score_copy)
         report = evaluate_video(VideoSegmenter(model, settings), sink, label="demo")
     if sink.returned:
-        write_image(picture, round_trip_image(sink.returned.with_ids(video.ids)))
-    print(f"{report.frames} pictures written to {folder}, all of them as {film}")
-    for row in report.round_trips:
-        print(
-            f"the given mask and the same predicted back from the last frame, side by side: {picture}, IoU of {row.iou:.2f}"
-        )
-    if report.scores:
-        print(format_table(report.summary, report.references))
-    print(f"{report.speed()}, {report.seconds / report.frames:.2f} s a frame")
+        write_image(outputs.round_trip, round_trip_image(sink.returned.with_ids(video.ids)))
+    return report
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Annotated clips that the project draws itself: endless for training, or on disk as a DAVIS tree."""
+"""Synthetic annotated clips: generated endlessly during training, or written to disk as DAVIS."""

@@ -1,4 +1,7 @@
-"""PROCEDURAL, STATIC, INSTANCES: training clips made when they are asked for, each from its generator alone."""
+"""The training sets PROCEDURAL, STATIC and INSTANCES, whose clips are generated on demand.
+
+A clip depends only on the random generator that it is given and on the images of its data set.
+"""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -9,44 +12,47 @@ import numpy as np
 from dataset.sampling import SyntheticVideo
 from dataset.synthetic.cutouts import index_instances
 from dataset.synthetic.export import VAL_SEEDS
-from dataset.synthetic.instances import draw_instances
-from dataset.synthetic.photos import index_pictures, open_album
-from dataset.synthetic.scene import draw_clip
-from dataset.synthetic.textures import Drawn, Paints
+from dataset.synthetic.instances import generate_instances_clip
+from dataset.synthetic.photos import index_images, open_photo_textures
+from dataset.synthetic.scene import generate_clip
+from dataset.synthetic.textures import GeneratedTextures, Textures
 
-IN_EPOCH = 100  # clips of PROCEDURAL, which has no end, times datafreq and samples_per_video
-CLOSENESS = (0.7, 2.2)  # training clips are like crops of a larger picture, near and far
-JOLT = 0.35  # see draw_clip
+CLIPS_PER_EPOCH = 100  # of PROCEDURAL, which is endless; times datafreq and samples_per_video
+OBJECT_SCALE = (0.7, 2.2)  # training clips are like crops of a larger image, far away and close up
+JOLT = 0.35  # see generate_clip
 
 
 def procedural(root: Path, distractors: bool = True) -> list[SyntheticVideo]:
-    """Clips that are drawn altogether; `root` is not read."""
-    return [SyntheticVideo(f"{i:03d}", partial(_make, Drawn, distractors)) for i in range(IN_EPOCH)]
+    """Return videos that need no images; `root` is not read."""
+    make = partial(_generate, GeneratedTextures, distractors)
+    return [SyntheticVideo(f"{i:03d}", make) for i in range(CLIPS_PER_EPOCH)]
 
 
 def static(root: Path, distractors: bool = True) -> list[SyntheticVideo]:
-    """A clip from each picture of `root`/STATIC, with parts of another one."""
-    pictures = index_pictures(root)
+    """Return a video for each image of `root`/STATIC. Each clip also uses a second, random image."""
+    images = index_images(root)
     return [
-        SyntheticVideo(index.name, partial(_make, partial(open_album, pictures, i), distractors))
-        for i, index in enumerate(pictures)
+        SyntheticVideo(index.name, partial(_generate, partial(open_photo_textures, images, i), distractors))
+        for i, index in enumerate(images)
     ]
 
 
 def instances(root: Path, distractors: bool = True) -> list[SyntheticVideo]:
-    """A clip from each photograph of `root`/INSTANCES, with objects of another one."""
-    pictures = index_instances(root)
-    makers = (partial(draw_instances, pictures, i, distractors) for i in range(len(pictures)))
-    return [SyntheticVideo(index.name, make) for index, make in zip(pictures, makers)]
+    """Return a video for each photograph of `root`/INSTANCES. Pasted objects may come from a second one."""
+    photos = index_instances(root)
+    return [
+        SyntheticVideo(index.name, partial(generate_instances_clip, photos, i, distractors))
+        for i, index in enumerate(photos)
+    ]
 
 
-def _make(
-    open_paints: Callable[[np.random.Generator], Paints],
+def _generate(
+    open_textures: Callable[[np.random.Generator], Textures],
     distractors: bool,
     rng: np.random.Generator,
     times: Sequence[int],
     size: tuple[int, int],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A clip of one of the seeds below VAL_SEEDS, which are for training."""
+    """Generate a clip with a random seed below VAL_SEEDS: those from there on are for validation."""
     seed, index = int(rng.integers(VAL_SEEDS)), int(rng.integers(1 << 32))
-    return draw_clip(seed, index, times, size, CLOSENESS, open_paints, JOLT, distractors)
+    return generate_clip(seed, index, times, size, OBJECT_SCALE, open_textures, JOLT, distractors)

@@ -1,4 +1,4 @@
-"""Longer drawn clips on disk, in the layout of DAVIS 2017: for tests, demos and whoever needs ground truth."""
+"""Write synthetic videos with exact ground truth to disk, in the layout of DAVIS 2017."""
 
 import hashlib
 import itertools
@@ -10,15 +10,17 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from dataset.synthetic.photos import index_pictures, open_album
-from dataset.synthetic.scene import Size, draw_clip
-from dataset.synthetic.textures import Drawn
+from dataset.synthetic.photos import index_images, open_photo_textures
+from dataset.synthetic.render import Size
+from dataset.synthetic.scene import generate_clip
+from dataset.synthetic.textures import GeneratedTextures
 from libs.core.errors import InputError
 from libs.core.masks import palette
 from libs.core.structures import VideoIndex
 
-VERSION = 2  # of the drawing: the same arguments give other clips than before
-VAL_SEEDS = 1 << 31  # seeds from here on draw validation clips, those below draw training clips
+VERSION = 2  # of the generator; raise it when the same arguments give other clips than before
+VAL_SEEDS = 1 << 31  # seeds from here on are for validation clips, those below for training clips
+INDEX = Path("data", "db_info.yaml")
 
 
 def write_tree(
@@ -30,73 +32,73 @@ def write_tree(
     seed: int = 0,
     static: Path | None = None,
 ) -> Path:
-    """Write `out`/DAVIS17 in the layout of DAVIS 2017; a tree written before with these arguments is left as it is.
+    """Write `out`/DAVIS17 in the layout of DAVIS 2017.
+
+    If the folder already holds the result of the same arguments, it is kept as it is.
 
     Args:
-        train, val: numbers of clips. frames: T of each. size: (H, W) in pixels. seed: from 0 to 2**31 - 1.
-        static: a data root, whose STATIC the clips are made of; None: they are drawn.
-    Returns: the tree's folder. Raises: InputError where an argument is out of range or the folder holds anything else.
+        train, val: number of videos. frames: per video. size: (H, W) in pixels. seed: from 0 to 2**31 - 1.
+        static: data root whose STATIC folder has the images to use; None: use generated textures.
+    Returns: the folder.
+    Raises: InputError if an argument is out of range, or if the folder holds anything else.
     """
     if min(train, val) < 0 or train + val == 0 or frames < 1 or not 0 <= seed < VAL_SEEDS:
         raise InputError(
-            f"train {train}, val {val}, frames {frames}, seed {seed}: expected a clip or more, a frame or more, a seed below 2**31"
+            f"train {train}, val {val}, frames {frames}, seed {seed}: "
+            "expected at least one video, at least one frame and a seed from 0 to 2**31 - 1"
         )
-    pictures = index_pictures(static) if static else []
-    draw_clip(seed, 0, [0], size)  # so that what is wrong is found before anything is written
-    subsets = {"train": (seed, train), "val": (VAL_SEEDS + seed, val)}
-    sequences = [
-        {"name": f"{subset}-{i:04d}", "set": subset, "year": 2017, "num_frames": frames}
-        for subset, (_, count) in subsets.items()
-        for i in range(count)
-    ]
-    made_of = {"pictures": _digest(pictures)} if pictures else {}
-    index = yaml.safe_dump(
-        {
-            "procedural": {"version": VERSION, "seed": seed, "size": list(size), **made_of},
-            "sequences": sequences,
-        }
-    )
-    tree, index_at = out / "DAVIS17", Path("data", "db_info.yaml")
+    images = index_images(static) if static else []
+    generate_clip(seed, 0, [0], size)  # reports a bad size before anything is written
+    tree, index = out / "DAVIS17", _index_file(train, val, frames, size, seed, images)
     if tree.exists() and any(tree.iterdir()):
-        if (tree / index_at).is_file() and (tree / index_at).read_bytes() == index.encode():
+        if (tree / INDEX).is_file() and (tree / INDEX).read_bytes() == index:
             return tree
         raise InputError(f"{tree}: holds something else already; choose another folder or move it away")
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out) as unfinished:
-        draft, album = (
-            Path(unfinished) / tree.name,
-            itertools.cycle(np.random.default_rng(seed).permutation(len(pictures)).tolist()),
-        )
-        for subset, (subset_seed, count) in subsets.items():
+        draft = Path(unfinished) / tree.name
+        # every image is a backdrop before one is used again
+        order = itertools.cycle(np.random.default_rng(seed).permutation(len(images)).tolist())
+        for subset, first_seed, count in (("train", seed, train), ("val", VAL_SEEDS + seed, val)):
             for i in range(count):
-                paints = partial(open_album, pictures, next(album)) if pictures else Drawn
-                images, labels = draw_clip(subset_seed, i, range(frames), size, open_paints=paints)
-                write_clip(
-                    draft / "JPEGImages" / "480p" / f"{subset}-{i:04d}",
-                    draft / "Annotations" / "480p" / f"{subset}-{i:04d}",
-                    images,
-                    labels,
-                )
-        (draft / index_at).parent.mkdir()
-        (draft / index_at).write_bytes(index.encode())
-        draft.rename(tree)
+                textures = partial(open_photo_textures, images, next(order)) if images else GeneratedTextures
+                clip = generate_clip(first_seed, i, range(frames), size, open_textures=textures)
+                _write_video(draft, f"{subset}-{i:04d}", *clip)
+        (draft / INDEX).parent.mkdir()
+        (draft / INDEX).write_bytes(index)
+        draft.rename(tree)  # an interrupted run leaves no half-written DAVIS17
     return tree
 
 
-def _digest(pictures: list[VideoIndex]) -> str:
-    """Tells one set of pictures from another, by names and sizes of files."""
-    told = [
-        (file.name, file.stat().st_size) for index in pictures for file in (index.frames[0], index.masks[0])
+def _index_file(train: int, val: int, frames: int, size: Size, seed: int, images: list[VideoIndex]) -> bytes:
+    """Return the contents of db_info.yaml. They also tell which arguments the videos were generated with.
+
+    The keys `procedural` and `pictures` must not be renamed: folders written by older versions hold them.
+    """
+    sequences = [
+        {"name": f"{subset}-{i:04d}", "set": subset, "year": 2017, "num_frames": frames}
+        for subset, count in (("train", train), ("val", val))
+        for i in range(count)
     ]
-    return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+    source = {"pictures": _digest(images)} if images else {}
+    origin = {"version": VERSION, "seed": seed, "size": list(size), **source}
+    return yaml.safe_dump({"procedural": origin, "sequences": sequences}).encode()
 
 
-def write_clip(pictures: Path, masks: Path, images: np.ndarray, labels: np.ndarray) -> None:
+def _digest(images: list[VideoIndex]) -> str:
+    """Identify a set of images by the names and sizes of their files."""
+    files = [file for index in images for file in (index.frames[0], index.masks[0])]
+    listing = [(file.name, file.stat().st_size) for file in files]
+    return hashlib.sha256(repr(listing).encode()).hexdigest()[:16]
+
+
+def _write_video(tree: Path, name: str, images: np.ndarray, labels: np.ndarray) -> None:
     """Write images (T, H, W, 3) uint8 RGB as JPEG and labels (T, H, W) uint8 as palette PNG."""
-    pictures.mkdir(parents=True)
-    masks.mkdir(parents=True)
+    image_folder, mask_folder = (tree / kind / "480p" / name for kind in ("JPEGImages", "Annotations"))
+    image_folder.mkdir(parents=True)
+    mask_folder.mkdir(parents=True)
     for t in range(len(images)):
-        Image.fromarray(images[t]).save(pictures / f"{t:05d}.jpg", quality=95)
+        Image.fromarray(images[t]).save(image_folder / f"{t:05d}.jpg", quality=95)
         indexed = Image.fromarray(labels[t])
         indexed.putpalette(palette().tobytes())
-        indexed.save(masks / f"{t:05d}.png")
+        indexed.save(mask_folder / f"{t:05d}.png")

@@ -1,7 +1,7 @@
-"""STATIC: single annotated pictures as the stuff that clips are made of (stage one of the STM paper, section 3.5).
+"""STATIC: textures taken from single annotated images (stage one of the STM paper, section 3.5).
 
-Objects are cut out of two pictures and move about, or are things of the one that is the backdrop, which move with it or
-leave it.
+The objects of a clip are cut out of two images and move about. Or they belong to the backdrop, and move with
+it or leave it.
 """
 
 import math
@@ -13,152 +13,164 @@ import numpy as np
 
 from dataset.annotations import check_size, read_labels
 from dataset.folder import list_images
-from dataset.synthetic.textures import Drawn
+from dataset.synthetic.textures import GeneratedTextures
 from libs.core.errors import InputError
 from libs.core.image_io import read_image
 from libs.core.masks import VOID, object_ids
 from libs.core.structures import VideoIndex
 
-DRAWN_SHARE = 0.25  # of the surfaces and outlines
-NATIVE_SHARE = 0.7  # of the backdrops, in which a thing is an object
-NATIVE_DIAMETER = 0.12, 0.4  # of such a thing, as a share of the backdrop's side, about half of which is seen
-SMALLEST, LARGEST = 0.01, 0.5  # share of the picture that a thing covers
+GENERATED = 0.25  # fraction of surfaces and outlines that are generated instead of taken from an image
+MARKED = 0.7  # fraction of backdrops in which an object is marked
+MARKED_DIAMETER = (
+    0.12,
+    0.4,
+)  # of that object, as a fraction of the backdrop's side, about half of which is seen
+MIN_AREA, MAX_AREA = 0.01, 0.5  # fraction of its image that an object covers
+OBJECT_DRAWS = 6  # of an object of an image, until one has a useful size
+MAX_NAMED = 10  # images without a mask that an error names
 
 
-def index_pictures(
+def index_images(
     root: Path, name: str = "STATIC", hint: str = "set root, see DATASET.md"
 ) -> list[VideoIndex]:
-    """The pictures of `root`/`name`/images and their masks of the same name in `root`/`name`/masks.
+    """List the images in `root`/`name`/images with their masks of the same name in `root`/`name`/masks.
 
-    A mask divides its picture into things: every label is one (0 is none; 255 alone, as in saliency sets, one thing).
-    `hint` says what to do where there are none.
+    Every label of a mask is an object. 0 is background. 255 is void, or the object if there is no other
+    label, as in saliency data sets.
 
-    Raises: InputError where a picture has no mask.
+    Raises: InputError if there are no images (the message ends with `hint`), or if an image has no mask.
     """
-    pictures, masks = root / name / "images", root / name / "masks"
+    images, masks = root / name / "images", root / name / "masks"
     by_stem = {path.stem: path for path in list_images(masks)}
-    found = list_images(pictures)
+    found = list_images(images)
     if not found:
-        raise InputError(f"{pictures}: expected pictures, found none; {hint}")
+        raise InputError(f"{images}: expected images, found none; {hint}")
     missing = [path.name for path in found if path.stem not in by_stem]
     if missing:
-        more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
+        more = f" and {len(missing) - MAX_NAMED} more" if len(missing) > MAX_NAMED else ""
         raise InputError(
-            f"{masks}: expected a mask for each picture, found none for {', '.join(missing[:10])}{more}"
+            f"{masks}: expected a mask for each image, found none for {', '.join(missing[:MAX_NAMED])}{more}"
         )
     return [VideoIndex(path.stem, (path,), {0: by_stem[path.stem]}) for path in found]
 
 
 @dataclass(frozen=True)
-class Album:
-    """The two pictures that one clip is made of, each with its things: (H, W, 3) uint8 RGB and (H, W) uint8 labels."""
+class AnnotatedImage:
+    """An image whose labels are its objects."""
 
-    pictures: tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-    drawn: Drawn = Drawn()
+    image: np.ndarray  # (H, W, 3) uint8 RGB
+    labels: np.ndarray  # (H, W) uint8; 0: background
+
+
+@dataclass(frozen=True)
+class PhotoTextures:
+    """Textures of one clip, taken from two annotated images. The first one is the backdrop."""
+
+    first: AnnotatedImage
+    second: AnnotatedImage
+    generated: GeneratedTextures = GeneratedTextures()
 
     def backdrop(self, rng: np.random.Generator, side: int) -> np.ndarray:
-        """A square of the first picture, mirrored beyond its borders, mostly with one of its things marked near the middle."""
-        image, labels = self.pictures[0]
-        thing = _thing(rng, labels) if rng.random() < NATIVE_SHARE else None
-        least = side / min(labels.shape)
-        if thing is None:
-            return _square(
-                image,
-                side,
-                least * math.exp(rng.uniform(0, 0.5)),
-                rng.uniform(0.3, 0.7, 2) * labels.shape[::-1],
-            )
-        x, y, width, height = cv2.boundingRect(thing)
-        diameter = side * rng.uniform(*NATIVE_DIAMETER)
-        scale = np.clip(diameter / math.sqrt((thing > 0).sum()), 0.7 * least, 2.5 * least)
+        """Cut a square out of the first image, mostly with one of its objects marked near the middle.
+
+        Returns: (side, side, 3) uint8 RGB, or (side, side, 4) uint8 RGBA with the object marked in alpha. The
+            image is mirrored beyond its borders.
+        """
+        image, labels = self.first.image, self.first.labels
+        marked = _choose_object(rng, labels) if rng.random() < MARKED else None
+        min_scale = side / min(labels.shape)
+        if marked is None:
+            scale = min_scale * math.exp(rng.uniform(0, 0.5))
+            return _square(image, side, scale, rng.uniform(0.3, 0.7, 2) * labels.shape[::-1])
+        x, y, width, height = cv2.boundingRect(marked)
+        diameter = side * rng.uniform(*MARKED_DIAMETER)
+        scale = np.clip(diameter / math.sqrt((marked > 0).sum()), 0.7 * min_scale, 2.5 * min_scale)
         centre = (x, y) + rng.uniform(0.2, 0.8, 2) * (width, height)
-        return np.dstack([_square(image, side, scale, centre), _square(thing, side, scale, centre)])
+        return np.dstack([_square(image, side, scale, centre), _square(marked, side, scale, centre)])
 
     def surface(self, rng: np.random.Generator, side: int) -> np.ndarray:
-        """A square somewhere in a picture."""
-        if rng.random() < DRAWN_SHARE:
-            return self.drawn.surface(rng, side)
-        image = self._any(rng)[0]
+        """Cut a random square out of either image, or generate a surface."""
+        if rng.random() < GENERATED:
+            return self.generated.surface(rng, side)
+        image = self._either(rng).image
         most = min(image.shape[:2])
         width = int(rng.uniform(min(most, 0.5 * side), most))
         y, x = (int(rng.integers(0, length - width + 1)) for length in image.shape[:2])
         return cv2.resize(image[y : y + width, x : x + width], (side, side), interpolation=cv2.INTER_AREA)
 
     def cutout(self, rng: np.random.Generator, side: int) -> np.ndarray | None:
-        """A thing of either picture."""
-        image, labels = self._any(rng)
-        thing = None if rng.random() < DRAWN_SHARE else _thing(rng, labels)
-        if thing is None:
+        """Cut a random object out of either image; None: generate an outline."""
+        photo = self._either(rng)
+        alpha = None if rng.random() < GENERATED else _choose_object(rng, photo.labels)
+        if alpha is None:
             return None
-        x, y, width, height = cv2.boundingRect(thing)
-        cut = np.dstack([image, thing])[y : y + height, x : x + width]
-        scale = 0.96 * side / max(width, height)
-        cut = cv2.resize(
-            cut, (max(2, int(width * scale)), max(2, int(height * scale))), interpolation=cv2.INTER_AREA
-        )
-        square, (height, width) = np.zeros((side, side, 4), np.uint8), cut.shape[:2]
+        x, y, width, height = cv2.boundingRect(alpha)
+        cut = np.dstack([photo.image, alpha])[y : y + height, x : x + width]
+        scale = (
+            0.96 * side / max(width, height)
+        )  # a transparent margin lets the outline fade when it is warped
+        width, height = max(2, int(width * scale)), max(2, int(height * scale))
+        cut = cv2.resize(cut, (width, height), interpolation=cv2.INTER_AREA)
+        square = np.zeros((side, side, 4), np.uint8)
         y, x = (side - height) // 2, (side - width) // 2
         square[y : y + height, x : x + width] = cut
-        return _mirrored(rng, square)
+        return np.ascontiguousarray(square[:, ::-1]) if rng.random() < 0.5 else square
 
-    def _any(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        return self.pictures[int(rng.random() < 0.6)]
+    def _either(self, rng: np.random.Generator) -> AnnotatedImage:
+        """Choose one of the two images, the second more often: the first is in the backdrop already."""
+        return self.second if rng.random() < 0.6 else self.first
 
 
-def open_album(pictures: list[VideoIndex], first: int, rng: np.random.Generator) -> Album:
-    """Paints of the first-th picture and another one.
+def open_photo_textures(images: list[VideoIndex], first: int, rng: np.random.Generator) -> PhotoTextures:
+    """Read image number `first` and a random second one.
 
     Raises: InputError naming a file that cannot be read.
     """
-    other = int(rng.integers(len(pictures)))
-    return Album((_read(pictures[first]), _read(pictures[other])))
+    second = int(rng.integers(len(images)))
+    return PhotoTextures(_read(images[first]), _read(images[second]))
 
 
-def _read(index: VideoIndex) -> tuple[np.ndarray, np.ndarray]:
-    """Image and labels, of which 255 alone is a thing and beside others void.
+def _read(index: VideoIndex) -> AnnotatedImage:
+    """Read an image and its labels. Label 255 is void, or the object if there is no other label.
 
-    Raises: InputError naming the file.
+    Raises: InputError naming the file that cannot be read, or a mask of another size than its image.
     """
     image, labels = read_image(index.frames[0]), read_labels(index.masks[0])
     check_size(index.masks[0], labels, image.shape[:2])
-    ids = object_ids(labels)
-    return image, np.where(labels == VOID, 0 if ids else 1, labels).astype(np.uint8)
+    void_as = 0 if object_ids(labels) else 1
+    return AnnotatedImage(image, np.where(labels == VOID, void_as, labels).astype(np.uint8))
 
 
-def _thing(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray | None:
-    """The pixels of a label, or of up to three that touch: (H, W) uint8 of 0 and 255; None where no try had a fitting size.
+def _choose_object(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray | None:
+    """Choose a label, or up to three that touch; None if no draw had a useful size.
 
-    Large ones come more often than small ones, and those that the picture's border cuts off more rarely.
+    Large objects come more often than small ones, and objects that the image border cuts off more rarely.
+
+    Returns: (H, W) uint8, opacity from 0 to 255.
     """
     areas = np.bincount(labels.ravel())
     areas[0] = 0
-    for _ in range(6 if areas.any() else 0):
-        thing = labels == rng.choice(len(areas), p=np.sqrt(areas) / np.sqrt(areas).sum())
+    for _ in range(OBJECT_DRAWS if areas.any() else 0):
+        chosen = labels == rng.choice(len(areas), p=np.sqrt(areas) / np.sqrt(areas).sum())
+        # regions may be parts of an object, as in BSDS500: join neighbours
         for _ in range(int(rng.choice([0, 1, 2], p=(0.5, 0.3, 0.2)))):
-            around = (
-                cv2.dilate(thing.view(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
-                & ~thing
-                & (labels > 0)
-            )
-            if around.any():
-                thing |= labels == rng.choice(labels[around])
-        if SMALLEST <= thing.mean() <= LARGEST and (not is_cut_off(thing) or rng.random() < 0.2):
-            return cv2.GaussianBlur(thing.astype(np.uint8) * 255, (3, 3), 0)
+            grown = cv2.dilate(chosen.view(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+            neighbours = labels[grown & ~chosen & (labels > 0)]
+            if neighbours.size:
+                chosen |= labels == rng.choice(neighbours)
+        useful = MIN_AREA <= chosen.mean() <= MAX_AREA
+        if useful and (not is_cut_off(chosen) or rng.random() < 0.2):
+            return cv2.GaussianBlur(chosen.astype(np.uint8) * 255, (3, 3), 0)
     return None
 
 
-def is_cut_off(thing: np.ndarray) -> bool:
-    """Whether much of the outline of a thing (H, W) bool is the picture's border."""
-    return sum(
-        int(edge.sum()) for edge in (thing[0], thing[-1], thing[:, 0], thing[:, -1])
-    ) > 0.3 * math.sqrt(thing.sum())
+def is_cut_off(mask: np.ndarray) -> bool:
+    """Tell whether much of the outline of an object (H, W) bool lies on the image border."""
+    on_border = sum(int(edge.sum()) for edge in (mask[0], mask[-1], mask[:, 0], mask[:, -1]))
+    return on_border > 0.3 * math.sqrt(mask.sum())
 
 
-def _square(picture: np.ndarray, side: int, scale: float, centre: np.ndarray) -> np.ndarray:
-    """A square of `side` pixels around `centre` (x, y) of the enlarged picture."""
-    onto = np.array([[scale, 0, side / 2 - scale * centre[0]], [0, scale, side / 2 - scale * centre[1]]])
-    return cv2.warpAffine(picture, onto, (side, side), borderMode=cv2.BORDER_REFLECT_101)
-
-
-def _mirrored(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(picture[:, ::-1]) if rng.random() < 0.5 else picture
+def _square(image: np.ndarray, side: int, scale: float, centre: np.ndarray) -> np.ndarray:
+    """Cut a square of `side` pixels around `centre` (x, y in the image) out of the scaled image."""
+    to_square = np.array([[scale, 0, side / 2 - scale * centre[0]], [0, scale, side / 2 - scale * centre[1]]])
+    return cv2.warpAffine(image, to_square, (side, side), borderMode=cv2.BORDER_REFLECT_101)

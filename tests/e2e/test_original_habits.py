@@ -280,7 +280,7 @@ def test_the_demo_has_its_own_defaults_beside_those_of_the_other_scripts(tmp_pat
 def test_the_bundled_clip_is_found_from_any_folder(tmp_path: Path) -> None:
     end = run_in_process("demo/demo.py", cwd=tmp_path, video_path="demo/sample/nowhere")
     end.check_error("demo/sample/nowhere")
-    located = runpy.run_path(str(ROOT / "demo/demo.py"))["_located"]
+    located = runpy.run_path(str(ROOT / "demo/demo.py"))["resolve_path"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
         assert located("demo/sample/crossing") == ROOT / "demo/sample/crossing"

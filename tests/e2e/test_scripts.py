@@ -261,7 +261,7 @@ def test_the_demo_of_a_new_clone(tmp_path: Path) -> None:
     assert len(names(tmp_path / "crossing")) == 72
     rows = [line.split() for line in end.out.splitlines() if line.startswith(("global", "copy"))]
     scores = {row[0]: float(row[-1]) for row in rows}
-    assert scores["global"] > scores["copy"] + 20 and "s a frame" in end.out and "IoU of" in end.out
+    assert scores["global"] > scores["copy"] + 20 and "seconds per frame" in end.out and "IoU of" in end.out
     assert Image.open(tmp_path / "crossing.gif").n_frames >= 60
 
 

@@ -1,4 +1,4 @@
-"""INSTANCES: every label an object of its own, any of them the target; objects pasted over recorded clips."""
+"""INSTANCES: every label is an object, and any may be the target; objects pasted over recorded clips."""
 
 import pickle
 from collections import Counter
@@ -18,10 +18,17 @@ from dataset.framing import Crop
 from dataset.paste import Paster, open_paster
 from dataset.sampling import ClipSettings
 from dataset.synthetic import instances
-from dataset.synthetic.cutouts import Photo, crossing, cut_object, index_instances, look_alike, read_photo
-from dataset.synthetic.instances import draw_instances, stage
-from dataset.synthetic.motion import Motion
-from dataset.synthetic.scene import MIN_AREA, Scene, render
+from dataset.synthetic.cutouts import (
+    Photo,
+    crossing_motion,
+    cut_object,
+    index_instances,
+    read_photo,
+    tinted_copy,
+)
+from dataset.synthetic.instances import generate_instances_clip, generate_photo_scene
+from dataset.synthetic.motion import Actor, Motion
+from dataset.synthetic.render import MIN_AREA, Scene, render
 from libs.core.errors import InputError
 from libs.core.masks import object_ids
 from tests.helpers import fake_datasets as trees
@@ -59,14 +66,18 @@ def root(tmp_path: Path) -> Path:
 def clip(
     root: Path, seed: int, first: int = 0, distractors: bool = True, times: Sequence[int] = (0, 3)
 ) -> tuple[np.ndarray, np.ndarray]:
-    return draw_instances(index_instances(root), first, distractors, np.random.default_rng(seed), times, SIZE)
+    return generate_instances_clip(
+        index_instances(root), first, distractors, np.random.default_rng(seed), times, SIZE
+    )
 
 
 def scenes(count: int, distractors: bool = True) -> list[Scene]:
     labels = photo_labels()
     photo = Photo(photo_image(labels), np.where(labels == 255, 0, labels).astype(np.uint8))
-    made = [stage(np.random.default_rng(i), SIZE, photo, photo, distractors) for i in range(count)]
-    return [scene for scene in made if scene]
+    candidates = [
+        generate_photo_scene(np.random.default_rng(i), SIZE, photo, photo, distractors) for i in range(count)
+    ]
+    return [scene for scene in candidates if scene]
 
 
 # ---- INSTANCES ---------------------------------------------------------------------------------
@@ -77,11 +88,11 @@ def test_a_clip_is_a_function_of_its_generator(root: Path) -> None:
     again = clip(root, 3)
     assert np.array_equal(images, again[0]) and np.array_equal(labels, again[1])
     assert not np.array_equal(images, clip(root, 4)[0])
-    longer = clip(root, 3, times=(0, 1, 3))  # more frames of the same film
+    longer = clip(root, 3, times=(0, 1, 3))  # more frames of the same scene
     assert np.array_equal(longer[0][[0, 2]], images) and np.array_equal(longer[1][[0, 2]], labels)
 
 
-def test_targets_are_numbered_from_one_in_sight_and_others_than_before(root: Path) -> None:
+def test_targets_are_numbered_from_one_visible_and_vary(root: Path) -> None:
     counts, targets = Counter(), set()
     for seed in range(60):
         images, labels = clip(root, seed, first=seed % 3)
@@ -89,7 +100,7 @@ def test_targets_are_numbered_from_one_in_sight_and_others_than_before(root: Pat
         num_objects = int(labels[0].max())
         counts[num_objects] += 1
         areas = np.bincount(labels[0].ravel(), minlength=num_objects + 1) / labels[0].size
-        assert (areas[1:] >= 0.5 * MIN_AREA).all()  # which is measured on a coarse grid
+        assert (areas[1:] >= 0.5 * MIN_AREA).all()  # half: visibility is estimated on a coarse grid
         assert labels[1].max() <= num_objects
         colour = np.median(images[0][labels[0] == 1], axis=0)
         known = {**COLOURS, 0: (GREY,) * 3, 255: VOID_COLOUR}
@@ -99,17 +110,17 @@ def test_targets_are_numbered_from_one_in_sight_and_others_than_before(root: Pat
 
 
 def test_touching_objects_stay_apart_and_void_is_never_cut_out() -> None:
-    """Every target is of one colour, but for its mixed edge, and never of that of void."""
+    """Every target has one colour, apart from its mixed edge, and never that of void."""
     seen = Counter()
     for scene in scenes(60):
         labels = np.zeros(SIZE, np.uint8)
         still = replace(scene, actors=[replace(actor, shadow=0.0) for actor in scene.actors])
-        picture = render(still, labels, 0, scene.camera.pose(0))
+        image = render(still, labels, 0, scene.camera.pose(0))
         for label in object_ids(labels):
             inside = cv2.erode((labels == label).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
             if inside.sum() < 20:
                 continue
-            pixels = picture[inside]
+            pixels = image[inside]
             spread = np.abs(pixels - np.median(pixels, axis=0)).max(1)
             assert (spread < 25).mean() > 0.95
             names = {**COLOURS, 0: (GREY,) * 3, 255: VOID_COLOUR}
@@ -117,65 +128,70 @@ def test_touching_objects_stay_apart_and_void_is_never_cut_out() -> None:
     assert seen[0] == seen[255] == 0 and min(seen[i] for i in COLOURS) > 5
 
 
-def test_what_moves_is_background_as_often_as_it_is_a_target() -> None:
-    """Otherwise the fringes of what was pasted would tell the target."""
+def test_moving_objects_are_background_as_often_as_targets() -> None:
+    """Otherwise the fringes of pasted objects would tell which are targets."""
     moving, still = Counter(), Counter()
     for scene in scenes(150):
         for actor in scene.actors:
-            own = moving if actor.motion.room is not None else still  # passers-by have no room
+            own = moving if actor.motion.bounds is not None else still  # occluders have no bounds
             own[actor.label > 0] += 1
     assert 0.35 < moving[True] / moving.total() < 0.65
     assert still[True] > 40
 
 
-def test_everything_in_sight_is_a_target_equally_often() -> None:
-    cast = instances.Cast(np.zeros((4, 4, 3), np.uint8), [], [True, True, False, False, False], [0.3] * 5)
-    shown = np.array([0, 1, 2, 4])
-    chosen = Counter(
-        i for seed in range(800) for i in instances._choose(np.random.default_rng(seed), cast, shown, True)
-    )
+def test_all_visible_objects_are_targets_equally_often() -> None:
+    members = [
+        instances.Member(Actor(0, (), Motion()), 0.3, stays) for stays in (True, True, False, False, False)
+    ]
+
+    def choose(seed: int, visible: list[int], distractors: bool) -> list[int]:
+        rng = np.random.default_rng(seed)
+        return instances._choose_targets(rng, members, np.array(visible), distractors)
+
+    chosen = Counter(i for seed in range(800) for i in choose(seed, [0, 1, 2, 4], True))
     assert set(chosen) == {0, 1, 2, 4} and max(chosen.values()) < 1.25 * min(chosen.values())
-    assert (
-        instances._choose(np.random.default_rng(0), cast, shown, False) == []
-    )  # 3 moves and would be no target
-    assert set(instances._choose(np.random.default_rng(0), cast, np.arange(5), False)) == set(range(5))
+    # without distractors every moving object must be a target: none is chosen if a moving one is hidden
+    assert choose(0, [0, 1, 2, 4], False) == []
+    assert set(choose(0, [0, 1, 2, 3, 4], False)) == set(range(5))
 
 
-def test_some_look_alike_and_something_passes_in_front() -> None:
-    made = scenes(100)
-    alike = sum(len({a.parts[0].paint[..., 3].tobytes() for a in s.actors}) < len(s.actors) for s in made)
+def test_there_are_copies_and_occluders() -> None:
+    found = scenes(100)
+    copies = sum(len({a.parts[0].texture[..., 3].tobytes() for a in s.actors}) < len(s.actors) for s in found)
     passing = sum(
-        actor.motion.room is None and actor.motion.velocity.any() for scene in made for actor in scene.actors
+        actor.motion.bounds is None and actor.motion.velocity.any()
+        for scene in found
+        for actor in scene.actors
     )
-    assert alike > 5 and 25 < passing < 75
+    assert copies > 5 and 25 < passing < 75
 
 
-def test_without_distractors_all_that_moves_is_a_target_or_passes_in_front() -> None:
+def test_without_distractors_moving_objects_are_targets_or_occluders() -> None:
     for scene in scenes(60, distractors=False):
-        others = [actor for actor in scene.actors if actor.label == 0 and actor.motion.room is not None]
+        others = [actor for actor in scene.actors if actor.label == 0 and actor.motion.bounds is not None]
         assert not others
-        alphas = [actor.parts[0].paint[..., 3].tobytes() for actor in scene.actors if actor.label]
+        alphas = [actor.parts[0].texture[..., 3].tobytes() for actor in scene.actors if actor.label]
         assert len(alphas) == len(set(alphas))
 
 
-def test_a_path_across_hides_its_goal_in_time_and_starts_beside_it() -> None:
+def test_a_crossing_path_meets_its_goal_in_time_and_starts_beside_it() -> None:
     goal = Motion(start=np.array([0.5, 0.4]), velocity=np.array([0.02, 0.0]))
     for seed in range(20):
-        path = crossing(np.random.default_rng(seed), goal, 0.3, 4.0)
+        path = crossing_motion(np.random.default_rng(seed), goal, 0.3, 4.0)
         assert np.allclose(path.pose(4.0)[:2, 2], goal.pose(4.0)[:2, 2])
         assert np.linalg.norm(path.pose(0)[:2, 2] - goal.pose(4.0)[:2, 2]) >= 0.3
 
 
-def test_cutouts_and_look_alikes() -> None:
+def test_cutouts_and_copies() -> None:
     labels = photo_labels()
     photo = Photo(photo_image(labels), np.where(labels == 255, 0, labels).astype(np.uint8))
     cut = cut_object(np.random.default_rng(0), photo, 96)
-    paint = cut.parts[0].paint
-    assert not paint[[0, -1], :, 3].any() and not paint[:, [0, -1], 3].any()
-    area = (paint[..., 3] >= 128).mean() * 4 * np.prod(cut.parts[0].reach)
+    texture = cut.parts[0].texture
+    assert not texture[[0, -1], :, 3].any() and not texture[:, [0, -1], 3].any()
+    area = (texture[..., 3] >= 128).mean() * 4 * np.prod(cut.parts[0].half_size)
     assert cut.diameter == pytest.approx(2 * np.sqrt(area / np.pi))
-    twin = look_alike(np.random.default_rng(1), cut).parts[0].paint
-    assert twin.shape == paint.shape and not np.array_equal(twin[..., :3], paint[..., :3])
+    copied = tinted_copy(np.random.default_rng(1), cut).parts[0].texture
+    assert copied.shape == texture.shape and not np.array_equal(copied[..., :3], texture[..., :3])
     assert cut_object(np.random.default_rng(0), Photo(photo.image, np.zeros_like(labels)), 96) is None
 
 
@@ -184,17 +200,12 @@ def test_large_photographs_are_reduced_with_their_masks(tmp_path: Path) -> None:
     trees.save_image(tmp_path / "INSTANCES/images/a.jpg", photo_image(labels))
     trees.save_mask(tmp_path / "INSTANCES/masks/a.png", labels)
     photo = read_photo(index_instances(tmp_path)[0], 300)
-    assert photo.labels.shape == photo.image.shape[:2] == (300, 400) and np.unique(photo.labels).tolist() == [
-        0,
-        1,
-        2,
-        3,
-        4,
-    ]
+    assert photo.labels.shape == photo.image.shape[:2] == (300, 400)
+    assert np.unique(photo.labels).tolist() == [0, 1, 2, 3, 4]
     assert np.abs(photo.image[photo.labels == 3].astype(int) - COLOURS[3]).mean() < 15
 
 
-def test_the_set_is_known_travels_and_repeats(root: Path) -> None:
+def test_the_set_is_registered_picklable_and_reproducible(root: Path) -> None:
     videos = registry.training_videos(root, "INSTANCES")
     assert [video.name for video in videos] == ["0", "1", "2"] and registry.find("INSTANCES").skip_step == 1
     video = pickle.loads(pickle.dumps(videos[1]))
@@ -204,7 +215,7 @@ def test_the_set_is_known_travels_and_repeats(root: Path) -> None:
         for _ in range(2)
     )
     assert len(one) == 6 and all(torch.equal(one[i].frames, again[i].frames) for i in range(6))
-    with pytest.raises(InputError, match="INSTANCES/images: expected pictures"):
+    with pytest.raises(InputError, match="INSTANCES/images: expected images"):
         registry.training_videos(root / "elsewhere", "INSTANCES")
     trees.save_mask(root / "INSTANCES/masks/1.png", np.ones((30, 30), np.uint8))
     with pytest.raises(InputError, match="1.png.*160x120"):
@@ -219,7 +230,7 @@ def test_photographs_without_objects_end_in_one_line(root: Path) -> None:
         clip(root, 0)
 
 
-# ---- pasting ---------------------------------------------------------------------------------
+# ---- pasting over recorded clips ---------------------------------------------------------------
 
 
 def frames() -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -233,9 +244,9 @@ def frames() -> tuple[list[np.ndarray], list[np.ndarray]]:
     return images, labels
 
 
-def pasted(root: Path, seed: int, share: float = 1.0) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def pasted(root: Path, seed: int, fraction: float = 1.0) -> tuple[list[np.ndarray], list[np.ndarray]]:
     images, labels = frames()
-    Paster(share, index_instances(root)).apply(images, labels, [4, 6, 9], np.random.default_rng(seed))
+    Paster(fraction, index_instances(root)).apply(images, labels, [4, 6, 9], np.random.default_rng(seed))
     return images, labels
 
 
@@ -271,7 +282,7 @@ def test_labels_lie_on_what_was_pasted(root: Path) -> None:
     assert len(agreement) > 50 and np.mean(agreement) > 0.95
 
 
-def test_things_pass_in_front_of_an_object_of_the_clip(root: Path) -> None:
+def test_pasted_objects_pass_in_front_of_an_object_of_the_clip(root: Path) -> None:
     hidden = 0
     for seed in range(150):
         before, (_, labels) = frames()[1], pasted(root, seed)
@@ -279,10 +290,10 @@ def test_things_pass_in_front_of_an_object_of_the_clip(root: Path) -> None:
             hidden += any(
                 (after == 6).sum() < 0.6 * (old == 6).sum() for old, after in zip(before[1:], labels[1:])
             )
-    assert hidden > 25  # 16 where they only wander
+    assert hidden > 25  # 16 if they only wander
 
 
-def test_a_share_of_the_clips_is_pasted_over(root: Path) -> None:
+def test_a_fraction_of_the_clips_is_pasted_over(root: Path) -> None:
     changed = [not np.array_equal(pasted(root, seed, 0.3)[0], frames()[0]) for seed in range(100)]
     assert 0.15 < np.mean(changed) < 0.45
     assert np.array_equal(pasted(root, 5)[0], pasted(root, 5)[0])
@@ -308,7 +319,7 @@ def test_recorded_clips_with_pasted_objects(root: Path, crop: Crop | None) -> No
 
 def test_paste_without_photographs_names_folder_and_key(tmp_path: Path) -> None:
     assert open_paster(tmp_path, 0.0) is None
-    with pytest.raises(InputError, match="INSTANCES/images: expected pictures.*key 'paste'") as told:
+    with pytest.raises(InputError, match="INSTANCES/images: expected images.*key 'paste'") as told:
         open_paster(tmp_path, 0.5)
     assert "\n" not in str(told.value)
 

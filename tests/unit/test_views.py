@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dataset.synthetic.scene import draw_clip
+from dataset.synthetic.scene import generate_clip
 from libs.app.build import for_inference
 from libs.core.structures import SourceFrame, Video
 from libs.evaluation.inference import InferenceSettings, VideoSegmenter, segment_video
@@ -13,7 +13,7 @@ from models.stm import STM, Objects
 
 
 def drawn(size=(60, 100), frames=4, index=0):
-    images, labels = draw_clip(3, index, range(frames), size)
+    images, labels = generate_clip(3, index, range(frames), size)
     ids = tuple(range(1, int(labels[0].max()) + 1))
     sources = [
         SourceFrame(f"{t:05d}", images[t], labels[0] if t == 0 else None, labels[t]) for t in range(frames)

@@ -1,4 +1,4 @@
-"""STATIC: pictures with masks become clips, whatever kind of masks they are; PROCEDURAL beside it in the sampler."""
+"""STATIC: clips generated from annotated images of all kinds; PROCEDURAL beside it in the sampler."""
 
 import pickle
 from dataclasses import replace
@@ -16,9 +16,10 @@ from dataset.clips import ClipSampler
 from dataset.loader import PilLoader
 from dataset.sampling import ClipSettings, SyntheticVideo
 from dataset.synthetic.export import VAL_SEEDS, write_tree
-from dataset.synthetic.photos import Album, _read, index_pictures, open_album
-from dataset.synthetic.scene import MIN_AREA, draw_clip, render, stage, without
-from dataset.synthetic.textures import Drawn
+from dataset.synthetic.photos import AnnotatedImage, PhotoTextures, _read, index_images, open_photo_textures
+from dataset.synthetic.render import MIN_AREA, render
+from dataset.synthetic.scene import generate_clip, generate_scene, inpaint_marked
+from dataset.synthetic.textures import GeneratedTextures
 from libs.core.errors import InputError
 from tests.helpers import fake_datasets as trees
 
@@ -27,7 +28,7 @@ INPUT = (48, 64)
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Three pictures: regions without a background, a saliency mask of 0 and 255, objects 2 and 5 on background."""
+    """Three images: regions without background, a saliency mask of 0 and 255, objects 2 and 5."""
     rng = np.random.default_rng(0)
     for i, ids in enumerate(([1, 2, 3], [255], [2, 5])):
         image, labels = trees.scene(ids, size=(60, 90))
@@ -41,32 +42,27 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_clips_of_every_kind_of_mask(root: Path) -> None:
-    pictures = index_pictures(root)
-    assert [index.name for index in pictures] == ["0", "1", "2"]
+    indices = index_images(root)
+    assert [index.name for index in indices] == ["0", "1", "2"]
     marked = 0
     for first in range(3):
+        open_textures = partial(open_photo_textures, indices, first)
         for index in range(6):
-            images, labels = draw_clip(
-                0, index, (0, 3), INPUT, (0.7, 2.2), partial(open_album, pictures, first)
-            )
+            images, labels = generate_clip(0, index, (0, 3), INPUT, (0.7, 2.2), open_textures)
             assert images.shape == (2, *INPUT, 3) and images.std() > 3
-            assert 1 <= labels[0].max() <= 3 and set(np.unique(labels[0])) | {0} == set(
-                range(labels[0].max() + 1)
-            )
-        marked += sum(
-            open_album(pictures, first, np.random.default_rng(i))
-            .backdrop(np.random.default_rng(i), 80)
-            .shape[2]
-            == 4
-            for i in range(8)
-        )
-    assert 8 < marked < 23  # of 24, seven in ten are asked for
+            num_objects = labels[0].max()
+            assert 1 <= num_objects <= 3 and {0, *np.unique(labels[0])} == set(range(num_objects + 1))
+        for i in range(8):
+            backdrop = open_textures(np.random.default_rng(i)).backdrop(np.random.default_rng(i), 80)
+            marked += backdrop.shape[2] == 4
+    assert 8 < marked < 23  # of 24; seven in ten are meant to have an object marked
 
 
-def test_a_cutout_is_a_thing_of_the_picture_and_nothing_else() -> None:
+def test_a_cutout_shows_an_object_and_nothing_else() -> None:
     image, labels = trees.scene([1, 2], size=(60, 90))
-    album = Album(((image, labels), (image, labels)))
-    found = [album.cutout(np.random.default_rng(i), 50) for i in range(20)]
+    annotated = AnnotatedImage(image, labels)
+    textures = PhotoTextures(annotated, annotated)
+    found = [textures.cutout(np.random.default_rng(i), 50) for i in range(20)]
     cuts = [cut for cut in found if cut is not None]
     assert len(cuts) > 10
     for cut in cuts:
@@ -78,18 +74,18 @@ def test_a_cutout_is_a_thing_of_the_picture_and_nothing_else() -> None:
         }  # the squares' colours, no grey around them
 
 
-def test_a_picturewithout_a_mask_is_named(root: Path) -> None:
+def test_an_image_without_a_mask_is_named(root: Path) -> None:
     (root / "STATIC/masks/1.png").unlink()
     with pytest.raises(InputError, match="masks.*1.jpg"):
         registry.training_videos(root, "STATIC")
-    with pytest.raises(InputError, match="images: expected pictures"):
+    with pytest.raises(InputError, match="images: expected images"):
         registry.training_videos(root / "elsewhere", "STATIC")
 
 
 def test_a_mask_of_another_size_is_named(root: Path) -> None:
     trees.save_mask(root / "STATIC/masks/2.png", np.ones((30, 30), np.uint8))
     with pytest.raises(InputError, match="2.png.*90x60"):
-        open_album(index_pictures(root), 2, np.random.default_rng(0))
+        open_photo_textures(index_images(root), 2, np.random.default_rng(0))
 
 
 def sampler(root: Path, epoch: int = 0, max_skip: int = 4) -> ClipSampler:
@@ -97,7 +93,7 @@ def sampler(root: Path, epoch: int = 0, max_skip: int = 4) -> ClipSampler:
     return ClipSampler(sets, ClipSettings(size=INPUT, max_skip=[max_skip] * 2), epoch)
 
 
-def test_made_clips_are_functions_of_seed_epoch_and_position(root: Path) -> None:
+def test_generated_clips_are_functions_of_seed_epoch_and_position(root: Path) -> None:
     one, again, later = sampler(root), sampler(root), sampler(root, epoch=1)
     assert len(one) == 100 + 2 * 3
     for position in range(0, 106, 15):
@@ -113,7 +109,7 @@ def test_made_clips_are_functions_of_seed_epoch_and_position(root: Path) -> None
         assert not torch.equal(clip.frames, later[position].frames)
 
 
-def test_gaps_of_made_clips_stay_within_the_curriculum(root: Path) -> None:
+def test_gaps_of_generated_clips_stay_within_the_curriculum(root: Path) -> None:
     gaps = np.concatenate([np.diff(sampler(root).draw(position).positions) for position in range(106)])
     assert set(gaps) == {1, 2, 3, 4}
 
@@ -140,53 +136,58 @@ def test_every_step_has_one_of_the_sizes_and_coarse_epochs_the_smallest(root: Pa
     assert len(seen) == 3
 
 
-def test_made_videos_travel_to_workers_that_are_not_forked(root: Path) -> None:
+def test_generated_videos_can_be_pickled_for_workers(root: Path) -> None:
     for name in ("STATIC", "PROCEDURAL"):
         video = pickle.loads(pickle.dumps(registry.training_videos(root, name)[1]))
         assert video.make(np.random.default_rng(0), (0, 2), INPUT)[0].shape == (2, *INPUT, 3)
 
 
-def test_void_beside_other_labels_is_no_thing(root: Path) -> None:
+def test_void_is_an_object_only_without_other_labels(root: Path) -> None:
     image, labels = trees.scene([1, 255], size=(60, 90))
     trees.save_mask(root / "STATIC/masks/1.png", labels)
-    index = index_pictures(root)[1]
-    assert set(np.unique(_read(index)[1])) == {0, 1}
+    index = index_images(root)[1]
+    assert set(np.unique(_read(index).labels)) == {0, 1}
     trees.save_mask(root / "STATIC/masks/1.png", np.where(labels == 1, 0, labels))
-    assert np.array_equal(_read(index)[1] == 1, labels == 255)
+    assert np.array_equal(_read(index).labels == 1, labels == 255)
 
 
 @pytest.mark.parametrize("size", [(20, 700), (700, 20), (33, 35)])
-def test_pictures_of_every_shape(size: tuple[int, int]) -> None:
+def test_images_of_every_shape(size: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
     image, labels = rng.integers(0, 255, (*size, 3), np.uint8), np.ones(size, np.uint8)
     labels[:, : size[1] // 3] = 2
+    annotated = AnnotatedImage(image, labels)
     for i in range(6):
-        images, maps = draw_clip(
-            0, i, (0, 2), (64, 64), (0.7, 2.2), lambda _: Album(((image, labels), (image, labels)))
+        images, maps = generate_clip(
+            0, i, (0, 2), (64, 64), (0.7, 2.2), lambda _: PhotoTextures(annotated, annotated)
         )
         assert images.shape == (2, 64, 64, 3) and maps[0].any()
 
 
-def test_nothing_stays_behind_where_a_thing_leaves_the_backdrop() -> None:
+def test_an_object_that_leaves_the_backdrop_leaves_no_trace() -> None:
     backdrop = np.full((120, 160, 4), 90, np.uint8)
     backdrop[..., 3] = 0
     backdrop[40:80, 60:100] = (250, 0, 0, 255)
-    empty = without(backdrop)
+    empty = inpaint_marked(backdrop)
     assert empty.shape == (120, 160, 3) and np.abs(empty.astype(int) - 90).max() < 12
 
 
-def test_sight_is_checked_in_the_pictures_own_shape() -> None:
-    """Of an object that fits, half is seen in frame 0, also where the coarse grid is hardly smaller than the picture."""
+def test_visibility_is_checked_at_the_image_s_own_shape() -> None:
+    """Each object is visible in frame 0, even if the coarse grid is hardly smaller than the image."""
     for index in range(30):
         rng = np.random.default_rng(index)
-        scene = next(filter(None, (stage(rng, (40, 96), Drawn(), 1.0) for _ in range(20))))
+        scene = next(
+            filter(None, (generate_scene(rng, (40, 96), GeneratedTextures(), 1.0) for _ in range(20)))
+        )
         labels = np.zeros((40, 96), np.uint8)
         render(scene, labels, 0, scene.camera.pose(0))
         for label in range(1, max(actor.label for actor in scene.actors) + 1):
             assert (labels == label).sum() >= 0.7 * MIN_AREA * labels.size
 
 
-def test_what_is_made_cannot_be_segmented_nor_decoded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_generated_sets_are_refused_as_valset_and_by_dali(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(InputError, match="valset.*python3 -m dataset.synthetic"):
         registry.recorded_videos(root, "PROCEDURAL", "val")
     sets = training_sets(root, ["PROCEDURAL"], [1])
@@ -196,20 +197,20 @@ def test_what_is_made_cannot_be_segmented_nor_decoded(root: Path, monkeypatch: p
         build_loader("DALI", torch.device("cpu"), sets, ClipSettings(size=INPUT, max_skip=[3]))
 
 
-def test_a_tree_of_pictures(root: Path, tmp_path: Path) -> None:
-    """Longer clips on disk, as the drawn ones, of the same scenes that training sees."""
+def test_a_tree_generated_from_images(root: Path, tmp_path: Path) -> None:
+    """`static` writes clips of the same scenes that training generates."""
     tree = write_tree(tmp_path / "out", train=1, val=1, frames=2, size=INPUT, seed=3, static=root)
-    pictures = index_pictures(root)
+    indices = index_images(root)
     first, second = np.random.default_rng(3).permutation(3)[:2]
-    for name, seed, picture in (("train-0000", 3, first), ("val-0000", VAL_SEEDS + 3, second)):
-        images, labels = draw_clip(
-            seed, 0, range(2), INPUT, open_paints=partial(open_album, pictures, picture)
+    for name, seed, position in (("train-0000", 3, first), ("val-0000", VAL_SEEDS + 3, second)):
+        images, labels = generate_clip(
+            seed, 0, range(2), INPUT, open_textures=partial(open_photo_textures, indices, position)
         )
         assert np.array_equal(np.array(Image.open(tree / f"Annotations/480p/{name}/00001.png")), labels[1])
         written = np.array(Image.open(tree / f"JPEGImages/480p/{name}/00001.jpg")).astype(int)
         assert (
             np.abs(written - images[1]).mean()
-            < np.abs(written - draw_clip(seed, 0, range(2), INPUT)[0][1]).mean() / 3
+            < np.abs(written - generate_clip(seed, 0, range(2), INPUT)[0][1]).mean() / 3
         )
     (root / "STATIC/images/0.jpg").write_bytes((root / "STATIC/images/1.jpg").read_bytes())
     with pytest.raises(InputError, match="something else"):
