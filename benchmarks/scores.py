@@ -21,8 +21,9 @@ from libs.app.build import build_device, build_model, for_inference, inference_s
 from libs.app.config import load_config
 from libs.app.script import run_with_error_messages
 from libs.core.errors import InputError
+from libs.core.log import Progress
 from libs.core.structures import Video
-from libs.evaluation.evaluator import evaluate
+from libs.evaluation.evaluator import count_frames, evaluate
 from libs.evaluation.scores import VideoScorer, VideoScores, j_and_f, summarise
 
 LOOP = 10  # steps of gradient correction where the config has none: the paper's
@@ -60,7 +61,8 @@ def main() -> None:
             settings = replace(
                 inference_settings(cfg), loop=(cfg.loop or LOOP) if method == "corrected" else 0
             )
-            report = evaluate(model, videos, settings, score_copy=True, label=method)
+            progress = Progress(method, count_frames(videos), "frame")
+            report = evaluate(model, videos, settings, score_copy=True, progress=progress)
             rows["copy"], rows[method], trips = report.copies, report.scores, report.round_trips
             print(f"{method}: {report.speed()}", flush=True)
         print(f"{method}: {line(rows[method])}", flush=True)

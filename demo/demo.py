@@ -15,6 +15,7 @@ from libs.app.script import SignalHandler, run_script  # noqa: E402
 from libs.core.files import exclusive_run  # noqa: E402
 from libs.core.image_io import write_image  # noqa: E402
 from libs.core.errors import InputError  # noqa: E402
+from libs.core.log import Progress  # noqa: E402
 from libs.core.structures import Prediction, Video  # noqa: E402
 from libs.evaluation.evaluator import VideoSink, evaluate_video  # noqa: E402
 from libs.evaluation.inference import VideoSegmenter  # noqa: E402
@@ -69,7 +70,8 @@ def show(cfg: CfgNode, video: Video, folder: Path, film: Path, picture: Path) ->
 
         settings = inference_settings(cfg, object_probs=style == "heatmap")
         sink = VideoSink(video, write, cfg.score_copy)
-        report = evaluate_video(VideoSegmenter(model, settings), sink, label="demo")
+        progress = Progress("demo", video.length, "frame")
+        report = evaluate_video(VideoSegmenter(model, settings), sink, progress)
     if sink.returned:
         write_image(picture, round_trip_image(sink.returned.with_ids(video.ids)))
     print(f"{report.frames} pictures written to {folder}, all of them as {film}")

@@ -19,7 +19,6 @@ from libs.training.checkpoint import (
     read_weights,
 )
 from libs.training.distributed import Processes
-from libs.training.trainer import TrainSettings
 from models.compiled import compile_network
 from models.fold import fold_batch_norm
 from models.stm import STM
@@ -152,26 +151,3 @@ def for_inference(model: STM, amp: str = "off", compiled: bool = False) -> STM:
     model = fold_batch_norm(model.eval()).requires_grad_(False)
     model.to(formats[amp], memory_format=_layout(model))
     return compile_network(model) if compiled else model
-
-
-def train_settings(cfg: CfgNode) -> TrainSettings:
-    """Settings of training."""
-    return TrainSettings(
-        epochs=cfg.epochs,
-        iter_size=cfg.iter_size,
-        epochs_per_increment=cfg.epochs_per_increment,
-        epoch_per_test=cfg.epoch_per_test,
-        mode=cfg.mode,
-        loss=cfg.loss,
-        cycle=cfg.cycle,
-        iou_threshold=cfg.iou_threshold,
-        checkpoint=Path(cfg.checkpoint),
-        amp=cfg.amp,
-        grad_clip=cfg.grad_clip,
-        ema=cfg.ema,
-        save_steps=cfg.save_steps,
-        keep=cfg.keep,
-        epoch_per_sheet=cfg.epoch_per_sheet,
-        attention_loss=cfg.attention_loss,
-        max_minutes=cfg.max_minutes,
-    )
