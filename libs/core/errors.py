@@ -2,7 +2,7 @@
 
 LOADER_DIED = (
     "key 'workers': a loader process died, as it does where memory runs out; lower workers, or free memory; "
-    "`resume auto` resumes from the last checkpoint"
+    "`resume auto` goes on from the last checkpoint"
 )
 
 
