@@ -233,11 +233,10 @@ def test_a_result_folder_that_cannot_be_written_is_told_before_training(tmp_path
     assert code == 0 and "validation: J" in out
 
 
-def test_checkpoints_in_a_source_package_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    script = runpy.run_path(str(ROOT / "train.py"))
+def test_checkpoints_in_a_source_package_are_warned_of() -> None:
     cfg = load_config(ROOT / "config.yaml", ["checkpoint", str(ROOT / "models"), "epoch_per_test", "0"])
     with pytest.warns(UserWarning, match="'checkpoint'.*models holds source code"):
-        script["_check_folders"](cfg)
+        check_folders(cfg)
 
 
 def test_checkpoints_of_the_original_are_resumed(trained: tuple[Path, str, str], tmp_path: Path) -> None:

@@ -328,7 +328,8 @@ def test_the_demo_of_a_new_clone(tmp_path: Path) -> None:
     code, out, err = run_here(
         "demo/demo.py", "output_dir", str(tmp_path), "input_size", "(96, 171)", "gpu_id", "-1"
     )
-    assert code == 0 and err == "", err
+    # on a slow machine, a line of progress per minute
+    assert code == 0 and all(line.startswith("demo crossing: frame") for line in err.splitlines()), err
     assert (
         names(tmp_path) == ["crossing", "crossing.gif", "crossing_round_trip.png"]
         and len(names(tmp_path / "crossing")) == 72
