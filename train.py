@@ -27,6 +27,7 @@ from libs.training.run import TrainingRun
 from libs.training.validation import validate
 from models.compiled import compile_network
 from models.stm import STM
+from models.weights import describe_network
 
 DEFAULT_CFG = Path(__file__).with_name("config.yaml")
 
@@ -62,9 +63,10 @@ def train(cfg: CfgNode, signals: SignalHandler, sets: list[TrainingSet], process
     if saved:
         _resume(run, saved, log)
     run.state.check_processes_agree()
+    arch = describe_network(model.state_dict()).arch
     size = sum(parameter.numel() for parameter in model.parameters())
     log.info(
-        f"training {cfg.arch}, {size:,} parameters, on {', '.join(cfg.trainset)}: "
+        f"training {arch}, {size:,} parameters, on {', '.join(cfg.trainset)}: "
         f"{sum(len(data.videos) for data in sets)} videos, {cfg.epochs} epochs, "
         f"{len(loader)} steps of {cfg.train_batch} clips per epoch, "
         f"mode {cfg.mode}, on {device} x {processes.world_size}"

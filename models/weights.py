@@ -1,4 +1,4 @@
-"""Released weight files and ImageNet's, brought to the names and shapes of our network."""
+"""Weight files: which network a file describes, and how its weights get into ours. ImageNet weights too."""
 
 import re
 import warnings
@@ -14,45 +14,95 @@ from models.encoders import CONTEXTS
 from models.stm import STM
 
 LISTED = 5  # names shown of a long list
-# Entries that files may lack: nothing reads the counters (none before PyTorch 0.4.1) and the mean and std of images.
+
+# Entries that a file may lack. Nothing reads them: the counters (which came with PyTorch 0.4.1), and the mean
+# and standard deviation of images.
 UNREAD = ("num_batches_tracked", "Encoder_M.mean", "Encoder_M.std", "Encoder_Q.mean", "Encoder_Q.std")
 ENCODER_LAYER = re.compile(r"Encoder_[MQ]\.res\d\.")
-WIDTHS = {
-    "keydim": "KV_Q_r4.Key.bias",
-    "valdim": "KV_Q_r4.Value.bias",
-    "decoder_dim": "Decoder.convFM.bias",
-}  # key -> whose length it is
+
+# Width of the network -> the entry whose length it is.
+WIDTHS = {"keydim": "KV_Q_r4.Key.bias", "valdim": "KV_Q_r4.Value.bias", "decoder_dim": "Decoder.convFM.bias"}
+
+# Number of blocks in res4, and whether they are bottlenecks -> ResNet.
+RESNETS = {(2, False): "resnet18", (6, False): "resnet34", (6, True): "resnet50", (23, True): "resnet101"}
 
 
 class WeightsError(ValueError):
-    """Weights that do not fit, in one line."""
+    """Weights that cannot be used: one line that says why."""
+
+
+@dataclass(frozen=True)
+class NetworkDescription:
+    """Which network it is. The fields are the config keys of the same names."""
+
+    arch: str
+    keydim: int
+    valdim: int
+    decoder_dim: int
+    norm: str  # 'bn' or 'gn'
+    memory_context: str  # 'background' (STM-Cycle) or 'others' (official STM)
+
+    @property
+    def pad_to(self) -> int:
+        """The input is padded to multiples of this: official STM was trained so."""
+        return 16 if self.memory_context == "others" else 1
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A state dict with the names of our network, and the memory context and the norm that its names imply."""
+    """A state dict with the names of our network."""
 
     state_dict: dict[str, Tensor]
-    context: str
-    norm: str
+
+
+def describe_network(state: Mapping[str, Tensor]) -> NetworkDescription:
+    """Tell from names and shapes which network a state dict belongs to.
+
+    Raises: WeightsError naming the entries that are missing for that.
+    """
+    arch = guess_arch(state)
+    missing = [] if arch else ["the layers Encoder_Q.res4 of a known ResNet"]
+    missing += [name for name in WIDTHS.values() if not _length(state, name)]
+    if missing:
+        raise WeightsError(
+            f"expected weights of a Space-Time Memory network; missing: {_listed(missing)}; give another file"
+        )
+    widths = {key: _length(state, name) for key, name in WIDTHS.items()}
+    batch_norm = any(name.endswith("running_mean") for name in state)
+    others = f"Encoder_M.{CONTEXTS['others']}.weight" in state
+    return NetworkDescription(
+        arch, norm="bn" if batch_norm else "gn", memory_context="others" if others else "background", **widths
+    )
+
+
+def _length(state: Mapping[str, Tensor], name: str) -> int:
+    """Length of the bias `name`; 0 if there is no such vector."""
+    return len(state[name]) if name in state and state[name].ndim == 1 else 0
+
+
+def guess_arch(state: Mapping[str, Tensor]) -> str:
+    """Name of the ResNet whose layers a state dict holds; '' if the names do not tell."""
+    blocks = {name.split(".")[2] for name in state if name.startswith("Encoder_Q.res4.")}
+    bottleneck = "Encoder_Q.res4.0.conv3.weight" in state
+    return RESNETS.get((len(blocks), bottleneck), "")
 
 
 def convert_state_dict(content: object) -> Weights:
-    """Read any released variant: bare or under 'state_dict', with or without the prefix 'module.', STM-Cycle or STM.
+    """Bring the content of any released file to the names of our network.
 
-    Raises: WeightsError where `content` is not a dictionary of tensors, or holds NaN or infinity.
+    Args:
+        content: a state dict, or {'state_dict': ...}; of STM-Cycle or official STM; with or without the
+            prefix 'module.' of DataParallel.
+    Raises: WeightsError if `content` is not a dictionary of tensors, or holds NaN or infinity.
     """
     state = content.get("state_dict", content) if isinstance(content, Mapping) else content
     if not isinstance(state, Mapping) or not state:
         raise WeightsError("expected a state dict or {'state_dict': ...}; give a file of network weights")
-    strangers = [
-        str(name)
-        for name, value in state.items()
-        if not (isinstance(name, str) and isinstance(value, Tensor) and _dense(value))
-    ]
-    if strangers:
+    wrong = [str(name) for name, value in state.items() if not (isinstance(name, str) and _is_dense(value))]
+    if wrong:
         raise WeightsError(
-            f"expected named, dense tensors only, found others at {_listed(strangers)}; give a file of network weights"
+            f"expected named, dense tensors only, found others at {_listed(wrong)}; "
+            "give a file of network weights"
         )
     plain = {name.removeprefix("module."): value for name, value in state.items()}
     damaged = [
@@ -62,47 +112,55 @@ def convert_state_dict(content: object) -> Weights:
     ]
     if damaged:
         raise WeightsError(
-            f"expected finite numbers, found NaN or infinity in {_listed(damaged)}; get the file anew"
+            f"expected finite numbers, found NaN or infinity in {_listed(damaged)}; download the file again"
         )
-    others = f"Encoder_M.{CONTEXTS['others']}.weight" in plain
-    batch_norm = any(name.endswith("running_mean") for name in plain)
-    return Weights(plain, "others" if others else "background", "bn" if batch_norm else "gn")
+    return Weights(plain)
+
+
+def _is_dense(value: object) -> bool:
+    if not isinstance(value, Tensor) or value.layout != torch.strided:
+        return False
+    return not (value.is_meta or value.is_quantized or value.is_complex())
 
 
 def load_weights(model: STM, weights: Weights) -> None:
-    """Fill `model`; every parameter must be there with its shape. Other entries are named in a warning.
+    """Fill `model`. Each of its parameters must be in `weights`, with its shape; a warning names others.
 
-    Raises: WeightsError listing what is missing or of another shape, or naming the ResNet whose encoder layers the
-        model lacks: all entries of ResNet-18 are in ResNet-34 too, so such a file is another network.
+    Encoder layers that `model` lacks are an error too: ResNet-34 has all entries of ResNet-18, with equal
+    shapes, but it is another network.
+
+    Raises: WeightsError listing what is missing, unknown or of another shape. The model is then unchanged.
     """
     own, given = model.state_dict(), weights.state_dict
-    needed = {k for k in own if not k.endswith(UNREAD)}
+    needed = {name for name in own if not name.endswith(UNREAD)}
     shapes = [
-        f"{k} {tuple(given[k].shape)} instead of {tuple(v.shape)}"
-        for k, v in own.items()
-        if k in given and given[k].shape != v.shape
+        f"{name} {tuple(given[name].shape)} instead of {tuple(value.shape)}"
+        for name, value in own.items()
+        if name in given and given[name].shape != value.shape
     ]
+    missing = sorted(needed - given.keys())
     unknown = sorted(given.keys() - own.keys())
     layers = [name for name in unknown if ENCODER_LAYER.match(name)]
-    errors = {"missing": sorted(needed - given.keys()), "unknown": layers or unknown, "shape": shapes}
-    if layers or errors["missing"] or shapes:
+    if layers or missing or shapes:
+        errors = {"missing": missing, "unknown": layers or unknown, "shape": shapes}
         found = "; ".join(f"{kind}: {_listed(names)}" for kind, names in errors.items() if names)
-        arch = guess_arch(given)
-        kind = f"(of {arch}) " if arch else ""
-        raise WeightsError(f"weights {kind}do not fit the network: {_advice(given, own)}; {found}")
+        arch = guess_arch(given) or "an unknown network"
+        raise WeightsError(
+            f"weights of {arch} do not fit a {guess_arch(own)} network; give complete weights of it; {found}"
+        )
     if unknown:
         warnings.warn(
-            f"the weights hold {len(unknown)} entries that this network does not have, which are "
-            f"ignored: {_listed(unknown)}",
+            f"{len(unknown)} entries of the weights are ignored, because the network does not have them: "
+            f"{_listed(unknown)}",
             stacklevel=2,
         )
     model.load_state_dict(given, strict=False)
 
 
 def load_imagenet(model: STM, arch: str) -> None:
-    """Start both encoders from torchvision's ImageNet weights (version 1, as the paper had), downloaded once.
+    """Start both encoders from torchvision's ImageNet weights (version 1, as in the paper), downloaded once.
 
-    Raises: WeightsError without network.
+    Raises: WeightsError if they cannot be downloaded.
     """
     try:
         source = get_model_weights(arch).IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
@@ -112,41 +170,13 @@ def load_imagenet(model: STM, arch: str) -> None:
             "start without them by `pretrained False`, or from a file by `initial FILE`"
         ) from error
     renamed = {
-        k.replace("layer1", "res2").replace("layer2", "res3").replace("layer3", "res4"): v
-        for k, v in source.items()
+        name.replace("layer1", "res2").replace("layer2", "res3").replace("layer3", "res4"): value
+        for name, value in source.items()
     }
     for encoder in (model.Encoder_M, model.Encoder_Q):
         own = encoder.state_dict()
-        encoder.load_state_dict({k: v for k, v in renamed.items() if k in own}, strict=False)
-
-
-def guess_arch(state: Mapping[str, Tensor]) -> str:
-    """Name of the ResNet whose layers a state dict holds, '' where the names do not tell."""
-    blocks = {name.split(".")[2] for name in state if name.startswith("Encoder_Q.res4.")}
-    bottleneck = "Encoder_Q.res4.0.conv3.weight" in state
-    table = {(2, False): "resnet18", (6, False): "resnet34", (6, True): "resnet50", (23, True): "resnet101"}
-    return table.get((len(blocks), bottleneck), "")
-
-
-def _advice(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
-    """'set decoder_dim 96', as far as sizes tell."""
-    arch = guess_arch(given)
-    if arch and arch != guess_arch(own):
-        return f"set arch {arch}"
-    differing = [
-        f"{key} {len(given[name])}"
-        for key, name in WIDTHS.items()
-        if name in given and given[name].shape != own[name].shape
-    ]
-    return (
-        f"check arch and set {' '.join(differing)}"
-        if differing
-        else "check arch, keydim, valdim and decoder_dim"
-    )
-
-
-def _dense(value: Tensor) -> bool:
-    return value.layout == torch.strided and not (value.is_meta or value.is_quantized or value.is_complex())
+        # ImageNet's layer4 and classifier have no place in the encoders; the mask convolutions stay random.
+        encoder.load_state_dict({name: v for name, v in renamed.items() if name in own}, strict=False)
 
 
 def _listed(names: list[str]) -> str:

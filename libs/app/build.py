@@ -1,13 +1,15 @@
-"""From the config to the parts; nothing below the scripts and this file sees the config."""
+"""Build the parts of a script from its configuration, which only the scripts and this folder see."""
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
-from yacs.config import CfgNode
 
+from libs.app.config import Config, Source
 from libs.core.errors import InputError
 from libs.core.named_weights import weights_file
 from libs.evaluation.inference import InferenceSettings
@@ -22,132 +24,212 @@ from libs.training.distributed import Processes
 from models.compiled import compile_network
 from models.fold import fold_batch_norm
 from models.stm import STM
-from models.weights import Weights, WeightsError, load_imagenet
+from models.weights import NetworkDescription, Weights, WeightsError, describe_network, load_imagenet
+
+DTYPES = {"off": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}  # of the key `amp`
+S = TypeVar("S")
 
 
 def build_device(
-    gpu_id: int, multi_gpu_ids: Sequence[int] = (), processes: Processes = Processes()
+    gpu_id: int, multi_gpu_ids: Sequence[int] = (), processes: Processes | None = None
 ) -> torch.device:
-    """The GPU of that number; the CPU for -1, and with a warning where there is no CUDA.
+    """The device of this process: GPU number `gpu_id`, or the CPU for -1 and, with a warning, without CUDA.
 
-    Of several processes, the one of local rank i takes multi_gpu_ids[i].
-    Raises: InputError where there are several GPUs, but not that one.
+    If several processes train together, the one with local rank i takes GPU multi_gpu_ids[i].
+    Raises: InputError if there are GPUs, but not that one.
     """
     if gpu_id < 0:
         return torch.device("cpu")
+    key, processes = "gpu_id", processes or Processes()
     if processes.world_size > 1:
+        key = "multi_gpu_ids"
         if processes.local_rank >= len(multi_gpu_ids):
-            raise InputError(
-                f"key 'multi_gpu_ids': {multi_gpu_ids} names too few GPUs for local rank {processes.local_rank}"
-            )
+            raise InputError(f"key '{key}': {multi_gpu_ids} has no GPU for local rank {processes.local_rank}")
         gpu_id = multi_gpu_ids[processes.local_rank]
     if not torch.cuda.is_available():
         warnings.warn(
-            "no CUDA here, running on the CPU; gpu_id -1 says so without this warning", stacklevel=2
+            "CUDA is not available, using the CPU (set `gpu_id -1` to silence this warning)", stacklevel=2
         )
         return torch.device("cpu")
-    key = "multi_gpu_ids" if processes.world_size > 1 else "gpu_id"
-    if gpu_id > 0 and torch.cuda.device_count() == 1 and processes.world_size == 1:
+    count = torch.cuda.device_count()
+    if gpu_id > 0 and count == 1 and processes.world_size == 1:
         warnings.warn(f"key '{key}': there is no GPU {gpu_id}, using GPU 0, the only one", stacklevel=2)
         gpu_id = 0
-    if gpu_id >= torch.cuda.device_count():
-        raise InputError(f"key '{key}': there is no GPU {gpu_id}, only 0 to {torch.cuda.device_count() - 1}")
+    if gpu_id >= count:
+        raise InputError(f"key '{key}': there is no GPU {gpu_id}, only 0 to {count - 1}")
     torch.cuda.set_device(gpu_id)
     return torch.device("cuda", gpu_id)
 
 
-def build_model(cfg: CfgNode, device: torch.device, resume: bool = False) -> tuple[STM, dict | None]:
-    """The network with its weights from `resume` (training only), `initial` or ImageNet, in this order, and the state to resume.
+def build_model(cfg: Config, device: torch.device, resume: bool = False) -> tuple[STM, dict | None]:
+    """Build the network with its weights, on `device`.
 
-    Nothing is downloaded where a file brings the weights.
+    Weights come from the checkpoint of `resume`, else from `initial`, else, with `pretrained`, from ImageNet.
+    Weights from a file decide which network is built, see `compare_with_config`. Nothing is downloaded then.
+
+    Args:
+        resume: whether the key `resume` counts, which is for training only.
+    Returns: the network, and the training state to resume or None.
+    Raises: InputError naming the file or key.
     """
-    state, source = _state_to_resume(cfg) if resume else (None, None)
-    weights = None
-    if state:
-        weights = find_weights(state, source, average=False)
-    elif cfg.initial:
-        source = weights_file(cfg.initial)
-        weights = read_weights(source)
+    start = _find_start(cfg, resume)
     torch.manual_seed(cfg.seed)
-    model = _network(cfg, weights)
-    if weights:
-        fill_model(model, weights, source)
-    elif cfg.pretrained:
+    if start:
+        network = _describe(start.weights, start.path)
+        compare_with_config(network, start.path, cfg)
+        model = build_network(network, cfg.freeze_bn, cfg.grad_checkpoint)
+        fill_model(model, start.weights, start.path)
+    else:
+        model = _new_model(cfg)
+    model = model.to(device).to(memory_format=_layout(model))
+    return model, start.state if start else None
+
+
+def load_network(path: Path, freeze_bn: bool = True) -> STM:
+    """Build the network that a weight file describes and load its weights, on the CPU and in training mode.
+
+    Args:
+        path: weights of any released variant, or a checkpoint of train.py.
+        freeze_bn: keep the running statistics of batch norm while training.
+    Raises: InputError naming the file.
+    """
+    weights = read_weights(path)
+    model = build_network(_describe(weights, path), freeze_bn)
+    fill_model(model, weights, path)
+    return model
+
+
+def build_network(network: NetworkDescription, freeze_bn: bool = True, grad_checkpoint: bool = False) -> STM:
+    """The network of this description, with random weights. All scripts build their network here."""
+    return STM(
+        arch=network.arch,
+        keydim=network.keydim,
+        valdim=network.valdim,
+        context=network.memory_context,
+        pad_to=network.pad_to,
+        freeze_bn=freeze_bn,
+        decoder_dim=network.decoder_dim,
+        grad_checkpoint=grad_checkpoint,
+        norm=network.norm,
+    )
+
+
+def compare_with_config(network: NetworkDescription, path: Path, cfg: Config) -> None:
+    """Compare the network that the weights of the file `path` describe with the config; the weights decide.
+
+    A key of the YAML file that contradicts them gives way with one warning. A default gives way silently.
+    Raises: InputError if a key contradicts them that was given on the command line.
+    """
+    other = {key: value for key, value in asdict(network).items() if cfg[key] not in (value, "auto")}
+    given = [key for key in other if cfg.source(key) is Source.COMMAND_LINE]
+    if given:
+        raise InputError(
+            f"command line: {_pairs(given, cfg)} contradicts the weights {path}, which are of a network with "
+            f"{_pairs(given, other)}; remove these keys, or give other weights"
+        )
+    in_file = [key for key in other if cfg.source(key) is Source.FILE]
+    if in_file:
+        warnings.warn(
+            f"the weights {path} are of a network with {_pairs(in_file, other)}, which is used instead of "
+            f"{_pairs(in_file, cfg)} of the config file",
+            stacklevel=3,
+        )
+
+
+def _pairs(keys: Sequence[str], values: dict[str, Any]) -> str:
+    """'arch resnet18, decoder_dim 96'."""
+    return ", ".join(f"{key} {values[key]}" for key in keys)
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What a network starts from: weights, the file they were read from, and the training state to resume."""
+
+    weights: Weights
+    path: Path
+    state: dict | None = None
+
+
+def _find_start(cfg: Config, resume: bool) -> _Start | None:
+    """The weights of `resume`, if it counts, else those of `initial`; None if the network is a new one."""
+    found = _state_to_resume(cfg) if resume else None
+    if found:
+        state, path = found
+        # The state resumes the running average by itself, so the model gets the weights in training.
+        return _Start(find_weights(state, path, average=False), path, state)
+    if cfg.initial:
+        path = weights_file(cfg.initial)
+        return _Start(read_weights(path), path)
+    return None
+
+
+def _state_to_resume(cfg: Config) -> tuple[dict, Path] | None:
+    """The training state that `resume` names, and its file; for 'auto' the newest complete checkpoint."""
+    if cfg.resume == "auto":
+        return latest_checkpoint(Path(cfg.checkpoint) / f"{cfg.mode}.pth.tar")
+    return (read_training_state(Path(cfg.resume)), Path(cfg.resume)) if cfg.resume else None
+
+
+def _describe(weights: Weights, path: Path) -> NetworkDescription:
+    try:
+        return describe_network(weights.state_dict)
+    except WeightsError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _new_model(cfg: Config) -> STM:
+    """A network that no file has weights for: as the config says, from ImageNet or random weights."""
+    network = NetworkDescription(**{field.name: cfg[field.name] for field in fields(NetworkDescription)})
+    if network.memory_context == "auto":
+        network = replace(network, memory_context="background")
+    model = build_network(network, cfg.freeze_bn, cfg.grad_checkpoint)
+    if cfg.pretrained:
         try:
             load_imagenet(model, cfg.arch)
         except WeightsError as error:
             raise InputError(str(error)) from error
-    if cfg.twin_start and not weights:
+    if cfg.twin_start:
         model.init_memory_encoder_from_query()
-    return model.to(device, memory_format=_layout(model)), state
-
-
-def _state_to_resume(cfg: CfgNode) -> tuple[dict | None, Path | None]:
-    """The training state that `resume` names and where it lies; 'auto' is the newest whole checkpoint, if there is one."""
-    if cfg.resume == "auto":
-        return latest_checkpoint(Path(cfg.checkpoint) / f"{cfg.mode}.pth.tar") or (None, None)
-    return (read_training_state(Path(cfg.resume)), Path(cfg.resume)) if cfg.resume else (None, None)
-
-
-def _network(cfg: CfgNode, weights: Weights | None) -> STM:
-    context = cfg.memory_context
-    if context == "auto":
-        context = weights.context if weights else "background"
-    pad_to = 16 if context == "others" else 1  # what official STM was trained with
-    return STM(
-        cfg.arch,
-        cfg.keydim,
-        cfg.valdim,
-        context,
-        pad_to,
-        cfg.freeze_bn,
-        cfg.decoder_dim,
-        cfg.grad_checkpoint,
-        weights.norm if weights else cfg.norm,
-    )
+    return model
 
 
 def _layout(model: STM) -> torch.memory_format:
-    """Channels last, but for group norm, whose kernels for it are slow: a training step in bf16 on the CPU takes 1.2 times as long."""
-    return (
-        torch.contiguous_format
-        if any(isinstance(m, nn.GroupNorm) for m in model.modules())
-        else torch.channels_last
-    )
-
-
-def result_folder(cfg: CfgNode) -> Path:
-    """Where the masks of the validation set go."""
-    return Path(cfg.root) / cfg.output_dir / cfg.valset
-
-
-def inference_settings(cfg: CfgNode, correct: bool = True, object_probs: bool = False) -> InferenceSettings:
-    """Settings of test and demo; `correct` False for validation, which the paper does without correction."""
-    return InferenceSettings(
-        input_size=cfg.input_size,
-        max_size=cfg.max_size,
-        tta_scales=tuple(cfg.tta_scales),
-        tta_flip=cfg.tta_flip,
-        save_freq=cfg.save_freq,
-        memory_frames=cfg.memory_frames,
-        loop=cfg.loop if correct else 0,
-        correction_rate=cfg.correction_rate,
-        correction_beta=cfg.correction_beta,
-        correction_tolerance=cfg.correction_tolerance,
-        sharpness=cfg.sharpness,
-        save_corrected=cfg.save_corrected,
-        object_probs=object_probs,
-    )
+    """Channels last, but not for group norm, whose training step would be 1.2 times as long (CPU, bf16)."""
+    group_norm = any(isinstance(module, nn.GroupNorm) for module in model.modules())
+    return torch.contiguous_format if group_norm else torch.channels_last
 
 
 def for_inference(model: STM, amp: str = "off", compiled: bool = False) -> STM:
-    """The model made to run fast, in place: no more to be trained or saved.
+    """Make the model fast, in place. It can then neither be trained nor saved.
 
     Args:
-        amp: number format of all its parameters, 'off', 'bf16' or 'fp16'.
-        compiled: let torch.compile fuse what it can, or warn where that does not work on this machine.
+        amp: precision of all parameters: 'off' (float32), 'bf16' or 'fp16'.
+        compiled: use torch.compile; warns if that does not work on this machine.
     """
-    formats = {"off": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     model = fold_batch_norm(model.eval()).requires_grad_(False)
-    model.to(formats[amp], memory_format=_layout(model))
+    model.to(DTYPES[amp]).to(memory_format=_layout(model))
     return compile_network(model) if compiled else model
+
+
+def result_folder(cfg: Config) -> Path:
+    """Folder of the masks of the validation set."""
+    return Path(cfg.root) / cfg.output_dir / cfg.valset
+
+
+def inference_settings(cfg: Config, correct: bool = True, object_probs: bool = False) -> InferenceSettings:
+    """Settings of test and demo.
+
+    Args:
+        correct: use gradient correction as the config says; False for validation, as in the paper.
+        object_probs: keep the probability of each object, for heat maps.
+    """
+    loop = cfg.loop if correct else 0
+    return settings_from(
+        InferenceSettings, cfg, loop=loop, tta_scales=tuple(cfg.tta_scales), object_probs=object_probs
+    )
+
+
+def settings_from(kind: type[S], cfg: Config, **given: Any) -> S:
+    """Fill a settings dataclass from the config keys of its fields' names; `given` fields override them."""
+    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: cfg[name] for name in names & cfg.keys() if name not in given}, **given)

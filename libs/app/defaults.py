@@ -1,317 +1,414 @@
-"""Every key of the configuration: its default, its meaning, and what it accepts."""
+"""Every key of the configuration: its default, its meaning and what it accepts, all defined only here.
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+This command writes the page of all keys:
 
+    python3 -m libs.app.defaults > docs/configuration.md
+"""
+
+from libs.app.key import (
+    Check,
+    Key,
+    below_one,
+    image_size,
+    markdown_tables,
+    number,
+    numbers,
+    one_of,
+    whole_number,
+    whole_numbers,
+)
 from libs.method.losses import KINDS
 from libs.method.objective import MODES
 from libs.training.optim import SCHEDULES
 from models.encoders import ARCHS, NORMS
 
-MOST = 4e9  # nothing here is counted further
-
-
-class Check(NamedTuple):
-    """What a key accepts: a predicate, and the same in words."""
-
-    accepts: Callable[[Any], object]
-    expected: str
-
-
-class Key(NamedTuple):
-    """One key; its type is that of its default. `demo` is the default of demo/demo.py where it differs."""
-
-    default: Any
-    meaning: str
-    check: Check | None = None
-    demo: Any = None
-
-    def default_of(self, demo: bool) -> Any:
-        """The default of the demo, or of the other scripts."""
-        return self.demo if demo and self.demo is not None else self.default
-
-
-def one_of(*names: str) -> Check:
-    """One of these names."""
-    return Check(names.__contains__, "one of " + ", ".join(names))
-
-
-def between(low: float, high: float = MOST) -> Check:
-    """A number from `low` to `high`."""
-    return Check(lambda value: low <= value <= high, f"a number from {low:g} to {high:g}")
-
-
-def each_between(low: float, high: float = MOST) -> Check:
-    """A list of numbers from `low` to `high`."""
-    return Check(
-        lambda values: all(low <= value <= high for value in values), f"numbers from {low:g} to {high:g}"
-    )
-
-
-KEYS: dict[str, Key] = {
-    # --- data ---
-    "root": Key("data", "folder of the data sets; test masks go below it too"),
+DATA = {
+    "root": Key("data", "Folder with the data sets. test.py also writes its masks below it."),
     "trainset": Key(
         ["DAVIS17", "VOS"],
-        "one name or a list: DAVIS16, DAVIS17, VOS, FOLDER, PROCEDURAL, STATIC, INSTANCES (DATASET.md)",
-        Check(len, "at least one name"),
+        "Training sets: DAVIS16, DAVIS17, VOS (YouTube-VOS), FOLDER, PROCEDURAL, STATIC, INSTANCES. "
+        "DATASET.md describes them.",
+        Check(len, "one name or a list of names"),
     ),
-    "valset": Key("DAVIS17", "what test.py and validation segment: one name, as in trainset"),
+    "valset": Key("DAVIS17", "The data set that test.py and validation segment: one name, as in trainset."),
     "val_split": Key(
         "val",
-        "part of the validation set: val, train, or test-dev (DAVIS17)",
+        "Which part of valset is segmented. Only DAVIS17 has a test-dev.",
         one_of("val", "train", "test-dev"),
     ),
-    "datafreq": Key([5, 1], "times each training set is repeated in one epoch", each_between(1)),
-    "input_size": Key(
-        (240, 427),
-        "height, width of the network's input",
-        Check(
-            lambda size: len(size) == 2 and each_between(16, 10000).accepts(size),
-            "(height, width), each from 16 to 10000",
-        ),
+    "datafreq": Key(
+        [5, 1], "How often each training set is repeated in an epoch: one number per set.", whole_numbers(1)
     ),
+    "input_size": Key((240, 427), "Height and width of the network's input in pixels.", image_size()),
     "framing": Key(
         "letterbox",
-        "recorded training clips: 'letterbox' into input_size, as the original does, or 'crop' a window of "
-        "input_size around an object, at the scale of the test (PIL)",
+        "How recorded training clips are brought to input_size. 'letterbox': the whole frame is resized and "
+        "padded, as in the original. 'crop': a window around an object is cut out, at the scale that the "
+        "object has in the test. 'crop' needs data_backend PIL.",
         one_of("letterbox", "crop"),
     ),
     "crop_test_size": Key(
         (240, 427),
-        "framing crop: height, width of the network's input at test time, which sets the scale",
-        Check(
-            lambda size: len(size) == 2 and each_between(16, 10000).accepts(size),
-            "(height, width), each from 16 to 10000",
-        ),
+        "For framing crop: height and width of the network's input in the test. They determine the scale.",
+        image_size(),
     ),
     "crop_zoom": Key(
         (0.8, 1.4),
-        "framing crop: least and greatest factor on the scale of the test, drawn once per clip",
+        "For framing crop: smallest and largest zoom relative to the scale of the test. One zoom is drawn "
+        "per clip.",
         Check(
             lambda zoom: len(zoom) == 2 and 0.1 <= zoom[0] <= zoom[1] <= 10,
-            "two rising numbers from 0.1 to 10",
+            "two numbers from 0.1 to 10, the smaller one first",
         ),
     ),
     "paste": Key(
         0.0,
-        "fraction of recorded training clips over which objects of <root>/INSTANCES are pasted, as further objects or as "
-        "background (PIL)",
-        between(0, 1),
+        "Fraction of the recorded training clips over which objects are pasted that were cut out of the "
+        "photographs in <root>/INSTANCES. A pasted object has a label of its own or belongs to the "
+        "background. Needs data_backend PIL.",
+        number(0, 1),
     ),
-    "sampled_frames": Key(3, "frames of a training clip", between(2)),
+    "sampled_frames": Key(3, "Number of frames in a training clip.", whole_number(2)),
     "max_skip": Key(
-        [5, 3], "starting upper bound of the gap between sampled frames, per training set", each_between(1)
+        [5, 3],
+        "Largest gap between the sampled frames of a clip when training starts: one number per training set.",
+        whole_numbers(1),
     ),
-    "samples_per_video": Key(1, "clips drawn per video and epoch", between(1)),
+    "samples_per_video": Key(
+        1, "Number of clips that are sampled from a video in an epoch.", whole_number(1)
+    ),
     "clip_objects": Key(
         "first_frame",
-        "objects of a training clip: 'first_frame', those up to its first frame's highest label, as the "
-        "original; 'all_frames', every label of the clip",
+        "Which objects a training clip may have. 'first_frame': labels up to the highest label of its first "
+        "frame, as in the original. 'all_frames': all labels that occur in the clip.",
         one_of("first_frame", "all_frames"),
     ),
     "distractors": Key(
         True,
-        "PROCEDURAL, STATIC and INSTANCES: look-alikes, and things that nobody annotated beside those that pass in "
-        "front; False leaves them out",
+        "PROCEDURAL, STATIC and INSTANCES clips show distractors: objects that resemble a target, and other "
+        "objects without a label. Objects that pass in front of a target appear in any case.",
     ),
-    "data_backend": Key("PIL", "what loads training clips: 'PIL' or 'DALI'", one_of("PIL", "DALI")),
+    "data_backend": Key("PIL", "The library that loads training clips.", one_of("PIL", "DALI")),
     "augmentation": Key(
         "paper",
-        "of training clips, with either data_backend: 'paper' crop, scale, shear, rotation, colour, mirror, padded "
-        "to input_size, all sets shuffled together; 'dali' as the published ResNet-18 was trained: slight shear, a "
-        "rotation for each frame, mirror, nearest neighbour, no padding, mean 0.45 and std 0.226 (testing: "
-        "ImageNet's), one set after the other. PROCEDURAL and STATIC are not augmented, only normalised",
+        "Augmentation of recorded training clips, with either data_backend. 'paper': crop, scale, shear, "
+        "rotation, colour and mirror, padded to input_size, all sets shuffled together. 'dali', with which "
+        "the published ResNet-18 was trained: slight shear, one rotation per frame and mirror, nearest "
+        "neighbour, no padding, mean 0.45 and standard deviation 0.226, one set after the other. Synthetic "
+        "clips are only normalised.",
         one_of("paper", "dali"),
     ),
-    "workers": Key(1, "loader processes (PIL) or threads (DALI); 0 loads in the main process", between(0)),
-    # --- network ---
-    "arch": Key("resnet50", "backbone: resnet18, resnet34, resnet50, resnet101", one_of(*ARCHS)),
-    "keydim": Key(128, "channels of the memory keys", between(1)),
-    "valdim": Key(512, "channels of the memory values", between(1)),
-    "decoder_dim": Key(256, "channels of the decoder; fewer train faster from scratch", between(1)),
+    "workers": Key(
+        1,
+        "Number of processes (PIL) or threads (DALI) that load clips. 0 loads in the main process.",
+        whole_number(0),
+    ),
+}
+
+NETWORK = {
+    "arch": Key("resnet50", "Backbone of both encoders.", one_of(*ARCHS)),
+    "keydim": Key(128, "Channels of the memory keys.", whole_number(1)),
+    "valdim": Key(512, "Channels of the memory values.", whole_number(1)),
+    "decoder_dim": Key(
+        256, "Channels of the decoder. Fewer channels train faster from scratch.", whole_number(1)
+    ),
     "memory_context": Key(
         "auto",
-        "'background' (STM-Cycle), 'others' (official STM; pads to 16), 'auto': as `initial` says",
+        "What the memory encoder sees beside an object's mask. 'background': the rest of the frame "
+        "(STM-Cycle). 'others': the other objects (official STM, whose input is padded to multiples of 16). "
+        "'auto': what the loaded weights need, and 'background' for a new network.",
         one_of("auto", "background", "others"),
-    ),
-    "pretrained": Key(True, "start from ImageNet weights unless weights are loaded"),
-    "twin_start": Key(
-        False, "without loaded weights: the memory encoder starts as a copy of the query encoder"
     ),
     "norm": Key(
         "bn",
-        "'bn' batch norm as in the paper, 'gn' group norm, better from scratch; loaded weights bring their own",
+        "Normalisation in the encoders: 'bn' is batch norm as in the paper; 'gn' is group norm, which is "
+        "better for training from scratch.",
         one_of(*NORMS),
     ),
+    "pretrained": Key(True, "Start a new network from ImageNet weights. Not used if weights are loaded."),
+    "twin_start": Key(
+        False,
+        "Start the memory encoder of a new network as a copy of its query encoder. Not used if weights are "
+        "loaded.",
+    ),
     "freeze_bn": Key(
-        True, "batch norm keeps its running statistics, as in the paper; False to train from scratch"
+        True,
+        "Keep the running statistics of batch norm while training, as in the paper. False updates them, for "
+        "training from scratch.",
     ),
     "amp": Key(
         "off",
-        "number format of the network: 'off' float32, 'bf16', 'fp16' (GPU); masks, losses and weights in training float32",
+        "Precision of the network: 'off' is float32; 'bf16' and 'fp16' (GPU only) are half precision. "
+        "Masks, losses and the weights in training stay in float32.",
         one_of("off", "bf16", "fp16"),
     ),
-    "compile": Key(False, "torch.compile the network: a slow start, then faster frames or steps"),
-    "grad_checkpoint": Key(
-        False, "training keeps no activations but makes them again: less memory, more time"
+    "compile": Key(
+        False, "Compile the network with torch.compile: a slow start, then faster frames or steps."
     ),
-    # --- training ---
-    "epochs": Key(240, "passes over the training sets", between(1)),
+    "grad_checkpoint": Key(
+        False, "Training recomputes activations instead of storing them: less memory, more time."
+    ),
+}
+
+TRAINING = {
+    "epochs": Key(240, "Number of epochs.", whole_number(1)),
     "scales": Key(
         [1.0],
-        "training: factors on input_size, one drawn for each step, so that the network learns more than one scale (PIL)",
-        Check(lambda scales: scales and each_between(0.1, 10).accepts(scales), "numbers from 0.1 to 10"),
+        "Factors on input_size. Each training step draws one of them, so that the network learns several "
+        "sizes. Needs data_backend PIL.",
+        numbers(0.1, 10),
     ),
     "coarse_epochs": Key(
-        0, "so many epochs come first at the smallest of `scales`, which costs least", between(0)
+        0,
+        "Number of epochs at the start that use only the smallest of scales, which is fastest.",
+        whole_number(0),
     ),
     "max_minutes": Key(
-        0.0, "train.py stops, saved, after so many; `resume auto` goes on; 0: no bound", between(0)
+        0.0,
+        "train.py saves and stops after this many minutes; continue with `resume auto`. 0 means no limit.",
+        number(0),
     ),
     "epochs_per_increment": Key(
-        5, "after so many epochs max_skip grows: DAVIS by 5, others by 1, never past 100", between(1)
+        5,
+        "Number of epochs after which max_skip grows: by 5 for DAVIS, by 1 for other sets, up to 100.",
+        whole_number(1),
     ),
-    "train_batch": Key(1, "clips per step", between(1)),
-    "iter_size": Key(4, "steps whose gradients are accumulated into one update", between(1)),
-    "learning_rate": Key(1e-5, "of the first epoch", between(0)),
+    "train_batch": Key(1, "Number of clips per step.", whole_number(1)),
+    "iter_size": Key(4, "Number of steps whose gradients are accumulated for one update.", whole_number(1)),
+    "learning_rate": Key(1e-5, "Learning rate at the start.", number(0)),
     "schedule": Key(
         "milestones",
-        "how the rate falls: 'milestones', 'cosine' or 'poly' (to 0 at the last epoch)",
+        "How the learning rate falls. 'milestones': it is multiplied by gamma at each milestone. 'cosine' "
+        "and 'poly': it falls to 0 at the last epoch.",
         one_of(*SCHEDULES),
     ),
-    "gamma": Key(0.1, "milestones: the learning rate is multiplied by gamma ...", between(0)),
-    "milestone": Key([], "... at each of these epochs"),
-    "warmup": Key(0.0, "epochs (or a fraction) over which the rate rises from 0 first", between(0)),
-    "grad_clip": Key(0.0, "longest norm of the gradient of one update; 0: as it comes", between(0)),
+    "gamma": Key(0.1, "Factor on the learning rate at each milestone, for schedule milestones.", number(0)),
+    "milestone": Key(
+        [], "Epochs at which the learning rate falls, for schedule milestones.", whole_numbers(0)
+    ),
+    "warmup": Key(
+        0.0, "Number of epochs, or fraction of one, in which the learning rate rises from 0.", number(0)
+    ),
+    "grad_clip": Key(0.0, "Largest norm of the gradient of an update. 0 means no limit.", number(0)),
     "ema": Key(
         0.0,
-        "decay of a running average of the weights (0.999), which is validated and used then; 0: none",
-        Check(lambda decay: 0 <= decay < 1, "a number from 0 to below 1"),
+        "Decay of the running average of the weights, for example 0.999. Validation uses the average, and "
+        "`initial` loads it from a checkpoint. 0 means no average.",
+        below_one(),
     ),
     "momentum": Key(
         (0.9, 0.999),
-        "Adam's betas; SGD takes the first",
+        "The two betas of Adam. SGD uses the first one as its momentum.",
         Check(
             lambda betas: len(betas) == 2 and all(0 <= b < 1 for b in betas), "two numbers from 0 to below 1"
         ),
     ),
-    "solver": Key("adam", "optimizer: 'adam', 'adamw' or 'sgd'", one_of("adam", "adamw", "sgd")),
-    "weight_decay": Key(5e-4, "L2 penalty", between(0)),
-    "loss": Key("both", "hard-pixel cross entropy 'ce', soft IoU 'iou', or 'both'", one_of(*KINDS)),
-    "cycle": Key(True, "train with the cycle loss; False: plain STM"),
+    "solver": Key("adam", "Optimizer.", one_of("adam", "adamw", "sgd")),
+    "weight_decay": Key(5e-4, "Weight decay.", number(0)),
+    "loss": Key(
+        "both",
+        "Loss of a mask: 'ce' is cross entropy on the hardest pixels, 'iou' is soft IoU, 'both' is their "
+        "sum.",
+        one_of(*KINDS),
+    ),
+    "cycle": Key(True, "Train with the cycle loss. False trains plain STM."),
     "attention_loss": Key(
         0.0,
-        "weight of a loss on the first mask as attention alone carries it, to train from scratch; 0: none, as in the papers",
-        between(0),
+        "Weight of a loss on the first mask after attention alone has carried it to a later frame, for "
+        "training from scratch. 0 turns it off, as in the papers.",
+        number(0),
     ),
     "mode": Key(
         "recurrent",
-        "memorise while training: 'mask' the truth, 'recurrent' the prediction, 'threshold' either",
+        "Which masks training memorizes. 'mask': the ground truth. 'recurrent': the soft prediction. "
+        "'threshold': the prediction if its mean IoU is at least iou_threshold, otherwise the ground truth.",
         one_of(*MODES),
     ),
-    "iou_threshold": Key(
-        0.65, "'threshold' takes the prediction where its mean IoU reaches this", between(0, 1)
+    "iou_threshold": Key(0.65, "Mean IoU from which mode threshold memorizes the prediction.", number(0, 1)),
+    "epoch_per_test": Key(
+        1, "Number of epochs between two validations. 0 turns validation off.", whole_number(0)
     ),
-    "epoch_per_test": Key(1, "validate every so many epochs; 0: never", between(0)),
     "save_validation": Key(
-        True, "validation writes its masks to <root>/<output_dir>/<valset>, as test.py does"
+        True, "Validation writes its masks to <root>/<output_dir>/<valset>, as test.py does."
     ),
-    "epoch_per_sheet": Key(5, "draw a contact sheet of one clip every so many epochs; 0: never", between(0)),
+    "epoch_per_sheet": Key(
+        5,
+        "Number of epochs between two contact sheets, images of one training clip. 0 draws none.",
+        whole_number(0),
+    ),
     "save_steps": Key(
-        0, "a checkpoint every so many steps within an epoch as well; 0: at its end only", between(0)
+        0,
+        "Number of steps between two checkpoints within an epoch. 0 saves only after each epoch.",
+        whole_number(0),
     ),
-    "keep": Key(2, "checkpoints that stay: the newest, the one before it (.1), ...", between(1)),
-    "seed": Key(0, "of the network's start, the clips and their augmentation", between(0)),
-    # --- memory and correction ---
-    "save_freq": Key(5, "a frame enters the memory for good every so many frames", between(1)),
+    "keep": Key(
+        2, "Number of checkpoints to keep: the newest, the one before it (.1) and so on.", whole_number(1)
+    ),
+    "seed": Key(0, "Seed of the new network's weights, the clips and their augmentation.", whole_number(0)),
+}
+
+MEMORY = {
+    "save_freq": Key(5, "Every save_freq-th frame stays in the memory.", whole_number(1)),
     "memory_frames": Key(
         0,
-        "bound of the memory in frames, thinned evenly in time, given masks always kept; 0: all, as in the paper",
-        Check(lambda frames: frames == 0 or frames >= 3, "0 or at least 3"),
+        "Largest number of frames in the memory. Frames are then dropped evenly over time; frames with a "
+        "given mask stay. 0 keeps all, as in the paper.",
+        Check(lambda frames: frames == 0 or frames >= 3, "0 or a whole number of at least 3"),
     ),
-    "loop": Key(10, "gradient correction: steps, 0 turns it off", between(0)),
-    "correction_rate": Key(150.0, "... their size (the paper's recipe: 180)", between(0)),
+    "loop": Key(
+        10, "Number of steps of gradient correction while testing. 0 turns correction off.", whole_number(0)
+    ),
+    "correction_rate": Key(
+        150.0, "Step size of gradient correction. The paper's recipe sets 180.", number(0)
+    ),
     "correction_beta": Key(
         0.0,
-        "... momentum: fraction of the last step that is added to the next; 0: none, as in the paper",
-        Check(lambda share: 0 <= share < 1, "a number from 0 to below 1"),
+        "Momentum of gradient correction: the fraction of a step that is added to the next one. 0 as in the "
+        "paper.",
+        below_one(),
     ),
     "correction_tolerance": Key(
-        0.0, "... stop where a step lowers the loss by less; 0: never stop early", between(0)
+        0.0,
+        "Gradient correction of a frame stops if a step lowers the loss by less than this. 0 runs all steps.",
+        number(0),
     ),
     "sharpness": Key(
         1.0,
-        "testing: predicted masks are remembered as softmax(sharpness * logits), which above 1 keeps leaks out; 1: as in the paper",
-        between(0.01, 1000),
+        "Testing memorizes softmax(sharpness * logits). More than 1 gives harder masks; 1 as in the paper.",
+        number(0.01, 1000),
     ),
     "save_corrected": Key(
         False,
-        "save corrected masks (default of the demo, as the original's) or those before their correction (its test)",
+        "Write the corrected masks, as the original's demo does, or the masks before correction, as its "
+        "test does.",
         demo=True,
     ),
-    # --- how test videos are looked at ---
+}
+
+VIEWS = {
     "max_size": Key(
         0,
-        "longer side of the network's input, aspect ratio kept; 0: input_size with its letterbox",
-        between(0),
+        "Longer side of the network's input in pixels while testing, with the video's aspect ratio. 0 uses "
+        "input_size.",
+        whole_number(0),
     ),
     "tta_scales": Key(
         [1.0],
-        "test-time augmentation: average over these factors on the input size",
-        Check(lambda scales: scales and each_between(0.1, 10).accepts(scales), "numbers from 0.1 to 10"),
+        "Test-time augmentation: average the predictions at these factors on the input size.",
+        numbers(0.1, 10),
     ),
-    "tta_flip": Key(False, "test-time augmentation: average with the mirrored video"),
-    # --- files ---
-    "checkpoint": Key("ckpt", "folder of checkpoints, logs and TensorBoard events"),
+    "tta_flip": Key(False, "Test-time augmentation: average with the predictions of the mirrored video."),
+}
+
+FILES = {
+    "checkpoint": Key("ckpt", "Folder of the checkpoints, logs and TensorBoard events."),
     "initial": Key(
         "",
-        "weights to start from: a file, or by name shipped, stm-cycle-resnet18, stm-cycle-resnet50 (downloaded)",
+        "Weights to start from: a file, or one of the names shipped, stm-cycle-resnet18 and "
+        "stm-cycle-resnet50. The last two are downloaded once.",
     ),
     "resume": Key(
-        "", "checkpoint to go on from; 'auto': the newest whole one in `checkpoint`, if there is one"
+        "",
+        "Checkpoint from which to resume training. 'auto': the newest complete checkpoint in the folder "
+        "`checkpoint`, or a new run if there is none.",
     ),
-    "output_dir": Key("output", "test: below root; demo: as it is"),
+    "output_dir": Key("output", "Folder of the results. For test.py it is a folder below root."),
     "save_indexed_format": Key(
         "index",
-        "'index' palette PNG, 'segmentation' overlay, 'heatmap', 'mask' first object's overlay",
+        "What is written for each frame: 'index' a palette PNG, 'segmentation' an overlay, 'heatmap' the "
+        "probability, 'mask' an overlay of the first object.",
         one_of("index", "segmentation", "heatmap", "mask"),
         demo="segmentation",
     ),
     "skip_done": Key(
-        False, "test.py leaves out videos that an earlier run into the same folder has finished"
+        False,
+        "test.py skips videos that an earlier run with the same settings has finished in the same folder.",
     ),
-    "submission": Key(False, "test.py also makes the zip for the data set's server, and checks it"),
-    "score_copy": Key(False, "also score copying the first mask to every frame, as a reference"),
-    # --- demo ---
-    "video_path": Key("", "folder of frames, or a video file"),
-    "mask_path": Key(
-        "",
-        "mask of the first frame; or a folder of masks, with which the demo scores itself if each frame has one",
+    "submission": Key(False, "test.py also makes the zip file for the data set's server, and checks it."),
+    "score_copy": Key(
+        False, "Also score a copy of the first mask on every frame, to compare the network's scores with."
     ),
-    "fps": Key(12.0, "frames per second of the demo's GIF or MP4", between(0.1, 100)),
-    "demo_format": Key("gif", "the demo's film: 'gif' or 'mp4'", one_of("gif", "mp4")),
-    # --- machine ---
-    "debug": Key(False, "show where in the code an error arose, not only its line"),
-    "gpu_id": Key(0, "number of the GPU; -1: CPU", between(-1)),
-    "multi_gpu_ids": Key([0, 1, 2, 3], "torchrun: the GPU of each process of a machine", each_between(0)),
-    "backend": Key(
-        "nccl", "torchrun: 'nccl', or 'gloo', which is taken where there is no CUDA", one_of("nccl", "gloo")
-    ),
-    "init_method": Key("env://", "torchrun: how the processes meet"),
-    # --- keys of the original that nothing reads ---
-    "correction_momentum": Key(
-        0.9, "does nothing, accepted for old config files; the working key is correction_beta"
-    ),
-    "split_k": Key(3, "does nothing, accepted for old config files"),
-    "alpha": Key(1.25, "does nothing, accepted for old config files"),
-    "lambdas": Key([1.0, 0.4], "does nothing, accepted for old config files"),
 }
 
-DEAD_KEYS = {  # key that does nothing, as in the original -> what to do
+DEMO = {
+    "video_path": Key("", "Folder of frames, or a video file."),
+    "mask_path": Key(
+        "",
+        "Mask of the first frame, or a folder of masks. If the folder has a mask for every frame, the demo "
+        "prints scores.",
+    ),
+    "fps": Key(12.0, "Frames per second of the GIF or MP4.", number(0.1, 100)),
+    "demo_format": Key("gif", "Format of the demo's video.", one_of("gif", "mp4")),
+}
+
+MACHINE = {
+    "debug": Key(False, "Show the traceback of an error, not only its message."),
+    "gpu_id": Key(0, "Number of the GPU; -1 is the CPU.", whole_number(-1)),
+    "multi_gpu_ids": Key(
+        [0, 1, 2, 3], "With torchrun: the GPU of each process on a machine, by local rank.", whole_numbers(0)
+    ),
+    "backend": Key(
+        "nccl",
+        "With torchrun: how processes communicate. Without CUDA it is always gloo.",
+        one_of("nccl", "gloo"),
+    ),
+    "init_method": Key("env://", "With torchrun: the address at which the processes find each other."),
+}
+
+WITHOUT_EFFECT = {
+    "correction_momentum": Key(0.9, "Has no effect, as in the original. Use correction_beta."),
+    "split_k": Key(3, "Has no effect, as in the original."),
+    "alpha": Key(1.25, "Has no effect, as in the original."),
+    "lambdas": Key([1.0, 0.4], "Has no effect, as in the original."),
+}
+
+SECTIONS = {
+    "Data": DATA,
+    "Network": NETWORK,
+    "Training": TRAINING,
+    "Memory and gradient correction": MEMORY,
+    "Input size and test-time augmentation": VIEWS,
+    "Files": FILES,
+    "Demo": DEMO,
+    "Machine": MACHINE,
+    "Keys of the original without effect": WITHOUT_EFFECT,
+}
+KEYS: dict[str, Key] = {name: key for keys in SECTIONS.values() for name, key in keys.items()}
+
+# Former name of a key -> its name today. The former name still works, with a warning.
+RENAMED: dict[str, str] = {}
+
+# Key without effect -> what the user should do.
+DEAD_KEYS = {
     "split_k": "remove it",
     "alpha": "remove it",
     "lambdas": "remove it",
     "correction_momentum": "remove it, or set correction_beta for a correction with momentum",
 }
-SET_NAMES = {"DALIDAVIS17": "DAVIS17", "DALIVOS": "VOS"}  # names of the original's DALI data sets -> ours
+
+# The original's names of data sets that DALI loads -> ours. The key data_backend chooses the loader here.
+SET_NAMES = {"DALIDAVIS17": "DAVIS17", "DALIVOS": "VOS"}
+
+PAGE = """\
+# Configuration
+<!-- Do not edit this page. It is made by: python3 -m libs.app.defaults > docs/configuration.md -->
+
+The YAML file of `--cfg` overrides defaults, and `KEY VALUE` pairs on the command line override both:
+```bash
+python3 train.py --cfg config.yaml epochs 100 trainset "[DAVIS17, VOS]" input_size "(240, 427)"
+```
+A default after "demo" is that of `demo/demo.py`, if it differs. `--help` of each script lists the keys too.
+An unknown key, a wrong type or a value out of range is an error. No number may exceed 4e9.
+
+The weights say what the network is. If `initial` or `resume` loads weights, then `arch`, `keydim`, `valdim`,
+`decoder_dim`, `norm` and `memory_context` follow from the names and shapes in the file:
+- A key that is not given follows the weights silently.
+- A key of the YAML file that contradicts the weights gives way, and a warning lists such keys.
+- A key on the command line that contradicts the weights is an error.
+
+{tables}
+"""
+
+
+if __name__ == "__main__":
+    print(PAGE.format(tables=markdown_tables(SECTIONS)), end="")

@@ -4,9 +4,8 @@ import warnings
 from contextlib import suppress
 from pathlib import Path
 
-from yacs.config import CfgNode
-
-from libs.app.build import result_folder
+from libs.app.build import result_folder, settings_from
+from libs.app.config import Config
 from libs.core.errors import FolderBusyError, InputError
 from libs.core.files import exclusive_run
 from libs.training.checkpoint import SUFFIX
@@ -19,7 +18,7 @@ from models.stm import STM
 PROJECT = Path(__file__).resolve().parents[2]
 
 
-def build_trainer(cfg: CfgNode, model: STM, steps_per_epoch: int, processes: Processes) -> Trainer:
+def build_trainer(cfg: Config, model: STM, steps_per_epoch: int, processes: Processes) -> Trainer:
     """The training step with its optimizer and the schedule of its learning rate."""
     momentum, decay = cfg.momentum, cfg.weight_decay
     optimizer = build_optimizer(model.parameters(), cfg.solver, cfg.learning_rate, momentum, decay)
@@ -28,40 +27,20 @@ def build_trainer(cfg: CfgNode, model: STM, steps_per_epoch: int, processes: Pro
     )
     updates_per_epoch = -(-steps_per_epoch // cfg.iter_size)  # rounded up: the last one may take fewer steps
     scheduler = build_scheduler(optimizer, schedule, updates_per_epoch)
-    settings = StepSettings(
-        mode=cfg.mode,
-        loss=cfg.loss,
-        cycle=cfg.cycle,
-        iou_threshold=cfg.iou_threshold,
-        iter_size=cfg.iter_size,
-        attention_loss=cfg.attention_loss,
-        amp=cfg.amp,
-        grad_clip=cfg.grad_clip,
-        ema=cfg.ema,
-    )
-    return Trainer(model, optimizer, scheduler, settings, processes)
+    return Trainer(model, optimizer, scheduler, settings_from(StepSettings, cfg), processes)
 
 
-def run_settings(cfg: CfgNode) -> RunSettings:
+def run_settings(cfg: Config) -> RunSettings:
     """When the run saves, validates, draws and stops."""
-    return RunSettings(
-        path=checkpoint_file(cfg),
-        epochs=cfg.epochs,
-        epochs_per_increment=cfg.epochs_per_increment,
-        epoch_per_test=cfg.epoch_per_test,
-        epoch_per_sheet=cfg.epoch_per_sheet,
-        save_steps=cfg.save_steps,
-        keep=cfg.keep,
-        max_minutes=cfg.max_minutes,
-    )
+    return settings_from(RunSettings, cfg, path=checkpoint_file(cfg))
 
 
-def checkpoint_file(cfg: CfgNode) -> Path:
+def checkpoint_file(cfg: Config) -> Path:
     """The checkpoint that training writes."""
     return Path(cfg.checkpoint) / f"{cfg.mode}{SUFFIX}"
 
 
-def check_folders(cfg: CfgNode) -> None:
+def check_folders(cfg: Config) -> None:
     """Check before the first epoch what would otherwise fail after it.
 
     Raises: InputError if the checkpoint of an earlier run would be overwritten, or if the masks of validation

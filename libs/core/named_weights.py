@@ -1,4 +1,4 @@
-"""Weights by name: `initial shipped`, or the released ones, kept in torch's cache folder and downloaded where there is a network."""
+"""Weights by name: `initial shipped`, and released weights, downloaded once into torch's cache folder."""
 
 import difflib
 import warnings
@@ -10,8 +10,9 @@ from libs.core.errors import InputError
 from libs.core.files import atomic_write
 
 SHIPPED = Path(__file__).resolve().parents[2] / "weights" / "stm-resnet18-from-scratch.pth"
-RELEASED = {  # name -> files on Google Drive, as the original repository links them; the newest comes first
-    # Its authors replaced the file on 2022-08-31; the second one is what the link named before.
+# Name -> files on Google Drive that the original repository links, the newest first.
+RELEASED = {
+    # Its authors replaced this file on 2022-08-31. The second one is the file of before.
     "stm-cycle-resnet18": ("1Lp9X2b0_som0WagT2MAovJ0NokjCfGUJ", "1R4RkDPfrNz8JzJNNqFhYIPhbruunNnp5"),
     "stm-cycle-resnet50": ("1tSTNBeqa9hyKBPX6NzL1N7EgkWAg_2cv",),
 }
@@ -20,19 +21,21 @@ NAMES = ("shipped", *RELEASED)
 
 
 def weights_file(initial: str) -> Path:
-    """Where the weights lie that the key `initial` means: a path, or one of NAMES.
+    """The file of the weights that the key `initial` names: a path, or one of NAMES.
 
-    Raises: InputError where a name is unknown, or its weights are not there and cannot be downloaded.
+    A released file is downloaded if it is not in torch's cache folder.
+    Raises: InputError if the name is unknown, or if the weights cannot be downloaded.
     """
     path = Path(initial)
     if initial == "shipped":
         return SHIPPED
     if initial not in RELEASED:
+        # A word without a folder and suffix is rather a misspelt name than a file that is missing.
         if not path.exists() and len(path.parts) == 1 and not path.suffix:
             near = difflib.get_close_matches(initial, NAMES, n=1)
             hint = f"; did you mean '{near[0]}'?" if near else ""
             raise InputError(
-                f"key 'initial': there is no file '{initial}', and weights by name are {', '.join(NAMES)}{hint}"
+                f"key 'initial': there is no file '{initial}'; names of weights are {', '.join(NAMES)}{hint}"
             )
         return path
     cached = Path(torch.hub.get_dir()) / "checkpoints" / f"{initial}.pth.tar"
@@ -42,11 +45,11 @@ def weights_file(initial: str) -> Path:
 
 
 def _download(name: str, path: Path) -> None:
-    """Download the newest file that can be had, whole or not at all.
+    """Download the newest available file of the weights `name`. `path` appears only when it is complete.
 
-    Raises: InputError where none can be downloaded.
+    Warns if it is not the newest one. Raises: InputError if none can be downloaded.
     """
-    import gdown  # which few runs need
+    import gdown  # here, because few runs need it
 
     addresses = [f"https://drive.google.com/uc?id={number}" for number in RELEASED[name]]
     reasons: list[str] = []
@@ -58,16 +61,15 @@ def _download(name: str, path: Path) -> None:
             except (gdown.exceptions.DownloadError, OSError) as error:
                 reasons.append(type(error).__name__)
             finally:
-                for part in path.parent.glob(
-                    f"{temporary.name}*.part"
-                ):  # what gdown leaves behind where it fails
+                # gdown leaves partial files behind if it fails.
+                for part in path.parent.glob(f"{temporary.name}*.part"):
                     part.unlink()
         else:
             raise InputError(
                 f"key 'initial': the weights {name} could not be downloaded ({', '.join(reasons)}); "
-                f"get {' or '.join(addresses)} by a browser and put the file at {path}"
+                f"download {' or '.join(addresses)} with a browser and save the file as {path}"
             )
     if reasons:
         warnings.warn(
-            f"the newest file of {name} could not be downloaded, an older one was taken", stacklevel=2
+            f"the newest file of {name} could not be downloaded; an older one is used", stacklevel=3
         )

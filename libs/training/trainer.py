@@ -97,8 +97,8 @@ class Trainer:
             if not math.isfinite(loss):
                 names = ", ".join(clip.name for clip in same)
                 raise NonFiniteError(f"the loss of {names} is {loss}", same)
-            # `losses.total` is a mean over `same`. With this weight, the passes of all processes add up to the
-            # mean over the step's clips, and `iter_size` steps to the mean over the steps of an update.
+            # `losses.total` is a mean over `same`. With this weight, the passes of all processes add up to a
+            # mean over the step's clips, and `iter_size` steps to a mean over the steps of an update.
             weight = len(same) / clips_in_step / self.settings.iter_size
             # fp16 would round small gradients to 0, so its loss is scaled up; else the scaler does nothing.
             self.precision.scaler.scale(losses.total * weight).backward()

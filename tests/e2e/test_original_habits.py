@@ -16,6 +16,7 @@ from PIL import Image
 
 from libs.app.build import build_device
 from libs.app.config import load_config, parse_arguments
+from libs.app.training import check_folders
 from libs.core.masks import palette
 from libs.training.checkpoint import read_file
 from models.stm import STM
@@ -141,8 +142,12 @@ def test_the_originals_config_loads_unchanged_and_its_dead_keys_are_named(tmp_pa
 
 def test_names_of_dali_data_sets_are_read_as_ours(tmp_path: Path) -> None:
     path = Path(written(tmp_path / "c.yaml", "trainset: [DALIDAVIS17, DALIVOS]\nvalset: DALIDAVIS17\n"))
-    with pytest.warns(UserWarning, match="'DALIVOS' is read as VOS; set data_backend DALI"):
+    with pytest.warns(UserWarning) as told:
         cfg = load_config(path)
+    assert [str(warning.message) for warning in told] == [
+        f"data set '{name}' is read as {own}; set data_backend DALI to load it with DALI"
+        for name, own in (("DALIDAVIS17", "DAVIS17"), ("DALIVOS", "VOS"))
+    ]
     assert list(cfg.trainset) == ["DAVIS17", "VOS"] and cfg.valset == "DAVIS17" and cfg.data_backend == "PIL"
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -162,7 +162,7 @@ def test_config_a_gpu_that_is_not_there(tmp_path: Path, weights: Path) -> None:
     """Without CUDA the CPU does it, with a warning; with CUDA the GPU's number must exist."""
     trees.davis17(tmp_path)
     end = run("test.py", *SMALL, "root", tmp_path, "initial", weights, "gpu_id", "99")
-    one_line(end, "'gpu_id'", "99") if torch.cuda.is_available() else goes_on(end, "no CUDA here")
+    one_line(end, "'gpu_id'", "99") if torch.cuda.is_available() else goes_on(end, "CUDA is not available")
 
 
 # ---- weights ----------------------------------------------------------------------------------------------------------
@@ -219,14 +219,14 @@ WEIGHTS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     ),
     "another arch": (
         lambda p: torch.save(STM("resnet50", 8, 8, decoder_dim=8).state_dict(), p),
-        ["w.pth", "resnet50", "set arch resnet50"],
+        ["w.pth", "arch resnet50", "arch resnet18"],
     ),
     "another width": (
         lambda p: torch.save(STM("resnet18", 16, 8, decoder_dim=8).state_dict(), p),
-        ["w.pth", "keydim 16", "instead of"],
+        ["w.pth", "keydim 16", "keydim 8"],
     ),
     "a tensor as average": (lambda p: torch.save({"ema": torch.zeros(2)}, p), ["w.pth"]),
-    "odd names": (lambda p: torch.save({"Encoder_Q.res4.x": torch.zeros(2)}, p), ["w.pth", "unknown"]),
+    "odd names": (lambda p: torch.save({"Encoder_Q.res4.x": torch.zeros(2)}, p), ["w.pth", "missing"]),
     "sparse": (
         lambda p: torch.save({"Decoder.pred2.bias": torch.zeros(2).to_sparse()}, p),
         ["w.pth", "dense"],

@@ -5,11 +5,12 @@ import json
 import pytest
 import torch
 
+from libs.app.build import build_network
 from libs.method.cycle import GradientCorrection
 from libs.method.objective import Batch, memory_policy, training_frames, training_losses
 from libs.method.propagate import FrameInput, propagate
 from models.stm import STM, Objects
-from models.weights import convert_state_dict, load_weights
+from models.weights import convert_state_dict, describe_network, load_weights
 from tests.golden import CYCLE, HERE, OFFICIAL, Case
 
 
@@ -17,7 +18,7 @@ def network(case):
     """The model as its weight file implies it; official files carry the prefix of DataParallel."""
     state = {("module." + k if case.official else k): v for k, v in case.weights().items()}
     weights = convert_state_dict(state if case.official else {"epoch": 1, "state_dict": state})
-    model = STM(case.meta["arch"], context=weights.context, pad_to=16 if weights.context == "others" else 1)
+    model = build_network(describe_network(weights.state_dict))
     load_weights(model, weights)
     return model.eval()
 

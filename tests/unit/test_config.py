@@ -1,12 +1,16 @@
-"""The configuration: the original's keys and files, what the command line accepts, and what is refused, in one line."""
+"""The configuration: the original's keys and files, the command line, where values come from, and errors."""
 
+import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from libs.app.config import load_config, parse_arguments
-from libs.app.defaults import DEAD_KEYS, KEYS
+from libs.app import config
+from libs.app.config import Source, load_config, parse_arguments
+from libs.app.defaults import DEAD_KEYS, KEYS, RENAMED, SECTIONS
 from libs.core.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -164,7 +168,7 @@ def refused(path: Path, *options: str) -> str:
     return message
 
 
-# ---- defaults and the recipe ------------------------------------------------------------------------------------------
+# ---- defaults and the recipe ----
 
 
 def test_every_key_of_the_original_is_there_with_its_default(empty: Path) -> None:
@@ -228,12 +232,12 @@ def test_the_config_is_frozen(empty: Path) -> None:
     assert cfg.epochs == 240
 
 
-# ---- old files --------------------------------------------------------------------------------------------------------
+# ---- old files ----
 
 
 def test_a_file_written_for_the_original_loads_unchanged(tmp_path: Path) -> None:
     assert set(yaml.safe_load(OLD_FILE)) == set(ORIGINAL)
-    with pytest.warns(UserWarning, match="does nothing") as warned:
+    with pytest.warns(UserWarning, match="has no effect") as warned:
         cfg = load_config(written(tmp_path, OLD_FILE))
     assert cfg.trainset == ["DAVIS17"] and cfg.datafreq == [5] and cfg.max_skip == [5]
     assert cfg.input_size == (240, 427) and cfg.momentum == (
@@ -272,7 +276,7 @@ def test_a_dead_key_warns_once_wherever_it_stands(tmp_path: Path, empty: Path, k
         assert len(warned) == 1
 
 
-# ---- KEY VALUE --------------------------------------------------------------------------------------------------------
+# ---- KEY VALUE ----
 
 ACCEPTED = [
     ("epochs", "3", 3),
@@ -311,7 +315,7 @@ ACCEPTED = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore:.*does nothing")
+@pytest.mark.filterwarnings("ignore:.*has no effect")
 @pytest.mark.parametrize("key, text, value", ACCEPTED)
 def test_options_are_read_as_the_keys_type(empty: Path, key: str, text: str, value: object) -> None:
     found = load_config(empty, [key, text])[key]
@@ -330,7 +334,7 @@ def test_an_option_without_a_value_is_named(empty: Path) -> None:
     assert "'loop'" in refused(empty, "epochs", "3", "loop")
 
 
-# ---- refusals ---------------------------------------------------------------------------------------------------------
+# ---- refusals ----
 
 
 @pytest.mark.parametrize(
@@ -481,7 +485,7 @@ def test_yaml_that_would_run_code_is_refused_and_not_run(tmp_path: Path, empty: 
     assert mark.exists()
 
 
-# ---- the command line -------------------------------------------------------------------------------------------------
+# ---- the command line ----
 
 
 def test_the_command_line_reads_cfg_and_pairs(tmp_path: Path, empty: Path) -> None:
@@ -497,5 +501,85 @@ def test_help_lists_every_key(empty: Path, capsys: pytest.CaptureFixture[str]) -
     assert end.value.code == 0
     told = capsys.readouterr().out
     assert "What the script does." in told and "--cfg" in told
+    words = " ".join(told.split())
     for name, key in KEYS.items():
-        assert f"  {name} = {key.default!r}\n      {key.meaning}" in told
+        meaning = " ".join(key.meaning.split())
+        assert f" {name} = {key.default!r} {meaning} Expects {key.expected}." in words
+
+
+def test_the_page_of_all_keys_is_up_to_date() -> None:
+    command = [sys.executable, "-m", "libs.app.defaults"]
+    made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    if (ROOT / "docs/configuration.md").read_text(encoding="utf-8") != made:
+        pytest.fail("out of date; run: python3 -m libs.app.defaults > docs/configuration.md")
+
+
+def test_each_key_is_in_one_section_and_says_what_it_means() -> None:
+    names = [name for keys in SECTIONS.values() for name in keys]
+    assert len(names) == len(set(names)) == len(KEYS)
+    for name, key in KEYS.items():
+        assert key.meaning[-1] == "." and key.expected, name
+        assert key.demo is None or type(key.demo) is type(key.default), name
+        for default in (key.default, key.default_of(demo=True)):
+            assert not key.check or key.check.accepts(default), name
+
+
+# ---- where a value came from, and keys with another name today ----
+
+
+def test_the_config_knows_where_each_value_came_from(tmp_path: Path) -> None:
+    path = written(tmp_path, "epochs: 7\nloop: 10\n")
+    cfg = load_config(path, ["epochs", "8", "arch", "resnet50"])
+    assert cfg.source("epochs") is Source.COMMAND_LINE
+    assert cfg.source("arch") is Source.COMMAND_LINE  # although it is the default
+    assert cfg.source("loop") is Source.FILE
+    assert cfg.source("iter_size") is Source.DEFAULT
+    assert set(cfg) == set(KEYS)  # the sources are no key
+    copy = pickle.loads(pickle.dumps(cfg))
+    assert copy == cfg and copy.source("loop") is Source.FILE
+
+
+@pytest.fixture
+def renamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key epochs once had other names."""
+    monkeypatch.setattr(config, "RENAMED", {"num_epochs": "epochs", "passes": "epochs"})
+
+
+@pytest.mark.usefixtures("renamed")
+def test_the_former_name_of_a_key_works_with_a_warning(tmp_path: Path, empty: Path) -> None:
+    path = written(tmp_path, "num_epochs: 7\n")
+    with pytest.warns(UserWarning, match="written.yaml: key 'num_epochs' is now called 'epochs'") as told:
+        cfg = load_config(path)
+    assert cfg.epochs == 7 and cfg.source("epochs") is Source.FILE and len(told) == 1
+    with pytest.warns(UserWarning, match="command line: key 'num_epochs' is now called 'epochs'") as told:
+        cfg = load_config(empty, ["num_epochs", "8"])
+    assert cfg.epochs == 8 and cfg.source("epochs") is Source.COMMAND_LINE and len(told) == 1
+    with pytest.warns(UserWarning, match="written.yaml"):
+        assert load_config(path, ["epochs", "9"]).epochs == 9
+
+
+@pytest.mark.usefixtures("renamed")
+@pytest.mark.filterwarnings("ignore:.*is now called")
+@pytest.mark.parametrize("other", ["epochs", "passes"])
+@pytest.mark.parametrize("swap", [False, True])
+def test_two_names_of_one_key_are_refused(tmp_path: Path, empty: Path, other: str, swap: bool) -> None:
+    names = [other, "num_epochs"] if swap else ["num_epochs", other]
+    path = written(tmp_path, "".join(f"{name}: 3\n" for name in names))
+    for message in (refused(path), refused(empty, names[0], "3", names[1], "3")):
+        assert "'epochs'" in message and "remove one" in message
+
+
+@pytest.mark.usefixtures("renamed")
+def test_a_wrong_value_under_a_former_name_names_the_key_of_today(empty: Path) -> None:
+    with pytest.warns(UserWarning, match="num_epochs"):
+        assert "'epochs'" in refused(empty, "num_epochs", "many")
+
+
+def test_former_names_lead_to_keys() -> None:
+    assert set(RENAMED.values()) <= set(KEYS) and not set(RENAMED) & set(KEYS)
+
+
+@pytest.mark.parametrize("text", ["5e9", "-5e9", ".inf", "-.inf", ".nan"])
+def test_no_number_is_infinite_or_absurd(empty: Path, text: str) -> None:
+    assert "'learning_rate'" in (message := refused(empty, "learning_rate", text)) and "4e+09" in message
+    assert "'milestone'" in refused(empty, "milestone", "[5000000000]")

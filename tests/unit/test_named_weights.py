@@ -1,4 +1,4 @@
-"""Weights by name: found where they were downloaded, downloaded whole or not at all, and told how to get without network."""
+"""Weights by name: downloaded once, completely or not at all; without network an error says what to do."""
 
 from pathlib import Path
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+from dataclasses import astuple, fields
 from pathlib import Path
 from urllib.error import URLError
 
@@ -11,11 +12,12 @@ import torch
 import torchvision.models._api
 from torch import Tensor
 from torchvision.models import resnet
-from yacs.config import CfgNode
 
-from libs.app.build import build_model, for_inference
-from libs.app.config import load_config
+from libs.app.build import build_model, for_inference, load_network
+from libs.app.config import Config, load_config
+from libs.app.defaults import KEYS as KEYS_OF_CONFIG
 from libs.core.errors import InputError
+from libs.core.named_weights import SHIPPED
 from libs.training.checkpoint import (
     TRAINING_STATE,
     read_file,
@@ -25,7 +27,7 @@ from libs.training.checkpoint import (
 )
 from models.encoders import ARCHS
 from models.stm import STM
-from models.weights import Weights, WeightsError, guess_arch, load_weights
+from models.weights import Weights, WeightsError, describe_network, guess_arch, load_weights
 from tests import golden
 from tests.golden.weights import fill_
 
@@ -59,7 +61,7 @@ def official() -> dict[str, Tensor]:
     return fill_(STM("resnet18", context="others", **SMALL).state_dict())
 
 
-def config(folder: Path, *options: str) -> CfgNode:
+def config(folder: Path, *options: str) -> Config:
     path = folder / "small.yaml"
     path.write_text("arch: resnet18\nkeydim: 8\nvaldim: 8\ndecoder_dim: 8\n")
     return load_config(path, options)
@@ -87,7 +89,7 @@ def same(model: STM, state: dict[str, Tensor]) -> bool:
     return own.keys() == state.keys() and all(torch.equal(own[name], state[name]) for name in own)
 
 
-# ---- variants ---------------------------------------------------------------------------------------------------------
+# ---- variants ----
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
@@ -114,12 +116,6 @@ def test_official_weights_bring_their_context_and_padding(
     assert same(model, official) and "Encoder_M.conv1_o.weight" in official
 
 
-def test_a_context_against_the_files_is_refused(tmp_path: Path, official: dict[str, Tensor]) -> None:
-    torch.save(official, tmp_path / "STM_weights.pth")
-    message = refused(tmp_path / "STM_weights.pth", "memory_context", "background")
-    assert "Encoder_M.conv1_bg.weight" in message and "Encoder_M.conv1_o.weight" in message
-
-
 @pytest.mark.parametrize("context, pad_to", [("others", 16), ("background", 1), ("auto", 1)])
 def test_the_context_of_a_new_network_is_the_configs(tmp_path: Path, context: str, pad_to: int) -> None:
     model, state = build_model(config(tmp_path, "pretrained", "False", "memory_context", context), CPU)
@@ -136,7 +132,7 @@ def test_files_without_batch_counters_load(tmp_path: Path, state: dict[str, Tens
     assert all(torch.equal(loaded[name], old[name]) for name in old)
 
 
-# ---- what does not fit ------------------------------------------------------------------------------------------------
+# ---- what does not fit ----
 
 
 def test_missing_extra_and_misshaped_entries_are_listed(tmp_path: Path, state: dict[str, Tensor]) -> None:
@@ -178,11 +174,16 @@ def test_entries_of_no_use_are_named_in_a_warning(tmp_path: Path, state: dict[st
 @pytest.mark.parametrize("given, arch", [("resnet34", "resnet18"), ("resnet101", "resnet50")])
 def test_a_file_of_a_deeper_resnet_is_another_network(tmp_path: Path, given: str, arch: str) -> None:
     """All entries of the smaller network are in it, with equal shapes."""
-    deeper, own = (STM(name, **SMALL).state_dict() for name in (given, arch))
+    deeper, model = STM(given, **SMALL).state_dict(), STM(arch, **SMALL)
+    own = model.state_dict()
     assert all(name in deeper and deeper[name].shape == value.shape for name, value in own.items())
+    with pytest.raises(
+        WeightsError, match=f"weights of {given} do not fit a {arch} .*unknown: Encoder_M.res"
+    ):
+        load_weights(model, Weights(deeper))
     torch.save(deeper, tmp_path / "deeper.pth")
     message = refused(tmp_path / "deeper.pth", "arch", arch)
-    assert f"of {given}" in message and f"set arch {given}" in message and "Encoder_M.res" in message
+    assert f"arch {arch} contradicts" in message and f"with arch {given}" in message
 
 
 def test_a_refused_file_leaves_the_model_alone(state: dict[str, Tensor]) -> None:
@@ -190,21 +191,15 @@ def test_a_refused_file_leaves_the_model_alone(state: dict[str, Tensor]) -> None
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.raises(WeightsError):
         load_weights(
-            model,
-            Weights(
-                {name: value for name, value in state.items() if name != "Decoder.pred2.bias"},
-                "background",
-                "bn",
-            ),
+            model, Weights({name: value for name, value in state.items() if name != "Decoder.pred2.bias"})
         )
     assert same(model, before)
 
 
-def test_another_arch_is_named(tmp_path: Path, state: dict[str, Tensor]) -> None:
-    torch.save(state, tmp_path / "model.pth")
-    message = refused(tmp_path / "model.pth", "arch", "resnet34")
-    assert "of resnet18" in message and "arch" in message and " more" in message  # a long list is cut
-    assert len(message) < 3000
+def test_weights_of_another_arch_do_not_fit(state: dict[str, Tensor]) -> None:
+    with pytest.raises(WeightsError, match="of resnet18 do not fit a resnet34 network.* more") as error:
+        load_weights(STM("resnet34", **SMALL), Weights(state))
+    assert len(str(error.value)) < 1000  # a long list is cut
 
 
 @pytest.mark.parametrize("arch", ARCHS)
@@ -237,7 +232,151 @@ def test_what_is_no_state_dict_is_refused(tmp_path: Path, content: object) -> No
     )
 
 
-# ---- damaged and dangerous files --------------------------------------------------------------------------------------
+# ---- the weights say what the network is ----
+
+KEYS = ("arch", "keydim", "valdim", "decoder_dim", "norm", "memory_context")
+NETWORKS = {
+    "small": STM("resnet18", 8, 8, decoder_dim=8),
+    "deeper": STM("resnet34", 8, 8, decoder_dim=8),
+    "other widths": STM("resnet18", 16, 24, decoder_dim=40),
+    "group norm": STM("resnet18", 8, 8, decoder_dim=8, norm="gn"),
+    "official": STM("resnet18", 8, 8, context="others", decoder_dim=8),
+}
+
+
+def description(model: STM) -> tuple:
+    """What `model` is, from its parts and not from their names."""
+    norm = "gn" if isinstance(model.Encoder_Q.bn1, torch.nn.GroupNorm) else "bn"
+    widths = (model.KV_M_r4.Key.out_channels, model.KV_M_r4.Value.out_channels)
+    arch = {2: "resnet18", 6: "resnet34"}[len(model.Encoder_M.res4)]
+    return arch, *widths, model.Decoder.convFM.out_channels, norm, model.Encoder_M.context
+
+
+def empty_config(folder: Path, *options: str) -> Config:
+    (folder / "empty.yaml").write_text("# nothing\n")
+    return load_config(folder / "empty.yaml", options)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_names_and_shapes_describe_the_network(name: str) -> None:
+    found = describe_network(NETWORKS[name].state_dict())
+    assert astuple(found) == description(NETWORKS[name])
+    assert tuple(field.name for field in fields(found)) == KEYS and set(KEYS) <= KEYS_OF_CONFIG.keys()
+    assert found.pad_to == (16 if name == "official" else 1)
+
+
+@pytest.mark.parametrize("kind", ["stm_cycle_resnet18", "stm_cycle_resnet50", "stm_official_resnet50"])
+def test_released_files_are_recognised(kind: str) -> None:
+    shapes = json.loads((golden.HERE / f"keys_{kind}.json").read_text())
+    found = describe_network({name: torch.empty(shape) for name, shape in shapes.items()})
+    context = "others" if "official" in kind else "background"
+    assert astuple(found) == (kind.rsplit("_", maxsplit=1)[-1], 128, 512, 256, "bn", context)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_keys_that_are_not_given_follow_the_file_silently(
+    tmp_path: Path, name: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    torch.save(NETWORKS[name].state_dict(), tmp_path / "w.pth")
+    model, _ = build_model(empty_config(tmp_path, "initial", str(tmp_path / "w.pth")), CPU)
+    assert description(model) == description(NETWORKS[name]) and same(model, NETWORKS[name].state_dict())
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_file_is_loaded_without_a_config(tmp_path: Path, name: str) -> None:
+    torch.save({"state_dict": prefixed(NETWORKS[name].state_dict())}, tmp_path / "w.pth")
+    model = load_network(tmp_path / "w.pth", freeze_bn=False)
+    assert description(model) == description(NETWORKS[name]) and same(model, NETWORKS[name].state_dict())
+    assert model.pad_to == (16 if name == "official" else 1) and not model.freeze_bn
+
+
+def test_the_shipped_weights_are_loaded_without_a_config() -> None:
+    found = description(load_network(SHIPPED))
+    assert found == ("resnet18", 128, 512, 96, "gn", "background")
+
+
+@pytest.mark.parametrize(
+    "name, key, given, told",
+    [
+        ("small", "arch", "resnet34", "resnet18"),
+        ("small", "arch", "resnet50", "resnet18"),
+        ("deeper", "arch", "resnet18", "resnet34"),
+        ("small", "keydim", "64", "8"),
+        ("small", "valdim", "64", "8"),
+        ("small", "decoder_dim", "256", "8"),
+        ("group norm", "norm", "bn", "gn"),
+        ("small", "norm", "gn", "bn"),
+        ("official", "memory_context", "background", "others"),
+        ("small", "memory_context", "others", "background"),
+    ],
+)
+def test_a_key_on_the_command_line_that_contradicts_the_file_is_an_error(
+    tmp_path: Path, name: str, key: str, given: str, told: str
+) -> None:
+    """Also where the value is the default: it was asked for."""
+    torch.save(NETWORKS[name].state_dict(), tmp_path / "w.pth")
+    cfg = empty_config(tmp_path, "initial", str(tmp_path / "w.pth"), key, given)
+    with pytest.raises(InputError) as error:
+        build_model(cfg, CPU)
+    message = str(error.value)
+    assert f"command line: {key} {given} contradicts" in message and f"network with {key} {told};" in message
+    assert "w.pth" in message and "remove" in message and "\n" not in message
+
+
+def test_keys_that_agree_with_the_file_may_be_given(
+    tmp_path: Path, official: dict[str, Tensor], recwarn: pytest.WarningsRecorder
+) -> None:
+    torch.save(official, tmp_path / "w.pth")
+    options = ["arch", "resnet18", "keydim", "8", "norm", "bn", "memory_context"]
+    for context in ("others", "auto"):
+        assert same(load(tmp_path / "w.pth", *options, context), official)
+    assert not recwarn.list
+
+
+def test_keys_of_the_yaml_file_give_way_with_one_line(tmp_path: Path) -> None:
+    torch.save(NETWORKS["other widths"].state_dict(), tmp_path / "w.pth")
+    with pytest.warns(UserWarning) as told:
+        model = load(tmp_path / "w.pth")
+    assert description(model) == description(NETWORKS["other widths"])
+    (line,) = [str(warning.message) for warning in told]
+    assert "w.pth" in line and "\n" not in line
+    assert "with keydim 16, valdim 24, decoder_dim 40," in line
+    assert "keydim 8, valdim 8, decoder_dim 8 of the config file" in line and "arch" not in line
+
+
+def test_the_papers_config_takes_the_shipped_weights() -> None:
+    cfg = load_config(SHIPPED.parents[1] / "config.yaml", ["initial", "shipped"])
+    with pytest.warns(
+        UserWarning, match="with arch resnet18, which is used instead of arch resnet50"
+    ) as told:
+        model, _ = build_model(cfg, CPU)
+    assert description(model)[0] == "resnet18" and len(told) == 1
+
+
+def test_resume_follows_the_checkpoint_too(tmp_path: Path) -> None:
+    state, path = NETWORKS["group norm"].state_dict(), tmp_path / "run.pth.tar"
+    torch.save({**WHOLE, "state_dict": state}, path)
+    model, resumed = build_model(empty_config(tmp_path, "resume", str(path)), CPU, resume=True)
+    assert same(model, state) and resumed
+    with pytest.raises(InputError, match="decoder_dim 96 contradicts .*run.pth.tar.*decoder_dim 8"):
+        build_model(empty_config(tmp_path, "resume", str(path), "decoder_dim", "96"), CPU, resume=True)
+
+
+@pytest.mark.parametrize("entry", ["KV_Q_r4.Key.bias", "KV_Q_r4.Value.bias", "Decoder.convFM.bias"])
+def test_a_file_that_does_not_say_what_it_is_is_refused(
+    tmp_path: Path, state: dict[str, Tensor], entry: str
+) -> None:
+    for value in (None, torch.tensor(8.0), torch.zeros(0)):
+        wrong = {name: own for name, own in state.items() if name != entry}
+        torch.save(wrong if value is None else {**wrong, entry: value}, tmp_path / "wrong.pth")
+        assert entry in refused(tmp_path / "wrong.pth")
+    layers = {name: own for name, own in state.items() if not name.startswith("Encoder_Q.res4.1")}
+    torch.save(layers, tmp_path / "wrong.pth")
+    assert "Encoder_Q.res4" in refused(tmp_path / "wrong.pth")
+
+
+# ---- damaged and dangerous files ----
 
 
 class Payload:
@@ -330,7 +469,7 @@ def test_resume_needs_a_whole_training_state(tmp_path: Path, state: dict[str, Te
     assert same(model, state) and resumed["epoch"] == 1
 
 
-# ---- written whole or not at all --------------------------------------------------------------------------------------
+# ---- written whole or not at all ----
 
 
 def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -368,7 +507,7 @@ def test_until_the_new_file_is_whole_the_old_one_is_there(
     assert seen == [{"epoch": 1}] and read_file(path) == {"epoch": 2}
 
 
-# ---- ImageNet ---------------------------------------------------------------------------------------------------------
+# ---- ImageNet ----
 
 
 @pytest.fixture
