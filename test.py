@@ -10,9 +10,10 @@ from dataset.submission import TOP_LEVEL, Expected, check, make_zip
 from libs.app.build import build_device, build_model, for_inference, inference_settings, result_folder
 from libs.app.script import SignalHandler, run_script
 from libs.core.errors import InputError, UnreadableError
+from libs.core.log import Progress
 from libs.core.named_weights import weights_file
 from libs.core.structures import Video
-from libs.evaluation.evaluator import Report, VideoSink, evaluate_video
+from libs.evaluation.evaluator import Report, VideoSink, count_frames, evaluate_video
 from libs.evaluation.inference import VideoSegmenter
 from libs.evaluation.results import ResultFolder, report_results, settings_fingerprint
 
@@ -56,11 +57,11 @@ def test(cfg: CfgNode, videos: list[Video], folder: ResultFolder, complete: bool
             f"skip_done: {len(videos) - len(pending)} of {len(videos)} videos are there from an earlier run"
         )
     folder.start(pending)
-    new = Report()
+    new, progress = Report(), Progress("test", count_frames(pending), "frame")
     for video in pending:
         sink = VideoSink(video, folder.write, cfg.score_copy)
         try:
-            own = evaluate_video(VideoSegmenter(model, settings), sink)
+            own = evaluate_video(VideoSegmenter(model, settings), sink, progress)
         except UnreadableError as error:  # one video that cannot be read must not stop the others
             warnings.warn(f"video '{video.name}' failed: {error}", stacklevel=2)
             own = Report(failed=[(video.name, str(error))])

@@ -3,11 +3,10 @@
 On several GPUs: torchrun --nproc_per_node 4 train.py --cfg config.yaml [KEY VALUE ...]
 """
 
-import warnings
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
-from functools import reduce
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from yacs.config import CfgNode
 
@@ -15,17 +14,15 @@ from dataset.build import build_loader, test_videos, training_sets
 from dataset.framing import Crop
 from dataset.paste import open_paster
 from dataset.sampling import ClipSettings, TrainingSet
-from libs.app.build import build_device, build_model, inference_settings, result_folder, train_settings
+from libs.app.build import build_device, build_model, inference_settings, result_folder
 from libs.app.script import SignalHandler, run_script
-from libs.core.errors import FolderBusyError, InputError
+from libs.app.training import build_trainer, check_folders, checkpoint_file, run_settings
 from libs.core.files import exclusive_run
 from libs.core.log import RunLog, SilentLog
-from libs.core.structures import Video
-from libs.evaluation.evaluator import Report, Writer, evaluate
+from libs.evaluation.evaluator import Report
 from libs.training.distributed import Processes, join_processes
-from libs.training.optim import build_optimizer, build_scheduler
-from libs.training.trainer import Trainer
-from libs.training.validation import validation_writer
+from libs.training.run import TrainingRun
+from libs.training.validation import validate
 from models.compiled import compile_network
 from models.stm import STM
 from models.weights import describe_network
@@ -34,18 +31,17 @@ DEFAULT_CFG = Path(__file__).with_name("config.yaml")
 
 
 def main(cfg: CfgNode, signals: SignalHandler) -> None:
-    """Train, in a folder that no other run writes to; a signal ends it, saved."""
+    """Train under an exclusive lock on the checkpoint folder; on SIGINT or SIGTERM, save and exit."""
     sets = training_sets(Path(cfg.root), cfg.trainset, cfg.datafreq, cfg.distractors)
     processes = join_processes(cfg.backend if cfg.gpu_id >= 0 else "gloo", cfg.init_method)
     with exclusive_run(Path(cfg.checkpoint)) if processes.is_main else nullcontext():
-        _keep_what_is_there(cfg)
-        _check_folders(cfg)
+        check_folders(cfg)
         train(cfg, signals, sets, processes)
     processes.leave()
 
 
 def train(cfg: CfgNode, signals: SignalHandler, sets: list[TrainingSet], processes: Processes) -> None:
-    """Build the parts and run them."""
+    """Build the parts, resume if there is a state to resume from, and run."""
     device = build_device(cfg.gpu_id, cfg.multi_gpu_ids, processes)
     loader = build_loader(
         cfg.data_backend,
@@ -56,51 +52,38 @@ def train(cfg: CfgNode, signals: SignalHandler, sets: list[TrainingSet], process
         rank=processes.rank,
         world_size=processes.world_size,
     )
-    model, state = build_model(cfg, device, resume=True)
-    optimizer = build_optimizer(
-        model.parameters(), cfg.solver, cfg.learning_rate, cfg.momentum, cfg.weight_decay
-    )
-    updates = -(-len(loader) // cfg.iter_size)
-    scheduler = build_scheduler(
-        optimizer, cfg.schedule, cfg.epochs, updates, cfg.milestone, cfg.gamma, cfg.warmup
-    )
-    validate = _validation(cfg, signals, processes)
-    log = RunLog(Path(cfg.checkpoint)) if processes.is_main else SilentLog()
-    trainer = Trainer(
-        model,
-        loader,
-        optimizer,
-        scheduler,
-        train_settings(cfg),
-        log,
-        validate,
-        processes,
-        lambda: signals.requested is not None,
-    )
+    model, saved = build_model(cfg, device, resume=True)
+    trainer = build_trainer(cfg, model, len(loader), processes)
+    # After the trainer has copied the model for the running average: a compiled one is not to be copied.
     if cfg.compile:
         compile_network(model, fixed=False)
-    if state:
-        trainer.restore(state)
-        if "optimizer" not in state:
-            log.info(
-                "the checkpoint is one of the original: it brings weights, epoch and max_skip, the optimizer is new"
-            )
-        log.info(f"going on after epoch {trainer.epoch}, step {trainer.step}")
-    trainer.check_together()
-    log.info(
-        _opening(
-            cfg,
-            model,
-            sum(len(data.videos) for data in sets),
-            len(loader),
-            f"{device} x {processes.world_size}",
-        )
+    log = RunLog(Path(cfg.checkpoint)) if processes.is_main else SilentLog()
+    run = TrainingRun(
+        trainer,
+        loader,
+        run_settings(cfg),
+        log,
+        validate=_validation(cfg, signals, processes, log),
+        stop_requested=lambda: signals.requested is not None,
     )
+    if saved:
+        _resume(run, saved, log)
+    run.state.check_processes_agree()
+    arch = describe_network(model.state_dict()).arch
+    size = sum(parameter.numel() for parameter in model.parameters())
+    log.info(
+        f"training {arch}, {size:,} parameters, on {', '.join(cfg.trainset)}: "
+        f"{sum(len(data.videos) for data in sets)} videos, {cfg.epochs} epochs, "
+        f"{len(loader)} steps of {cfg.train_batch} clips per epoch, "
+        f"mode {cfg.mode}, on {device} x {processes.world_size}"
+    )
+    # From here on a signal is only recorded. The run sees it after the next update, saves and returns.
     signals.defer()
-    trainer.run()
+    run.run()
+    # If there was a signal, exit with its code.
     signals.release()
-    if trainer.epoch >= cfg.epochs:
-        log.info(f"done: {Path(cfg.checkpoint) / cfg.mode}.pth.tar")
+    if run.state.epoch >= cfg.epochs:
+        log.info(f"done: {checkpoint_file(cfg)}")
     log.close()
 
 
@@ -122,66 +105,28 @@ def clip_settings(cfg: CfgNode) -> ClipSettings:
     )
 
 
-def _keep_what_is_there(cfg: CfgNode) -> None:
-    """Raises: InputError where the checkpoints of another run would be written over."""
-    there = Path(cfg.checkpoint) / f"{cfg.mode}.pth.tar"
-    if there.exists() and not cfg.resume:
-        raise InputError(
-            f"key 'checkpoint': {there} is there from an earlier run; `resume auto` goes on from it, else give another folder"
-        )
-
-
-def _check_folders(cfg: CfgNode) -> None:
-    """Find out now, and not after an epoch, that the masks of validation cannot be written.
-
-    Raises: InputError naming the keys.
-    """
-    folder = Path(cfg.checkpoint).resolve()
-    if (
-        folder.parent == DEFAULT_CFG.parent and (folder / "__init__.py").exists()
-    ):  # as in the original's config.yaml
-        warnings.warn(
-            f"key 'checkpoint': {cfg.checkpoint} holds source code; checkpoints are written there",
-            stacklevel=2,
-        )
-    if cfg.epoch_per_test and cfg.save_validation:
-        try:
-            with suppress(FolderBusyError), exclusive_run(result_folder(cfg)):
-                pass
-        except InputError as error:
-            raise InputError(f"keys 'output_dir' and 'save_validation': {error}") from error
-
-
-def _validation(cfg: CfgNode, signals: SignalHandler, processes: Processes) -> Callable[[STM], Report]:
-    """Segments this process's share of the validation videos, writes their masks, and reports on all of them."""
+def _validation(
+    cfg: CfgNode, signals: SignalHandler, processes: Processes, log: RunLog
+) -> Callable[[STM], Report]:
+    """The function that segments and scores the validation set."""
     videos = test_videos(Path(cfg.root), cfg.valset, cfg.val_split) if cfg.epoch_per_test else []
     settings = inference_settings(cfg, correct=False)
-    share = videos[processes.rank :: processes.world_size]
+    folder = result_folder(cfg) if cfg.save_validation else None
 
-    def validate(model: STM) -> Report:
-        """In evaluation mode; a signal ends it at once, as the epoch is saved by then."""
-        with signals.interruptible(), _masks_of_validation(cfg, videos, processes) as write:
-            own = evaluate(model, share, settings, write, label="validate")
-        return reduce(Report.beside, processes.gather(own))
+    def run(model: STM) -> Report:
+        """Validate; a signal ends it at once, as the epoch is saved already."""
+        with signals.interruptible():
+            return validate(model, videos, settings, folder, processes=processes, log=log)
 
-    return validate
-
-
-def _masks_of_validation(
-    cfg: CfgNode, videos: list[Video], processes: Processes
-) -> AbstractContextManager[Writer | None]:
-    """What writes the masks of a validation, as the original did; nothing where `save_validation` is off."""
-    if not cfg.save_validation:
-        return nullcontext()
-    return validation_writer(result_folder(cfg), videos, processes)
+    return run
 
 
-def _opening(cfg: CfgNode, model: STM, num_videos: int, steps: int, device: str) -> str:
-    size = sum(parameter.numel() for parameter in model.parameters())
-    return (
-        f"training {describe_network(model.state_dict()).arch}, {size:,} parameters, on {', '.join(cfg.trainset)}: {num_videos} videos, {steps} steps of {cfg.train_batch} clips "
-        f"an epoch, {cfg.epochs} epochs, mode {cfg.mode}, on {device}"
-    )
+def _resume(run: TrainingRun, saved: dict[str, Any], log: RunLog) -> None:
+    """Continue from a checkpoint whose weights are in the model already."""
+    run.state.load_state_dict(saved)
+    if "optimizer" not in saved:
+        log.info("the checkpoint of the original holds weights, epoch and max_skip; the optimizer is new")
+    log.info(f"resuming after epoch {run.state.epoch}, step {run.state.step}")
 
 
 if __name__ == "__main__":

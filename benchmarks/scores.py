@@ -23,8 +23,9 @@ from libs.app.build import build_device, build_model, for_inference, inference_s
 from libs.app.config import load_config
 from libs.app.script import run_with_error_messages
 from libs.core.errors import InputError
+from libs.core.log import Progress
 from libs.core.structures import Video
-from libs.evaluation.evaluator import RoundTripRow, evaluate
+from libs.evaluation.evaluator import RoundTripRow, count_frames, evaluate
 from libs.evaluation.scores import VideoScorer, VideoScores, j_and_f, summarise
 
 LOOP = 10  # steps of gradient correction if the config has none; as in the paper
@@ -97,7 +98,8 @@ def run_methods(
         else:
             loop = (cfg.loop or LOOP) if method == "corrected" else 0
             settings = replace(inference_settings(cfg), loop=loop)
-            report = evaluate(model, videos, settings, score_copy=True, label=method)
+            progress = Progress(method, count_frames(videos), "frame")
+            report = evaluate(model, videos, settings, score_copy=True, progress=progress)
             rows["copy"], rows[method] = report.copies, report.scores
             round_trips = report.round_trips
             print(f"{method}: {report.speed()}", flush=True)

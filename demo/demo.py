@@ -20,6 +20,7 @@ from libs.app.script import SignalHandler, run_script  # noqa: E402
 from libs.core.errors import InputError  # noqa: E402
 from libs.core.files import exclusive_run  # noqa: E402
 from libs.core.image_io import write_image  # noqa: E402
+from libs.core.log import Progress  # noqa: E402
 from libs.core.structures import Prediction, Video  # noqa: E402
 from libs.evaluation.evaluator import Report, VideoSink, evaluate_video  # noqa: E402
 from libs.evaluation.inference import VideoSegmenter  # noqa: E402
@@ -109,7 +110,8 @@ def segment(cfg: CfgNode, video: Video, outputs: Outputs) -> Report:
 
         # the sink writes and scores in a thread of its own, while the network is busy with the next frame
         sink = VideoSink(video, write, cfg.score_copy)
-        report = evaluate_video(VideoSegmenter(model, settings), sink, label="demo")
+        progress = Progress("demo", video.length, "frame")
+        report = evaluate_video(VideoSegmenter(model, settings), sink, progress)
     if sink.returned:
         write_image(outputs.round_trip, round_trip_image(sink.returned.with_ids(video.ids)))
     return report

@@ -21,7 +21,6 @@ from libs.training.checkpoint import (
     read_weights,
 )
 from libs.training.distributed import Processes
-from libs.training.trainer import TrainSettings
 from models.compiled import compile_network
 from models.fold import fold_batch_norm
 from models.stm import STM
@@ -225,17 +224,12 @@ def inference_settings(cfg: Config, correct: bool = True, object_probs: bool = F
         object_probs: keep the probability of each object, for heat maps.
     """
     loop = cfg.loop if correct else 0
-    return _settings(
+    return settings_from(
         InferenceSettings, cfg, loop=loop, tta_scales=tuple(cfg.tta_scales), object_probs=object_probs
     )
 
 
-def train_settings(cfg: Config) -> TrainSettings:
-    """Settings of training."""
-    return _settings(TrainSettings, cfg, checkpoint=Path(cfg.checkpoint))
-
-
-def _settings(kind: type[S], cfg: Config, **given: Any) -> S:
+def settings_from(kind: type[S], cfg: Config, **given: Any) -> S:
     """Fill a settings dataclass from the config keys of its fields' names; `given` fields override them."""
     names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     return kind(**{name: cfg[name] for name in names & cfg.keys() if name not in given}, **given)

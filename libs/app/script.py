@@ -1,4 +1,4 @@
-"""How scripts start and end: their config, one line for what is wrong outside the code, and what signals do."""
+"""How scripts start and end: their config, signals, and one clear line for every error that is not a bug."""
 
 import errno
 import io
@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from yacs.config import CfgNode
@@ -19,18 +20,30 @@ from yacs.config import CfgNode
 from libs.app.config import parse_arguments
 from libs.core.errors import LOADER_DIED, InputError
 
-MEMORY_ADVICE = "lower input_size, max_size, memory_frames or sampled_frames and train_batch; amp bf16 and grad_checkpoint True need less too"
-LONGEST_LINE = 2000  # characters
+MAX_LINE = 2000  # characters of a message
+MAX_REASON = 120  # characters of torch's own message in ours
 
-FROM_TORCH = {  # what a RuntimeError says -> what the user is told
+MEMORY_ADVICE = (
+    "lower input_size, max_size, memory_frames, sampled_frames or train_batch; "
+    "`amp bf16` and `grad_checkpoint True` save memory as well"
+)
+SHARED_MEMORY_ADVICE = (
+    "shared memory (/dev/shm) is full; lower workers or train_batch, or enlarge it, in Docker with --shm-size"
+)
+TORCH_ERRORS = {  # part of a RuntimeError's text -> message; torch has no classes for these
     "can't allocate memory": f"out of memory; {MEMORY_ADVICE}",
-    "unable to allocate shared memory": "no room in shared memory (/dev/shm); lower workers or train_batch, or give more, in Docker by --shm-size",
+    "unable to allocate shared memory": SHARED_MEMORY_ADVICE,
     "DataLoader worker (pid": LOADER_DIED,
+}
+OS_ADVICE = {
+    errno.ENOSPC: "free some space",
+    errno.EACCES: "check its permissions",
+    errno.EFBIG: "raise the limit on file sizes",
 }
 
 
 class Stopped(BaseException):
-    """A signal asked the script to end."""
+    """The script must end because of a signal. (Not an Exception, so that no error handler catches it.)"""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -38,9 +51,9 @@ class Stopped(BaseException):
 
 
 class SignalHandler:
-    """Turns SIGTERM and SIGINT into Stopped: at once, or, between `defer` and `release`, into a wish that `requested` tells of.
+    """Raises Stopped on SIGINT or SIGTERM; while deferred, records the signal in `requested` instead.
 
-    A second signal ends a script that holds, too. A context manager, which gives the signals back.
+    A second signal raises Stopped in any case. A context manager: at its end, the previous handlers are back.
     """
 
     def __init__(self) -> None:
@@ -48,30 +61,32 @@ class SignalHandler:
         self._deferred = False
 
     def __enter__(self) -> "SignalHandler":
-        self._before = {
-            number: signal.signal(number, self._take) for number in (signal.SIGTERM, signal.SIGINT)
-        }
+        numbers = (signal.SIGTERM, signal.SIGINT)
+        self._previous = {number: signal.signal(number, self._handle) for number in numbers}
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._previous.items():
             signal.signal(number, handler)
 
     def defer(self) -> None:
-        """Leave it to the caller to look at `requested`."""
+        """From now on, only record signals; the caller checks `requested`."""
         self._deferred = True
 
     def release(self) -> None:
-        """Raises: Stopped where it was wanted meanwhile."""
+        """End `defer`.
+
+        Raises: Stopped if a signal came meanwhile.
+        """
         self._deferred = False
         if self.requested is not None:
             raise Stopped(self.requested)
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Within a block that may be broken off.
+        """Suspend `defer` for a block that may end at any point.
 
-        Raises: Stopped at once where it was wanted before.
+        Raises: Stopped on a signal, at once if one came before the block.
         """
         self.release()
         try:
@@ -79,26 +94,27 @@ class SignalHandler:
         finally:
             self.defer()
 
-    def _take(self, number: int, _: object) -> None:
-        again, self.requested = self.requested is not None, number
-        if again or not self._deferred:
+    def _handle(self, number: int, _: object) -> None:
+        is_second = self.requested is not None
+        self.requested = number
+        if is_second or not self._deferred:
             raise Stopped(number)
 
 
 def run_script(
     main: Callable[[CfgNode, SignalHandler], None], description: str, default_cfg: Path, demo: bool = False
 ) -> None:
-    """Read the config from the command line and run a script's main with it.
+    """Read the config from the command line and call a script's `main` with it.
 
     Args:
-        demo: whether keys that are not given take the demo's defaults.
-    Exit codes: 0; 2 for what is wrong with an input, in one line (a traceback only with `debug True`); 130 and 143 after
-    SIGINT and SIGTERM.
+        demo: keys that are not given take the demo's defaults.
+    Exit codes: 0; 2 for an error in the input, reported in one line (with `debug True`, after its traceback);
+    130 after SIGINT, 143 after SIGTERM.
     """
     debug = False
 
     def run() -> None:
-        """With what the config says about tracebacks."""
+        """Parse and run; tell the error handler about the key `debug` as soon as it is known."""
         nonlocal debug
         with SignalHandler() as signals:
             cfg = parse_arguments(description, default_cfg, demo=demo)
@@ -109,58 +125,73 @@ def run_script(
 
 
 def run_with_error_messages(run: Callable[[], None], debug: Callable[[], bool] = lambda: False) -> None:
-    """Run, and turn what is wrong outside the code into one line and exit code 2; `debug`: whether to show where it arose."""
-    warnings.showwarning = lambda message, *_, **__: _tell("warning", str(message))
-    threading.excepthook = lambda thread: _tell(
-        "warning", f"{thread.exc_type.__name__}: {thread.exc_value}"
-    )  # such as TensorBoard's on a full disk
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a notebook's is not
-        sys.stdout.reconfigure(errors="backslashreplace")  # file names that are not UTF-8
+    """Call `run`; report an error that is not a bug in one line and exit with code 2. Bugs keep a traceback.
+
+    Args:
+        debug: asked when an error is reported: whether to print its traceback as well.
+    """
+    warnings.showwarning = _show_warning
+    threading.excepthook = _show_thread_error
+    if isinstance(sys.stdout, io.TextIOWrapper):  # in a notebook it is something else
+        # File names need not be valid UTF-8.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         run()
     except (InputError, OSError, MemoryError, RuntimeError) as error:
-        line = _line(error)
-        if not line:
+        message = _message(error)
+        if not message:
             raise
         if debug():
             traceback.print_exc()
-        _tell("error", line)
+        _print_line("error", message)
         sys.exit(2)
     except (Stopped, KeyboardInterrupt) as stop:
         number = stop.number if isinstance(stop, Stopped) else signal.SIGINT
         print("interrupted" if number == signal.SIGINT else "terminated", file=sys.stderr)
-        sys.exit(128 + number)
+        sys.exit(128 + number)  # the shell's code for a program that a signal ended
     finally:
-        _end_workers()
+        _kill_loader_processes()
 
 
-def _end_workers() -> None:
-    """Kill the processes of a loader that was left in the middle: they ignore SIGTERM, so Python would wait for them without end."""
-    left = multiprocessing.active_children()
-    if left:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would take their end for an accident
-    for process in left:
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Print a warning without the line of code that gave it."""
+    _print_line("warning", str(message))
+
+
+def _show_thread_error(error: threading.ExceptHookArgs) -> None:
+    """Report an error in a thread, such as TensorBoard's on a full disk; the run itself continues."""
+    _print_line("warning", f"{error.exc_type.__name__}: {error.exc_value}")
+
+
+def _kill_loader_processes() -> None:
+    """Kill the processes of a loader that did not finish its epoch.
+
+    They ignore SIGTERM, so Python would wait for them forever at exit.
+    """
+    running = multiprocessing.active_children()
+    if running:
+        # torch's handler would report their end as an error.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for process in running:
         process.kill()
 
 
-def _tell(kind: str, text: str) -> None:
-    """One line, whatever a file has put into it."""
+def _print_line(kind: str, text: str) -> None:
+    """Print `text` as a single line of bounded length, even if parts of it come from a damaged file."""
     line = " ".join(text.splitlines())
-    line = line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]} ..."
+    if len(line) > MAX_LINE:
+        line = f"{line[:MAX_LINE]} ..."
     print(f"{kind}: {line}", file=sys.stderr)
 
 
-def _line(error: BaseException) -> str:
-    """What to tell; nothing of a RuntimeError that is a error of the code."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return f"out of memory ({' '.join(str(error).split())[:120]}); {MEMORY_ADVICE}"
+def _message(error: BaseException) -> str:
+    """The message for an error; empty for a RuntimeError that is a bug."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        reason = " ".join(str(error).split())[:MAX_REASON]
+        return f"out of memory ({reason}); {MEMORY_ADVICE}"
     if isinstance(error, OSError) and error.errno is not None:
-        advice = {
-            errno.ENOSPC: "free some space",
-            errno.EACCES: "check its permissions",
-            errno.EFBIG: "raise the limit on file sizes",
-        }
-        return f"{error.filename or 'a file that was being written or read'}: {os.strerror(error.errno)}; {advice.get(error.errno, 'check the path')}"
-    if isinstance(error, RuntimeError):  # torch has no classes for these
-        return next((line for signals, line in FROM_TORCH.items() if signals in str(error)), "")
+        name = error.filename or "a file that was being written or read"
+        return f"{name}: {os.strerror(error.errno)}; {OS_ADVICE.get(error.errno, 'check the path')}"
+    if isinstance(error, RuntimeError):
+        return next((message for part, message in TORCH_ERRORS.items() if part in str(error)), "")
     return str(error)

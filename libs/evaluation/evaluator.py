@@ -1,7 +1,7 @@
 """From videos to scores: what validation, test and demo put around libs/evaluation/inference.py."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -154,43 +154,49 @@ class VideoSink:
             self.write(self.video, prediction)
 
 
-def evaluate_video(segmenter: VideoSegmenter, sink: VideoSink, label: str = "test") -> Report:
+def count_frames(videos: Sequence[Video]) -> int:
+    """Frames of all videos together; 0 if a video file does not tell its length."""
+    lengths = [video.length for video in videos]
+    return sum(lengths) if all(lengths) else 0
+
+
+def evaluate_video(segmenter: VideoSegmenter, sink: VideoSink, progress: Progress | None = None) -> Report:
     """Segment the sink's video from its first frame to its last, and report on it.
 
     Args:
         segmenter: one that has seen no frame yet.
-        label: text before the progress bar.
+        progress: advances by one per frame.
     Raises: UnreadableError if a frame or mask cannot be read.
     """
-    progress = Progress(f"{label} {sink.video.name}", sink.video.length)
-    with sink:
+    progress = progress or Progress("test", sink.video.length, "frame")
+    with progress.section(sink.video.name, sink.video.length), sink:
         for prediction in segment_video(segmenter, sink.video):
             sink.put(prediction)
             progress.advance()
-    progress.close()
     sink.finish(segmenter.round_trip())
     return sink.report
 
 
 def evaluate(
     model: STM,
-    videos: Iterable[Video],
+    videos: Sequence[Video],
     settings: InferenceSettings,
     write: Writer | None = None,
     score_copy: bool = False,
-    label: str = "test",
+    progress: Progress | None = None,
 ) -> Report:
     """Segment videos one after the other, and report on all of them.
 
     Args:
         model: in evaluation mode.
         write, score_copy: see VideoSink.
+        progress: advances by one per frame.
     Raises: UnreadableError if a frame or mask cannot be read.
     """
-    report = Report()
+    report, progress = Report(), progress or Progress("test", count_frames(videos), "frame")
     for video in videos:
         sink = VideoSink(video, write, score_copy)
-        report = report.then(evaluate_video(VideoSegmenter(model, settings), sink, label))
+        report = report.then(evaluate_video(VideoSegmenter(model, settings), sink, progress))
     return report
 
 

@@ -1,4 +1,7 @@
-"""Files of weights and of training states: written whole or not at all, read without running anything in them."""
+"""Checkpoint files: written completely or not at all, and read without running any code in them.
+
+What a checkpoint holds is listed in `TrainingState.state_dict` (libs/training/training_state.py).
+"""
 
 import os
 import shutil
@@ -6,6 +9,7 @@ import warnings
 import zipfile
 from pathlib import Path
 from types import NoneType
+from typing import Any
 
 import torch
 
@@ -15,7 +19,9 @@ from models.stm import STM
 from models.weights import Weights, WeightsError, convert_state_dict, load_weights
 
 SUFFIX = ".pth.tar"
-TRAINING_STATE = {  # what a checkpoint must hold to go on from it
+
+# Types of the entries that a checkpoint needs for resuming.
+TRAINING_STATE: dict[str, Any] = {
     "best": (int, float),
     "ema": (dict, NoneType),
     "epoch": int,
@@ -35,43 +41,47 @@ TRAINING_STATE = {  # what a checkpoint must hold to go on from it
     "validated": int,
 }
 
-
-ORIGINAL_STATE = {
-    "epoch": int,
-    "state_dict": dict,
-    "max_skip": list,
-}  # all that a checkpoint of the original holds
+# The only entries in a checkpoint of the original.
+ORIGINAL_STATE: dict[str, Any] = {"epoch": int, "state_dict": dict, "max_skip": list}
 
 
-def save_checkpoint(path: Path, content: dict, keep: int = 1) -> None:
-    """Write to a temporary name beside `path`, then move: a reader finds the old file or the new one, never half.
+def save_checkpoint(path: Path, content: dict[str, Any], keep: int = 1) -> None:
+    """Write `content` to `path`: a reader finds the old file or the new one, never a part.
 
     Args:
-        keep: how many stay, this one included: recurrent.pth.tar, recurrent.1.pth.tar (the one before), ...
+        keep: number of checkpoints to keep, the new one included: recurrent.pth.tar, then the one before it,
+            recurrent.1.pth.tar, and so on.
+    Raises: InputError naming the file if the disk does not take it.
     """
     with atomic_write(path) as temporary:
         with open(temporary, "wb") as file:
             torch.save(content, file)
+            # Without fsync, a power cut after the renaming could leave an empty file under the final name.
             file.flush()
             os.fsync(file.fileno())
-        older = rotation(path, keep)
-        if _whole(path):  # else what it would push out is worth more
-            for younger, place in zip(
-                older[-2::-1], older[:0:-1]
-            ):  # from the oldest on, each moves up by one
-                if younger != path and younger.exists():
-                    os.replace(younger, place)
-                elif younger == path:  # a copy, so that there is no moment without `path`
-                    with atomic_write(place) as copy:
-                        shutil.copyfile(younger, copy)
+        # A damaged file must not push out an intact older one.
+        if _is_intact(path):
+            _rotate(path, keep)
 
 
-def _whole(path: Path) -> bool:
-    """Whether a torch file is there with all its bytes, by its checksums."""
+def _rotate(path: Path, keep: int) -> None:
+    """Give each kept checkpoint the name of the next older one; the oldest is overwritten."""
+    names = rotation(path, keep)
+    # From the oldest on, so that each name is free when its younger neighbour takes it.
+    for newer, older in reversed(list(zip(names, names[1:]))):
+        if newer == path:  # copied, so that there is a file at `path` at all times
+            with atomic_write(older) as copy:
+                shutil.copyfile(newer, copy)
+        elif newer.exists():
+            os.replace(newer, older)
+
+
+def _is_intact(path: Path) -> bool:
+    """Whether `path` is a torch file with correct checksums."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
-    except Exception:  # damaged bytes make the reader stumble in every way
+    except Exception:  # damaged bytes make the reader fail in many ways
         return False
 
 
@@ -81,56 +91,59 @@ def rotation(path: Path, keep: int) -> list[Path]:
     return [path, *(path.with_name(f"{stem}.{age}{SUFFIX}") for age in range(1, keep))]
 
 
-def latest_checkpoint(path: Path) -> tuple[dict, Path] | None:
-    """The newest whole checkpoint among `path` and its predecessors, with its path; None where there is none at all.
+def latest_checkpoint(path: Path) -> tuple[dict[str, Any], Path] | None:
+    """The newest intact checkpoint among `path` and its predecessors, and its path; None if there is no file.
 
-    Warns of damaged ones. Raises: InputError where all are damaged.
+    Warns of each damaged file. Raises: InputError if all are damaged.
     """
-    stem, damaged = path.name.removesuffix(SUFFIX), []
-    older = sorted(path.parent.glob(f"{stem}.*{SUFFIX}"), key=lambda p: p.stat().st_mtime, reverse=True)
-    for candidate in [path, *older]:
+    stem = path.name.removesuffix(SUFFIX)
+    predecessors = list(path.parent.glob(f"{stem}.*{SUFFIX}"))
+    predecessors.sort(key=lambda file: file.stat().st_mtime, reverse=True)
+    errors = []
+    for candidate in [path, *predecessors]:
         if candidate.exists():
             try:
                 return read_training_state(candidate), candidate
             except InputError as error:
-                damaged.append(error)
+                errors.append(error)
                 warnings.warn(f"{error}; trying the checkpoint before it", stacklevel=2)
-    if damaged:
-        raise InputError(f"{damaged[0]}; no checkpoint in {path.parent} is whole: remove them to start anew")
+    if errors:
+        raise InputError(f"{errors[0]}; no checkpoint in {path.parent} is intact: remove them to start over")
     return None
 
 
-def read_file(path: Path) -> object:
-    """Content of a torch file, on the CPU, with weights_only=True.
+def read_file(path: Path) -> Any:
+    """Content of a torch file, on the CPU. Reads plain values and tensors only (`weights_only=True`).
 
-    Raises: InputError naming the file where it is missing, damaged or holds anything but plain data and tensors.
+    Raises: InputError naming the file if it is missing, damaged or holds anything else.
     """
     if not path.is_file():
         raise InputError(f"{path} does not exist; give a file of weights or a checkpoint")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        Exception
-    ) as error:  # damaged bytes make the unpickler stumble in every way, struct.error and TypeError included
-        reason = (
-            str(error).strip().split("\n")[0].split(". ")[0] or type(error).__name__
-        )  # what follows is torch's advice to load without safety
+    # Damaged bytes make the unpickler fail in many ways, struct.error and TypeError among them.
+    except Exception as error:
+        # After its first sentence, torch advises to load without safety.
+        sentence = str(error).strip().split("\n")[0].split(". ")[0]
         raise InputError(
-            f"{path}: expected a PyTorch file of tensors and plain values, whole and safe: {reason}"
+            f"{path}: expected an intact PyTorch file of tensors and plain values: "
+            f"{sentence or type(error).__name__}"
         ) from error
 
 
 def read_weights(path: Path) -> Weights:
-    """Network weights of any released variant.
+    """Network weights of any released variant, or of a checkpoint.
 
     Raises: InputError naming the file.
     """
     return find_weights(read_file(path), path)
 
 
-def find_weights(content: object, path: Path, average: bool = True) -> Weights:
-    """The network weights in `content`, which was read from `path`; their running average where there is one and `average`.
+def find_weights(content: Any, path: Path, average: bool = True) -> Weights:
+    """The network weights in `content`, which was read from `path`.
 
+    Args:
+        average: take the running average of the weights if `content` has one.
     Raises: InputError naming the file.
     """
     if average and isinstance(content, dict) and isinstance(content.get("ema"), dict):
@@ -142,9 +155,9 @@ def find_weights(content: object, path: Path, average: bool = True) -> Weights:
 
 
 def fill_model(model: STM, weights: Weights, path: Path) -> None:
-    """Load `weights`, read from `path`, into the model.
+    """Load `weights`, which were read from `path`, into the model.
 
-    Raises: InputError naming the file and listing what does not fit.
+    Raises: InputError naming the file and listing the parameters that do not fit.
     """
     try:
         load_weights(model, weights)
@@ -152,26 +165,28 @@ def fill_model(model: STM, weights: Weights, path: Path) -> None:
         raise InputError(f"{path}: {error}") from error
 
 
-def read_training_state(path: Path) -> dict:
-    """A checkpoint to resume: all of TRAINING_STATE, or, from the original, only what ORIGINAL_STATE names.
+def read_training_state(path: Path) -> dict[str, Any]:
+    """A checkpoint to resume from: the entries of TRAINING_STATE or, from the original, ORIGINAL_STATE.
 
-    Raises: InputError where the file holds weights only.
+    Raises: InputError if entries are missing, as in a file that holds weights only.
     """
-    state = read_file(path)
-    own = state if isinstance(state, dict) else {}
-    if isinstance(own.get("max_skip"), (int, tuple)):  # the original's may hold one number for one set
-        skips = own["max_skip"]
-        own["max_skip"] = [skips] if isinstance(skips, int) else list(skips)
-    if (
-        all(isinstance(own.get(name), kind) for name, kind in ORIGINAL_STATE.items())
-        and "optimizer" not in own
-    ):
-        return {name: own[name] for name in ORIGINAL_STATE}
-    missing = sorted(
-        name for name, kind in TRAINING_STATE.items() if not isinstance(own.get(name, ...), kind)
-    )
-    if missing:
+    content = read_file(path)
+    state = content if isinstance(content, dict) else {}
+    # With one training set, the original's `max_skip` may be a single number.
+    max_skip = state.get("max_skip")
+    if isinstance(max_skip, int | tuple):
+        state["max_skip"] = [max_skip] if isinstance(max_skip, int) else list(max_skip)
+    if not _wrong_entries(state, ORIGINAL_STATE) and "optimizer" not in state:
+        return {name: state[name] for name in ORIGINAL_STATE}
+    wrong = _wrong_entries(state, TRAINING_STATE)
+    if wrong:
         raise InputError(
-            f"{path}: cannot go on from it, it lacks {', '.join(missing)}; to start from its weights use initial"
+            f"{path}: cannot resume from it, entries are missing or of a wrong type: {', '.join(wrong)}; "
+            "to start from its weights only, use `initial`"
         )
     return state
+
+
+def _wrong_entries(state: dict[str, Any], types: dict[str, Any]) -> list[str]:
+    """Names in `types` that `state` lacks, or holds with another type."""
+    return sorted(name for name, kind in types.items() if not isinstance(state.get(name, ...), kind))

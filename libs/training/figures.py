@@ -1,4 +1,4 @@
-"""Training to look at: a contact sheet of one clip, and the run's curves."""
+"""Figures of a training run: a contact sheet of one clip, and curves of losses and scores."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from libs.method.objective import Batch, training_frames
 from libs.method.propagate import propagate
 from models.stm import STM
 
-PANELS = {
+PANELS = {  # title of a panel -> entries of the history that it shows
     "loss": ("loss", "forward", "cycle"),
     "cycle terms skipped": ("cycle_skipped",),
     "learning rate": ("learning rate",),
@@ -26,25 +26,29 @@ PANELS = {
 
 @torch.no_grad()
 def contact_sheet(model: STM, clip: Clip) -> np.ndarray:
-    """Rows: the frames; their true masks; predictions from frame 0 on; frame 0, predicted back from each later frame alone.
+    """One image of what the network makes of a clip. Leaves the model in evaluation mode.
 
-    Args:
-        model: in the mode that it is left in, evaluation mode.
+    Rows: the frames; their ground truth; the predictions from frame 0 on; frame 0, predicted back from each
+    later frame alone (the cycle).
+
     Returns: (4 H, T W, 3) uint8 RGB.
     """
     model.eval()
     batch = Batch.of([clip], next(model.parameters()).device)
     steps = list(propagate(model, training_frames(model, batch), save_freq=1))
-    pictures = _pictures(batch.frames[0])
-    truth = [overlay(picture, labels.numpy()) for picture, labels in zip(pictures, clip.labels)]
+    images = _images(batch.frames[0])
+    truth = [overlay(image, labels.numpy()) for image, labels in zip(images, clip.labels)]
+    # Nothing is predicted for frame 0 itself: both lower rows begin with its given mask.
     forward, back = [truth[0]], [truth[0]]
     for step in steps[1:]:
-        forward.append(overlay(pictures[step.t], _labels(step.logits)))
-        back.append(overlay(pictures[0], _labels(predict_reference(step))))
-    return np.concatenate([np.concatenate(row, axis=1) for row in (list(pictures), truth, forward, back)])
+        assert step.logits is not None  # only frame 0 has none
+        forward.append(overlay(images[step.t], _labels(step.logits)))
+        back.append(overlay(images[0], _labels(predict_reference(step))))
+    rows = [list(images), truth, forward, back]
+    return np.concatenate([np.concatenate(row, axis=1) for row in rows])
 
 
-def _pictures(frames: Tensor) -> np.ndarray:
+def _images(frames: Tensor) -> np.ndarray:
     """(T, 3, H, W) normalised to (T, H, W, 3) uint8 RGB."""
     pixels = frames.cpu().movedim(1, -1) * torch.tensor(IMAGENET_STD) + torch.tensor(IMAGENET_MEAN)
     return (255 * pixels).round().clip(0, 255).to(torch.uint8).numpy()
@@ -56,17 +60,19 @@ def _labels(logits: Tensor) -> np.ndarray:
 
 
 def save_curves(history: list[dict[str, float]], path: Path) -> None:
-    """Draw losses, skipped cycle terms, learning rate and scores over the epochs as PNG.
+    """Plot losses, skipped cycle terms, learning rate and scores against the epochs, as a PNG file.
 
     Args:
-        history: a dict an epoch, with 'epoch' and what is known of PANELS.
+        history: one dict per epoch, with 'epoch' and any of the entries that PANELS names.
     """
     figure = Figure(figsize=(12, 7), layout="constrained")
     for axes, (title, names) in zip(figure.subplots(2, 2).flat, PANELS.items()):
         for name in names:
             points = [(row["epoch"], row[name]) for row in history if name in row]
             if points:
-                axes.plot(*zip(*points), marker="." if len(points) < 50 else "", label=name.replace("_", " "))
+                # Markers show single epochs, and become a thick line if there are many.
+                marker = "." if len(points) < 50 else ""
+                axes.plot(*zip(*points), marker=marker, label=name.replace("_", " "))
         axes.set(title=title, xlabel="epoch")
         axes.grid(alpha=0.3)
         if len(names) > 1 and axes.lines:

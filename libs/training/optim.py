@@ -1,10 +1,10 @@
-"""Optimizers, learning-rate schedules, number formats of training, and the running average of the weights."""
+"""Optimizers, the learning rate over time, mixed precision, and the running average of the weights."""
 
 import bisect
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from functools import partial
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 SCHEDULES = ("milestones", "cosine", "poly")
 POLY_POWER = 0.9
+DTYPES = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def build_optimizer(
@@ -27,82 +28,74 @@ def build_optimizer(
     """'adam' or 'adamw' with betas `momentum`, or 'sgd' with its first entry."""
     if solver == "sgd":
         return SGD(parameters, learning_rate, momentum=momentum[0], weight_decay=weight_decay)
-    return {"adam": Adam, "adamw": AdamW}[solver](
-        parameters, learning_rate, betas=momentum, weight_decay=weight_decay
-    )
+    kind = {"adam": Adam, "adamw": AdamW}[solver]
+    return kind(parameters, learning_rate, betas=momentum, weight_decay=weight_decay)
 
 
-def build_scheduler(
-    optimizer: Optimizer,
-    schedule: str,
-    epochs: int,
-    updates_per_epoch: int,
-    milestones: list[int],
-    gamma: float,
-    warmup: float,
-) -> LambdaLR:
-    """A schedule that steps at every update of the weights; see `rate_factor`."""
-    factor = partial(
-        rate_factor,
-        schedule=schedule,
-        epochs=epochs,
-        milestones=sorted(milestones),
-        gamma=gamma,
-        warmup=warmup,
-    )
-    return LambdaLR(optimizer, lambda update: factor(update / updates_per_epoch, first=1 / updates_per_epoch))
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """The learning rate over time, as a factor on the configured rate.
 
-
-def rate_factor(
-    epoch: float,
-    schedule: str,
-    epochs: int,
-    milestones: list[int],
-    gamma: float,
-    warmup: float,
-    first: float = 0.0,
-) -> float:
-    """What the learning rate is multiplied by at `epoch`, a fraction within an epoch included.
-
-    'milestones': gamma for each milestone passed (the original multiplied by the rate itself); 'cosine': half a wave
-    down to 0 at `epochs`; 'poly': (1 - epoch / epochs)^0.9. Before that it rises linearly over `warmup` epochs.
-
-    Args:
-        first: length of the first update in epochs, so that it does not begin with 0.
+    kind: 'milestones': times `gamma` at each milestone epoch; 'cosine': half a wave down to 0 at `epochs`;
+        'poly': (1 - epoch / epochs)^0.9.
+    warmup: epochs, or a fraction of one, over which the factor rises linearly from 0 first.
     """
-    if epoch < warmup:
-        return min(1.0, (epoch + first) / warmup)
-    if schedule == "milestones":
-        return gamma ** bisect.bisect_right(milestones, epoch + 1e-9)
-    progress = min(1.0, (epoch - warmup) / max(epochs - warmup, 1e-9))
-    return (1 - progress) ** POLY_POWER if schedule == "poly" else 0.5 * (1 + math.cos(math.pi * progress))
+
+    kind: str
+    epochs: int
+    milestones: Sequence[int] = ()
+    gamma: float = 0.1
+    warmup: float = 0.0
+
+    def factor(self, epoch: float, first_update: float = 0.0) -> float:
+        """The factor after `epoch` epochs, which may be a fraction.
+
+        Args:
+            first_update: length of an update in epochs, so that warm-up does not start with a rate of 0.
+        """
+        if epoch < self.warmup:
+            return min(1.0, (epoch + first_update) / self.warmup)
+        if self.kind == "milestones":
+            # updates / updates per epoch may round to just below a whole epoch.
+            passed = bisect.bisect_right(sorted(self.milestones), epoch + 1e-9)
+            return self.gamma**passed  # the original multiplied by the rate itself: 1e-5, then 1e-11
+        progress = min(1.0, (epoch - self.warmup) / max(self.epochs - self.warmup, 1e-9))
+        if self.kind == "poly":
+            return (1 - progress) ** POLY_POWER
+        return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def build_scheduler(optimizer: Optimizer, schedule: Schedule, updates_per_epoch: int) -> LambdaLR:
+    """A scheduler to step at every update of the weights."""
+    per_update = 1 / updates_per_epoch
+    return LambdaLR(optimizer, lambda update: schedule.factor(update / updates_per_epoch, per_update))
 
 
 class Precision:
-    """Number format of the network while training: weights stay in float32, as do soft aggregation and losses.
+    """Mixed precision: the network runs in half precision; weights, soft aggregation and losses in float32.
 
     Args:
-        amp: 'off', 'bf16' or 'fp16'; fp16 scales the loss, so that small gradients do not vanish.
+        amp: 'off', 'bf16' or 'fp16'. fp16 scales the loss up, so that small gradients do not become 0.
     """
 
     def __init__(self, amp: str, device: torch.device) -> None:
-        self._device, self._dtype = (
-            device.type,
-            {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[amp],
-        )
+        self._device = device.type
+        self._dtype = DTYPES[amp]
         self.scaler = torch.amp.GradScaler(device.type, enabled=amp == "fp16")
-        self.scaler.scale(
-            torch.zeros((), device=device)
-        )  # makes its state, also in a process that has no clip yet
+        # The scaler creates its state at first use; a process without clips in the first step needs it too.
+        self.scaler.scale(torch.zeros((), device=device))
 
     def __call__(self) -> AbstractContextManager:
-        """The context in which the network runs."""
+        """The context in which to run the network."""
         return torch.autocast(self._device, self._dtype, enabled=self._dtype is not None)
 
     def update(self, optimizer: Optimizer, grad_clip: float) -> bool:
-        """One update from the accumulated gradients, whose norm is cut to `grad_clip` (0: is not).
+        """Update the weights once from the accumulated gradients, then clear these.
 
-        Returns: False, and nothing is changed, where they are not finite; fp16 takes that as a sign to scale less.
+        Args:
+            grad_clip: largest norm of the gradient; a longer one is scaled down to it. 0: any norm.
+        Returns: False, with nothing changed, if the gradients are not finite. fp16 returns True even then: it
+            skips the update and lowers its scale, as overflows are normal while it searches for a scale.
         """
         self.scaler.unscale_(optimizer)
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -116,5 +109,7 @@ class Precision:
 
 
 def running_average(model: nn.Module, decay: float) -> AveragedModel | None:
-    """Exponential moving average of the weights and buffers, None for decay 0."""
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True) if decay else None
+    """Exponential moving average of the weights and buffers; None if `decay` is 0."""
+    if not decay:
+        return None
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)

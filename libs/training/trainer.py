@@ -1,263 +1,152 @@
-"""The training run: epochs of steps, validation, checkpoints from which it goes on."""
+"""The training step of STM-Cycle: gradients of a few clips, then one update of the weights.
+
+When to save, validate, log and stop is decided in libs/training/run.py.
+"""
 
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import cast
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR
 
-from libs.core.errors import InputError
-from libs.core.log import Progress, RunLog
-from libs.core.structures import Clip, Loader
-from libs.evaluation.evaluator import Report
-from libs.evaluation.scores import j_and_f
-from libs.method.objective import Batch, EpochTotals, training_losses
-from libs.training.checkpoint import save_checkpoint
-from libs.training.distributed import Processes
-from libs.training.figures import contact_sheet, save_curves
+from libs.core.structures import Clip
+from libs.method.objective import Batch, EpochTotals, Losses, training_losses
+from libs.training.distributed import ALONE, Processes
 from libs.training.optim import Precision, running_average
-from libs.training.training_state import TrainingState
 from models.stm import STM
 
 
-@dataclass(frozen=True)
-class TrainSettings:
-    """How to train; meanings as the config's keys of the same names."""
+class NonFiniteError(ArithmeticError):
+    """A loss or a gradient is NaN or infinite; `clips` are those that gave the loss, none for a gradient."""
 
-    epochs: int
-    iter_size: int
-    epochs_per_increment: int
-    epoch_per_test: int
+    def __init__(self, message: str, clips: Sequence[Clip] = ()):
+        super().__init__(message)
+        self.clips = clips
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSettings:
+    """How an update is computed. Each field means the same as the config key of its name."""
+
     mode: str
     loss: str
     cycle: bool
     iou_threshold: float
-    checkpoint: Path
+    iter_size: int
+    attention_loss: float = 0.0
     amp: str = "off"
     grad_clip: float = 0.0
     ema: float = 0.0
-    save_steps: int = 0
-    keep: int = 1
-    epoch_per_sheet: int = 0
-    attention_loss: float = 0.0
-    max_minutes: float = 0.0
 
 
-class Trainer(TrainingState):
-    """Trains a model, and saves all that going on needs.
+class Trainer:
+    """Computes gradients and updates the weights; knows nothing of epochs, files or signals.
 
     Args:
-        scheduler: stepped at every update; validate: segments the validation set with the model in evaluation mode.
-        processes: those that train together; the first writes.
-        asked_to_stop: looked at after each update; then the run saves and ends.
+        scheduler: sets the learning rate; advances by one at every update.
+        processes: those that train together, each on its own clips.
     """
 
     def __init__(
         self,
         model: STM,
-        loader: Loader,
         optimizer: Optimizer,
-        scheduler: LRScheduler,
-        settings: TrainSettings,
-        log: RunLog,
-        validate: Callable[[STM], Report],
-        processes: Processes = Processes(),
-        asked_to_stop: Callable[[], bool] = lambda: False,
+        scheduler: LambdaLR,
+        settings: StepSettings,
+        processes: Processes = ALONE,
     ):
-        device = next(model.parameters()).device
-        precision, average = Precision(settings.amp, device), running_average(model, settings.ema)
-        super().__init__(
-            model, average, loader, optimizer, scheduler, precision, processes, settings.iter_size
-        )
-        self.settings, self.log, self.validate, self.asked_to_stop, self.device = (
-            settings,
-            log,
-            validate,
-            asked_to_stop,
-            device,
-        )
-        self._started = time.perf_counter()  # begins anew with `run`
-        self._shown: Clip | None = None  # on the contact sheet
+        self.model = model
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.settings = settings
+        self.processes = processes
+        self.device = next(model.parameters()).device
+        self.precision = Precision(settings.amp, self.device)
+        self.average = running_average(model, settings.ema)
 
-    def run(self) -> None:
-        """Train from where it stands to the last epoch, or as long as the settings let it."""
-        self._started = time.perf_counter()
-        if self.validated < self.epoch:  # the run stopped in between
-            self._validate()
-        while self.epoch < self.settings.epochs:
-            start = time.perf_counter()
-            self.train_epoch()
-            if self.step == len(self.loader):
-                self._report(time.perf_counter() - start)
-                self._finish_epoch()
-            if self.epoch < self.settings.epochs and self._must_stop():
-                self.log.info(
-                    f"stopped after epoch {self.epoch}, step {self.step}, saved; `resume auto` goes on from here"
-                )
-                return
-        if self.history and self.processes.is_main:
-            save_curves(self.history, self.settings.checkpoint / "curves.png")
+    @property
+    def eval_model(self) -> STM:
+        """The model to validate and to use later: the running average of the weights if there is one."""
+        return cast(STM, self.average.module) if self.average else self.model
 
-    def train_epoch(self) -> None:
-        """The rest of an epoch, with an update every `iter_size` steps and one for what is left at the end.
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the next update."""
+        return float(self.scheduler.get_last_lr()[0])
 
-        (The original dropped what was left.) Stops at an update, and saves, where it must.
+    def forward_backward(self, clips: list[Clip], clips_in_step: int) -> EpochTotals:
+        """Compute the losses of one step's clips and add their gradients to the accumulated ones.
+
+        Args:
+            clips: this process's clips of the step; there may be none at the end of an epoch.
+            clips_in_step: number of clips of all processes together.
+        Returns: sums of the losses over `clips`, for the log.
+        Raises: NonFiniteError if a loss is NaN or infinite.
         """
-        self.model.train()
-        self.rate = self.rate if self.step else self.scheduler.get_last_lr()[0]
-        steps, every = len(self.loader), self.settings.iter_size
-        progress = Progress(f"epoch {self.epoch + 1}", steps - self.step)
-        for clips in self.loader.batches(self.epoch, self.step):
-            self._accumulate(clips, self.loader.clips_in_step(self.step))
-            self.step += 1
-            if self.step % every == 0 or self.step == steps:
-                self._update()
-                if self.step < steps and self._must_stop():
-                    self.save()
-                    break
-                if 0 < self.settings.save_steps <= self.step - self.saved_at and self.step < steps:
-                    self.save()
-            progress.advance(f"loss {self.totals.means()['loss']:.4f}")
-        progress.close()
-
-    def _must_stop(self) -> bool:
-        """Whether any process was asked to, or has trained for `max_minutes`."""
-        most = self.settings.max_minutes
-        over = 0 < 60 * most < time.perf_counter() - self._started
-        return any(self.processes.gather(over or self.asked_to_stop()))
-
-    def _accumulate(self, clips: list[Clip], together: int) -> None:
-        """Add the gradients of one step, the mean over `together` clips; each shape takes its own pass."""
-        settings = self.settings
+        totals = EpochTotals()
+        # Only clips of one shape can be stacked, so each shape takes its own forward and backward pass.
         for shape in sorted({clip.frames.shape for clip in clips}):
             same = [clip for clip in clips if clip.frames.shape == shape]
-            self._shown = same[0]
-            batch = Batch.of(same, self.device)
+            # Under amp the network runs in half precision; soft aggregation and losses stay in float32.
             with self.precision():
-                losses = training_losses(
-                    self.model,
-                    batch,
-                    mode=settings.mode,
-                    kind=settings.loss,
-                    iou_threshold=settings.iou_threshold,
-                    cycle=settings.cycle,
-                    attention=settings.attention_loss,
-                )
-            total = losses.total.item()
-            if not math.isfinite(total):  # the original went on in silence
-                self._stop(same, total)
-            share = len(same) / together / settings.iter_size
-            self.precision.scaler.scale(losses.total * share).backward()
-            self.totals += EpochTotals(
-                len(same),
-                total * len(same),
-                losses.forward.item(),
-                losses.cycle.item(),
-                losses.cycle_used,
-                losses.cycle_skipped,
-                losses.attention.item(),
-            )
+                losses = self._losses(Batch.of(same, self.device))
+            # One update with NaN would destroy the weights. (The original skipped such steps in silence.)
+            loss = losses.total.item()
+            if not math.isfinite(loss):
+                names = ", ".join(clip.name for clip in same)
+                raise NonFiniteError(f"the loss of {names} is {loss}", same)
+            # `losses.total` is a mean over `same`. With this weight, the passes of all processes add up to a
+            # mean over the step's clips, and `iter_size` steps to a mean over the steps of an update.
+            weight = len(same) / clips_in_step / self.settings.iter_size
+            # fp16 would round small gradients to 0, so its loss is scaled up; else the scaler does nothing.
+            self.precision.scaler.scale(losses.total * weight).backward()
+            totals += _totals(losses, loss, len(same))
+        return totals
 
-    def _stop(self, clips: list[Clip], total: float) -> None:
-        path = self.settings.checkpoint / f"stopped_{self.processes.rank}.pth.tar"
-        names = [clip.name for clip in clips]
-        save_checkpoint(
-            path, {"names": names, "frames": [c.frames for c in clips], "labels": [c.labels for c in clips]}
-        )
-        raise InputError(
-            f"epoch {self.epoch + 1}: the loss of {', '.join(names)} is {total}; lower learning_rate, or look at these clips, "
-            f"which are in {path}; the checkpoint holds the last good state"
-        )
+    def update(self) -> None:
+        """Update the weights from the accumulated gradients, and clear these.
 
-    def _update(self) -> None:
+        Raises: NonFiniteError if a gradient is NaN or infinite; not in fp16, see `Precision.update`.
+        """
+        # Each process has seen its own clips only; the sum is the gradient of the whole step.
         self.processes.sum_gradients(self.model.parameters())
+        # Undo fp16's scale, clip the norm, step, and set the gradients to None for the next update.
         if not self.precision.update(self.optimizer, self.settings.grad_clip):
-            raise InputError(
-                f"epoch {self.epoch + 1}, step {self.step}: the gradients are not finite; lower learning_rate or set grad_clip; "
-                "the checkpoint holds the last good state"
-            )
+            raise NonFiniteError("the gradients are not finite")
+        # The learning rate falls here: the schedule counts updates (Schedule in libs/training/optim.py).
         self.scheduler.step()
+        # The running average follows every update, so that its decay is per update too.
         if self.average:
             self.average.update_parameters(self.model)
 
-    def _report(self, seconds: float) -> None:
-        """The epoch in one line, and its numbers."""
-        means = sum(self.processes.gather(self.totals), start=EpochTotals()).means()
-        self.history.append({"epoch": self.epoch + 1, "learning rate": self.rate, **means})
-        self.log.scalars(
-            self.epoch + 1,
-            loss__total=means["loss"],
-            loss__forward=means["forward"],
-            loss__cycle=means["cycle"],
-            loss__attention=means["attention"],
-            cycle__skipped=means["cycle_skipped"],
-            learning_rate=self.rate,
-            **{f"max_skip__{i}": float(skip) for i, skip in enumerate(self.loader.max_skip)},
-        )
-        terms = (
-            f"cycle {means['cycle']:.4f} ({means['cycle_skipped']:.0%} skipped), "
-            if self.settings.cycle
-            else ""
-        )
-        terms += f"attention {means['attention']:.4f}, " if self.settings.attention_loss else ""
-        self.log.info(
-            f"epoch {self.epoch + 1}/{self.settings.epochs}: loss {means['loss']:.4f} a predicted frame, forward {means['forward']:.4f} a clip, {terms}learning rate {self.rate:g}, "
-            f"max_skip {self.loader.max_skip}, {seconds:.1f} s"
-        )
-
-    def _finish_epoch(self) -> None:
-        """Advance the curriculum, save, validate and draw where it is due."""
-        self.epoch, self.step, self.totals = self.epoch + 1, 0, EpochTotals()
-        if self.epoch % self.settings.epochs_per_increment == 0:
-            self.loader.grow_max_skip()
-        for model in dict.fromkeys((self.model, self.result)):  # in the same order in all processes
+    def share_buffers(self) -> None:
+        """Give all processes the buffers of the main one, see `Processes.copy_buffers`."""
+        for model in dict.fromkeys((self.model, self.eval_model)):  # ordered: all processes must agree on it
             self.processes.copy_buffers(model)
-        due = self._due(self.settings.epoch_per_test)
-        if not due:
-            self.validated = self.epoch
-        self.save()  # before what takes long, and may end at a frame that cannot be read
-        if self._due(self.settings.epoch_per_sheet) and self._shown and self.processes.is_main:
-            sheet = contact_sheet(self.result, self._shown)
-            self.log.image(
-                self.epoch, "clip", sheet, self.settings.checkpoint / f"sheet_{self.epoch:03d}.png"
-            )
-        if due:
-            self._validate()
 
-    def _due(self, every: int) -> bool:
-        return every > 0 and (self.epoch % every == 0 or self.epoch == self.settings.epochs)
-
-    def _validate(self) -> None:
-        """Segment the validation set, and note in the checkpoint what it gave."""
-        self.result.eval()
-        with self.precision():
-            report = self.validate(self.result)
-        improved = self._take_scores(report)
-        self.validated = self.epoch
-        self.save(improved, again=True)
-
-    def _take_scores(self, report: Report) -> bool:
-        """Print the scores; whether they are the best so far."""
-        score, summary = j_and_f(report.summary), report.summary
-        if score is None:
-            self.log.info(f"validation: {report.frames} frames segmented, no ground truth to score them with")
-            return False
-        self.history[-1].update({"J": summary.J.mean, "F": summary.F.mean, "J&F": score})
-        self.log.info(
-            f"validation: J {summary.J.mean:.1%}, F {summary.F.mean:.1%}, J&F {score:.1%}; {report.speed()}"
+    def _losses(self, batch: Batch) -> Losses:
+        settings = self.settings
+        return training_losses(
+            self.model,
+            batch,
+            mode=settings.mode,
+            kind=settings.loss,
+            iou_threshold=settings.iou_threshold,
+            cycle=settings.cycle,
+            attention=settings.attention_loss,
         )
-        self.log.scalars(self.epoch, val__J=summary.J.mean, val__F=summary.F.mean, val__JF=score)
-        improved, self.best = score > self.best, max(score, self.best)
-        return improved
 
-    def save(self, best: bool = False, again: bool = False) -> None:
-        """Write the checkpoint, from the first process, as the best too where it is that; `again`: in place of the newest."""
-        state, stem = self.state(), self.settings.checkpoint / self.settings.mode
-        if self.processes.is_main:
-            if best:  # before the checkpoint that says so
-                save_checkpoint(Path(f"{stem}_best.pth.tar"), state)
-            save_checkpoint(Path(f"{stem}.pth.tar"), state, 1 if again else self.settings.keep)
-        self.saved_at = self.step
+
+def _totals(losses: Losses, loss: float, clips: int) -> EpochTotals:
+    """The losses as plain numbers; `loss` is a mean over the clips, all others are sums already."""
+    return EpochTotals(
+        clips=clips,
+        total=loss * clips,
+        forward=losses.forward.item(),
+        cycle=losses.cycle.item(),
+        cycle_used=losses.cycle_used,
+        cycle_skipped=losses.cycle_skipped,
+        attention=losses.attention.item(),
+    )

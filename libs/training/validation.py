@@ -1,38 +1,65 @@
-"""Validation masks: written into the folder where test.py writes, as the original's training did."""
+"""Validation: all processes share the videos; masks go where test.py writes them, as in the original."""
 
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import reduce
 from pathlib import Path
 
 from libs.core.errors import FolderBusyError
+from libs.core.log import Progress, RunLog
 from libs.core.structures import Video
-from libs.evaluation.evaluator import Writer
+from libs.evaluation.evaluator import Report, Writer, count_frames, evaluate
+from libs.evaluation.inference import InferenceSettings
 from libs.evaluation.results import ResultFolder
 from libs.training.distributed import Processes
+from models.stm import STM
+
+
+def validate(
+    model: STM,
+    videos: list[Video],
+    settings: InferenceSettings,
+    folder: Path | None,
+    *,
+    processes: Processes,
+    log: RunLog,
+) -> Report:
+    """Segment this process's part of the videos, and report on those of all processes.
+
+    Args:
+        model: in evaluation mode.
+        folder: where the masks are written; None writes none.
+    """
+    own_videos = videos[processes.rank :: processes.world_size]
+    frames, shown = count_frames(own_videos), processes.is_main
+    progress = Progress("validate", frames, "frame", record=log.record, shown=shown)
+    with _mask_writer(folder, videos, processes) as write:
+        own_report = evaluate(model, own_videos, settings, write, progress=progress)
+    return reduce(Report.beside, processes.gather(own_report))
 
 
 @contextmanager
-def validation_writer(path: Path, videos: list[Video], processes: Processes) -> Iterator[Writer | None]:
-    """Lock the result folder and yield what writes a mask into it; None where another run holds the lock.
+def _mask_writer(folder: Path | None, videos: list[Video], processes: Processes) -> Iterator[Writer | None]:
+    """Lock the result folder and yield a function that writes a mask into it; None if no masks are written.
 
-    A training run must not end because test.py is at work, so a busy folder is only warned of. Completion records of
-    these videos, which no longer hold, are removed first.
-
-    Args:
-        processes: those that validate together; the main one holds the lock for all.
+    Warns if another run holds the lock: training must not end because test.py is running. Removes the
+    completion records of the videos, as they would no longer be true.
     """
-    folder = ResultFolder(path, fingerprint="")
-    with ExitStack() as held:
-        free = True
-        if processes.is_main:
+    if folder is None:
+        yield None
+        return
+    results = ResultFolder(folder, fingerprint="")
+    with ExitStack() as lock:
+        is_free = True
+        if processes.is_main:  # one lock for all processes
             try:
-                held.enter_context(folder.locked())
+                lock.enter_context(results.locked())
             except FolderBusyError as error:
                 warnings.warn(f"{error}; the masks of this validation are not written", stacklevel=3)
-                free = False
-        free = processes.gather(free)[0]
-        if free:
-            folder.start(videos)
-        yield folder.write if free else None
-        processes.gather(None)  # the lock is held until the slowest process has written its last mask
+                is_free = False
+        is_free = processes.gather(is_free)[0]
+        if is_free:
+            results.start(videos)
+        yield results.write if is_free else None
+        processes.gather(None)  # hold the lock until the slowest process has written its last mask

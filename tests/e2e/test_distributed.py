@@ -1,4 +1,4 @@
-"""Training by two processes that talk through Gloo is training by one with twice the batch."""
+"""Training in two processes, connected by Gloo, equals training in one with twice the batch."""
 
 import os
 import socket
@@ -43,34 +43,17 @@ def free_port() -> str:
 
 
 def train(root: Path, name: str, processes: int, *options: str) -> tuple[dict, list[str]]:
-    """Run train.py so often at once; the checkpoint, and what each process printed."""
+    """Run train.py in so many processes. Returns: the checkpoint, and what each process printed."""
     config = root / "run.yaml"
     config.write_text(CONFIG.format(root=root))
-    port, started = free_port(), []
-    for rank in range(processes):
-        names = {
-            "RANK": rank,
-            "LOCAL_RANK": rank,
-            "WORLD_SIZE": processes,
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": port,
-        }
-        env = {
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": "",
-            **{key: str(value) for key, value in names.items()},
-        }
-        started.append(
-            subprocess.Popen(
-                [sys.executable, "train.py", "--cfg", str(config), "checkpoint", str(root / name), *options],
-                cwd=ROOT,
-                env=env,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
+    command = [sys.executable, "train.py", "--cfg", str(config), "checkpoint", str(root / name), *options]
+    group = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    common = {**os.environ, **group, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    started = [
+        subprocess.Popen(command, cwd=ROOT, env={**common, "RANK": str(r), "LOCAL_RANK": str(r)}, **pipes)
+        for r in range(processes)
+    ]
     printed = [process.communicate(timeout=240) for process in started]
     assert [process.returncode for process in started] == [0] * processes, printed
     return read_file(root / name / "recurrent.pth.tar"), [out for out, _ in printed]
@@ -78,7 +61,7 @@ def train(root: Path, name: str, processes: int, *options: str) -> tuple[dict, l
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five videos of one to three objects: with two clips a step, three steps, the last of which one process sits out."""
+    """Five videos of one to three objects: three steps of two clips, with one clip in the last."""
     root = tmp_path_factory.mktemp("tree")
     for number in range(5):
         trees.folder(root, name=f"video{number}", objects=list(range(1, number % 3 + 2)), frames=4)
@@ -87,21 +70,16 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_two_processes_are_one_with_twice_the_batch(tree: Path) -> None:
     one, (alone,) = train(tree, "one", 1, "train_batch", "2")
-    two, (first, second) = train(tree, "two", 2, "train_batch", "1")
-    assert (
-        "3 steps of 2 clips" in alone and "3 steps of 1 clips" in first and second == ""
-    )  # only the first one talks
+    two, (main, other) = train(tree, "two", 2, "train_batch", "1")
+    assert "3 steps of 2 clips" in alone and "3 steps of 1 clips" in main
+    assert other == ""  # only the main process prints
     for name, value in one["state_dict"].items():
         assert (value - two["state_dict"][name]).abs().max() < 1e-5, name
-    start = torch.load(tree / "one/recurrent.pth.tar", weights_only=True)["optimizer"][
-        "state"
-    ]  # momentum: there were gradients
-    assert max(state["momentum_buffer"].abs().max() for state in start.values()) > 1e-3
+    # momentum: there were gradients
+    state = torch.load(tree / "one/recurrent.pth.tar", weights_only=True)["optimizer"]["state"]
+    assert max(entry["momentum_buffer"].abs().max() for entry in state.values()) > 1e-3
     assert two["history"][0]["loss"] == pytest.approx(one["history"][0]["loss"], abs=1e-4)
-    assert two["history"][0]["J&F"] == pytest.approx(
-        one["history"][0]["J&F"], abs=1e-3
-    )  # each has scored its share of the videos
-    assert "validation: J" in first and {p.name for p in (tree / "two").iterdir()} >= {
-        "sheet_001.png",
-        "curves.png",
-    }
+    # each process has scored a part of the videos
+    assert two["history"][0]["J&F"] == pytest.approx(one["history"][0]["J&F"], abs=1e-3)
+    assert "validation: J" in main
+    assert {p.name for p in (tree / "two").iterdir()} >= {"sheet_001.png", "curves.png"}

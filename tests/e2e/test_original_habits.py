@@ -13,6 +13,7 @@ from PIL import Image
 
 from libs.app.build import build_device
 from libs.app.config import load_config, parse_arguments
+from libs.app.training import check_folders
 from libs.core.masks import palette
 from libs.training.checkpoint import read_file
 from models.stm import STM
@@ -215,11 +216,10 @@ def test_a_result_folder_that_cannot_be_written_is_told_before_training(tmp_path
     assert "validation: J" in end.out
 
 
-def test_checkpoints_in_a_source_package_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    script = runpy.run_path(str(ROOT / "train.py"))
+def test_checkpoints_in_a_source_package_are_warned_of() -> None:
     cfg = load_config(ROOT / "config.yaml", ["checkpoint", str(ROOT / "models"), "epoch_per_test", "0"])
     with pytest.warns(UserWarning, match="'checkpoint'.*models holds source code"):
-        script["_check_folders"](cfg)
+        check_folders(cfg)
 
 
 def test_checkpoints_of_the_original_are_resumed(trained: tuple[Path, Result], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A run that is killed again and again ends where one that was left alone does."""
+"""A run that is killed again and again ends with the same weights as one that is not."""
 
 import os
 import random
@@ -13,7 +13,7 @@ import pytest
 from libs.training.checkpoint import latest_checkpoint, read_file
 from tests.e2e.test_scripts import ROOT
 from tests.helpers import fake_datasets as trees
-from tests.unit.test_trainer import same
+from tests.helpers.training import same
 
 CONFIG = """\
 root: {root}
@@ -60,7 +60,7 @@ def test_killed_at_five_random_moments(tmp_path: Path) -> None:
         before = written(path)
         while process.poll() is None and written(path) == before:
             time.sleep(0.01)
-        time.sleep(chance.uniform(0, 1.5))  # it has gone on; now at any moment, while it writes as well
+        time.sleep(chance.uniform(0, 1.5))  # it has resumed; kill it at any moment, also while it writes
         assert process.poll() is None, process.stderr.read()
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -70,13 +70,13 @@ def test_killed_at_five_random_moments(tmp_path: Path) -> None:
     assert process.wait() == 0, process.stderr.read()
     again = read_file(tmp_path / "killed/recurrent.pth.tar")
     print(f"killed after epoch and step {stages}")
-    assert stages == sorted(set(stages))  # it went on in between
+    assert stages == sorted(set(stages))  # it made progress in between
     for part in ("state_dict", "ema", "optimizer", "scheduler", "max_skip", "history", "epoch", "step"):
         assert same(again[part], whole[part]), part
 
 
 def written(path: Path) -> int:
-    """When the file was written, 0 where it is not there."""
+    """When the file was written, 0 if there is none."""
     return path.stat().st_mtime_ns if path.exists() else 0
 
 

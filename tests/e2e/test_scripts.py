@@ -256,7 +256,7 @@ def test_the_demo_of_a_new_clone(tmp_path: Path) -> None:
     """The bundled clip and model, at a low resolution to be fast, score far above a copied first mask."""
     end = run_in_process("demo/demo.py", output_dir=tmp_path, input_size=(96, 171), gpu_id=-1)
     end.check_success()
-    assert "warning" not in end.err
+    assert "warning" not in end.err  # lines of progress may be there, one per minute
     assert names(tmp_path) == ["crossing", "crossing.gif", "crossing_round_trip.png"]
     assert len(names(tmp_path / "crossing")) == 72
     rows = [line.split() for line in end.out.splitlines() if line.startswith(("global", "copy"))]

@@ -79,7 +79,7 @@ def test_a_signal_while_training_saves_first(tmp_path: Path, number: int, code: 
     assert steps_done(tmp_path) >= before and not leftovers(tmp_path)
     again = train(tmp_path, resume="auto", max_minutes=0.0001)
     again.check_success()
-    assert "after epoch" in again.out
+    assert "resuming after epoch" in again.out
 
 
 def test_a_signal_while_validating_ends_at_once_saved(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from libs.app.build import inference_settings
 from libs.app.config import load_config
 from libs.core.errors import InputError
 from libs.core.masks import Letterbox, normalise, one_hot
-from libs.core.structures import Prediction, RoundTrip, SourceFrame, Video
+from libs.core.structures import Prediction, SourceFrame, Video
 from libs.evaluation.evaluator import Report, VideoSink, evaluate, evaluate_video
 from libs.evaluation.inference import InferenceSettings, VideoSegmenter, segment_video
 from libs.evaluation.visualize import save
