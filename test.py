@@ -25,7 +25,8 @@ def main(cfg: CfgNode, signals: SignalHandler) -> None:
     """Segment the videos of `valset` under an exclusive lock on the result folder."""
     if not cfg.initial:
         raise InputError(
-            "key 'initial': expected trained weights; give a file as `initial PATH_TO_MODEL`, or try `initial shipped`"
+            "key 'initial': expected trained weights; give a file as `initial PATH_TO_MODEL`, "
+            "or try `initial shipped`"
         )
     videos, failed = readable_videos(Path(cfg.root), cfg.valset, cfg.val_split)
     count = len(videos) + len(failed)
