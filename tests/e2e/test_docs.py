@@ -182,3 +182,23 @@ def test_the_index_function_of_a_page_works_when_pasted(page: str, tmp_path: Pat
     (where / "frames" / "b").mkdir()
     with pytest.raises(InputError, match="frames/b"):
         pasted["mine"](tmp_path, "val")
+
+
+def test_the_python_of_the_readme_works_when_pasted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On three frames of the bundled clip, so that it is quick."""
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(code.splitlines()) <= 8
+    for name in (
+        "crossing/00000.webp",
+        "crossing/00001.webp",
+        "crossing/00002.webp",
+        "crossing_masks/00000.png",
+    ):
+        copy = tmp_path / "demo/sample" / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes((ROOT / "demo/sample" / name).read_bytes())
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    assert capsys.readouterr().out.startswith("[0 1 2] {1: 0.")

@@ -56,12 +56,12 @@ WEIGHTS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "folder": (lambda p: p.mkdir(), ["w.pth"]),
     "empty": (lambda p: p.write_bytes(b""), ["w.pth"]),
     "text": (lambda p: p.write_text("version https://git-lfs.github.com/spec/v1"), ["w.pth"]),
-    "truncated": (_truncated, ["w.pth", "whole"]),
+    "truncated": (_truncated, ["w.pth", "intact"]),
     "zip of something else": (_zip, ["w.pth"]),
-    "code in a pickle": (_pickled, ["w.pth", "safe"]),
+    "code in a pickle": (_pickled, ["w.pth", "tensors and plain values"]),
     "code in a torch file": (
         lambda p: torch.save({"state_dict": Payload(p.parent / "pwned")}, p),
-        ["w.pth", "safe"],
+        ["w.pth", "tensors and plain values"],
     ),
     "NaN": (lambda p: torch.save(not_finite(), p), ["w.pth", "NaN", "Decoder.pred2.bias"]),
     "a list": (lambda p: torch.save([1, 2], p), ["w.pth", "state dict"]),
@@ -111,7 +111,7 @@ def test_wrong_weights_are_refused(tmp_path: Path, name: str) -> None:
 def test_wrong_weights_leave_no_masks(tmp_path: Path) -> None:
     fake_datasets.two_videos(tmp_path)
     _truncated(tmp_path / "w.pth")
-    segment_folder(tmp_path, tmp_path / "w.pth").check_error("w.pth", "whole")
+    segment_folder(tmp_path, tmp_path / "w.pth").check_error("w.pth", "intact")
     assert not list((tmp_path / "output").rglob("*.png"))
 
 
