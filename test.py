@@ -46,7 +46,7 @@ def test(cfg: CfgNode, videos: list[Video], folder: ResultFolder, complete: bool
     """Segment all pending videos, write masks and print scores.
 
     Args:
-        complete: whether these are all videos of the set, without which there is no submission.
+        complete: whether no video of the set is missing; only then is a submission made.
     Returns: names of the videos that failed.
     """
     device = build_device(cfg.gpu_id)

@@ -17,19 +17,20 @@ PRECISIONS = ("auto", "off", "bf16", "fp16")
 
 
 class Segmenter:
-    """Tracks the objects that masks mark through one video after another, frame by frame.
+    """Tracks objects, which masks mark, frame by frame; one video at a time.
 
         segmenter = Segmenter.load("shipped")
         for image, mask in frames:                # (H, W, 3) uint8 RGB; (H, W) labels or None
             labels = segmenter.step(image, mask)  # (H, W) uint8 with the ids of the masks
 
-    It runs the loop of test.py and of the demo: the same masks give the same labels.
+    It runs the loop of test.py and of the demo: with the same settings, the same masks give the same labels.
 
     Args:
         model: a network in evaluation mode, on its device; see `load`.
-        correct: correct every fifth mask by its gradient (STM-Cycle, section 3.3): slower, and closer to the
-            first mask.
-        memory_frames: bound of the memory in frames, so that long videos need no more; 0: no bound.
+        correct: correct every fifth mask by its gradient (STM-Cycle, section 3.3): slower, and masks drift
+            less from the first one.
+        memory_frames: bound of the memory in frames, so that long videos need no more than short ones; 0:
+            none.
         max_size: longer side of the network's input in pixels; larger finds smaller objects and takes longer.
         probabilities: keep the probabilities of the newest frame for `probabilities`.
     """
@@ -75,7 +76,7 @@ class Segmenter:
             precision: 'off' computes in float32, 'bf16' and 'fp16' in half precision; 'auto' takes bf16 if
                 the device has instructions for it, else float32.
             The others: see the class.
-        Raises: InputError naming the file if it cannot be read, or the argument.
+        Raises: InputError naming the file that cannot be read, or the wrong argument.
         """
         if precision not in PRECISIONS:
             raise InputError(f"precision: expected one of {', '.join(PRECISIONS)}, found {precision!r}")
@@ -110,9 +111,9 @@ class Segmenter:
         Args:
             image: (H, W, 3) uint8 RGB, of one size within a video.
             mask: (H, W) integers, 0 for background, 1 to 254 for objects, 255 for void, which counts as
-                background. The objects that it shows are exactly these pixels from now on; new ids are
-                tracked from here; the other objects keep their predictions. None, or a mask without objects:
-                predict all of them.
+                background. In this frame the objects that it shows are exactly these pixels, and the others
+                keep their predictions. New ids are tracked from here. None, or a mask without objects: all
+                objects are predicted.
         Returns: (H, W) uint8 labels with the ids of the masks; 0 before the first object.
         Raises: InputError if shapes, sizes or values are not as expected.
         """
@@ -191,7 +192,7 @@ class Segmenter:
 
 
 def _checked(image: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
-    """The image, if it is one that the network can see and its mask has its size.
+    """The image, after a check of its type and shape, and of the size of its mask.
 
     Raises: InputError.
     """

@@ -92,7 +92,7 @@ def training_losses(
         iou_threshold: of mode 'threshold'.
         cycle: False leaves the cycle loss out.
         attention: weight of the attention loss, which neither paper has.
-    Returns: total = (forward + cycle + attention * its loss) / (B (T - 1)), with its terms.
+    Returns: total = (forward + cycle + attention * attention loss) / (B (T - 1)), with its terms.
     """
     num_clips, num_frames = batch.frames.shape[:2]
     # Forward along the clip. With save_freq 1 every frame stays: frame t is predicted from frames 0..t-1.

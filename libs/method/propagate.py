@@ -82,7 +82,7 @@ class Propagation:
     """The loop of one video, or of clips side by side, one frame at a time (STM).
 
     Args:
-        save_freq: every so many frames one stays in the memory for good (STM: every N-th frame).
+        save_freq: every save_freq-th frame stays in the memory for good (STM: every N-th frame).
         remember: decides which masks of a predicted frame are memorized; default: its probabilities.
         memory_frames: most frames in the memory, see MemoryBank; 0: no bound.
         differentiable: gradients flow through the memory, as training needs it.
@@ -112,7 +112,7 @@ class Propagation:
     def step(self, frame: FrameInput) -> Step | None:
         """Segment the next frame from the memory of the earlier ones. Returns None before the first object.
 
-        Raises: ValueError if objects appear, and none was tracked before, in a frame without a given mask.
+        Raises: ValueError if the first objects appear in a frame without a given mask.
         """
         self.t += 1
         # 1. Memorize the previous frame. This waits until there is a next frame, which always reads it.
@@ -197,7 +197,7 @@ def propagate(
 
 
 def impose(probs: Tensor, given: Tensor) -> Tensor:
-    """Add given masks to predicted ones: a given object is exactly its pixels, the others keep what is left.
+    """Add given masks to predicted ones: a given object gets its pixels, the others keep what is left.
 
     (In the original a later mask replaced those of all objects.)
 
