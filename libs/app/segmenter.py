@@ -126,10 +126,10 @@ class Segmenter:
     def probabilities(self) -> dict[int, np.ndarray]:
         """Probability of each object in the newest frame: id -> (H, W) float32.
 
-        Raises: InputError unless the segmenter was made with probabilities=True.
+        Raises: InputError unless the segmenter was created with probabilities=True.
         """
         if not self.settings.object_probs:
-            raise InputError("probabilities: make the segmenter with probabilities=True")
+            raise InputError("probabilities: create the segmenter with probabilities=True")
         if self._newest is None or self._newest.object_probs is None:
             return {}
         known = self._newest.object_probs
@@ -149,7 +149,7 @@ class Segmenter:
         self._reader.forget(channel)
 
     def drift(self) -> dict[int, float]:
-        """How much of each object is found again on the way back, a sign of drift that needs no ground truth.
+        """Compute the round-trip IoU of each object: a low value means drift, and no ground truth is needed.
 
         The latest frame with a given mask is predicted back from the newest frame alone.
 

@@ -104,7 +104,7 @@ class VideoSegmenter:
     def round_trip(self) -> RoundTrip | None:
         """Predict the latest frame with a given mask back from the newest frame alone.
 
-        Returns: None if there is no way back: no object so far, or the newest frame is that frame.
+        Returns: None if no object is tracked, or if the newest frame has a given mask.
         """
         reference = self._reference
         if not self._steps or self._steps[0].given or reference is None or not reference.given.any():

@@ -202,3 +202,10 @@ def test_the_python_of_the_readme_works_when_pasted(
     monkeypatch.chdir(tmp_path)
     exec(code, {})
     assert capsys.readouterr().out.startswith("[0 1 2] {1: 0.")
+
+
+def test_no_file_holds_a_conflict_marker() -> None:
+    files = [path for suffix in ("py", "md", "yaml", "toml") for path in ROOT.rglob(f"*.{suffix}")]
+    own = [path for path in files if ".venv" not in path.parts]
+    marked = [path for path in own if re.search(r"^(<{7}|>{7}) ", path.read_text(encoding="utf-8"), re.M)]
+    assert own and not marked
