@@ -1,5 +1,6 @@
 """Segment one video: frames are read ahead, predictions have the resolution of the source."""
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,8 @@ from libs.evaluation.views import View
 from libs.method.cycle import GradientCorrection, predict_reference
 from libs.method.propagate import FrameInput, Propagation, Remember, Step
 from models.stm import STM, Objects
+
+FEWEST_PIXELS = 6  # of an object at the network's input; with fewer it is warned of
 
 
 @dataclass(frozen=True)
@@ -194,7 +197,21 @@ class FrameReader:
         channel = torch.tensor(new, dtype=torch.long)
         appearing = Objects(torch.zeros_like(channel), channel, num_channels) if new else None
         given = [view.masks(frame.given, num_channels) for view in self.views]
+        self._warn_of_tiny(frame, given[0], new)
         return [replace(x, given=masks, appearing=appearing) for x, masks in zip(inputs, given)]
+
+    def _warn_of_tiny(self, frame: SourceFrame, masks: Tensor, new: list[int]) -> None:
+        """Warn of new objects of which next to nothing is left at the network's input."""
+        pixels = {k: int(masks[0, k].sum()) for k in new}
+        tiny = [k for k, count in pixels.items() if count < FEWEST_PIXELS]
+        if tiny:
+            counts = ", ".join(str(pixels[k]) for k in tiny)
+            size = f"{masks.shape[-1]}x{masks.shape[-2]}"
+            warnings.warn(
+                f"video '{self.name}', frame {frame.name}: {len(tiny)} of {len(new)} new objects have only "
+                f"{counts} pixels at the network's input of {size} and may be lost; raise max_size",
+                stacklevel=2,
+            )
 
 
 def segment_video(segmenter: VideoSegmenter, video: Video) -> Iterator[Prediction]:

@@ -1,5 +1,6 @@
 """The Python interface: the same labels as test.py, objects that come and go, and what is refused."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -186,3 +187,16 @@ def test_loading_by_name_and_what_is_refused(tmp_path: Path) -> None:
         Segmenter.load("shipped", precision="half")
     with pytest.raises(InputError, match="nowhere.pth does not exist"):
         Segmenter.load(str(tmp_path / "nowhere.pth"))
+
+
+def test_an_object_of_a_few_pixels_is_warned_of() -> None:
+    image, mask = np.full((480, 640, 3), 90, np.uint8), np.zeros((480, 640), np.uint8)
+    mask[100:103, 100:103], mask[200:300, 200:300] = 1, 2
+    with pytest.warns(
+        UserWarning,
+        match="1 of 2 new objects have only [0-5] pixels at the network's input of 64x48.*max_size",
+    ):
+        Segmenter(Tracker(), max_size=64).step(image, mask)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Segmenter(Tracker(), max_size=640).step(image, mask)
