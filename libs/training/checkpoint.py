@@ -155,8 +155,8 @@ def _reason(path: Path, error: Exception) -> str:
     unknown = re.search(r"GLOBAL ([\w.]+) was not an allowed global", text)
     if unknown:
         return (
-            f"expected tensors and plain values, found an object of class {unknown.group(1)}, which is not read "
-            "for safety; where the file was made, save the weights alone: "
+            f"expected tensors and plain values, found an object of class {unknown.group(1)}, which is not "
+            "read for safety; where the file was made, save the weights alone: "
             "torch.save({'state_dict': model.state_dict()}, FILE)"
         )
     # After its first sentence, torch advises to load without safety.
