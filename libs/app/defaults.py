@@ -374,6 +374,7 @@ SECTIONS = {
     "Keys of the original without effect": WITHOUT_EFFECT,
 }
 KEYS: dict[str, Key] = {name: key for keys in SECTIONS.values() for name, key in keys.items()}
+DEFAULTS = {name: key.default for name, key in KEYS.items()}
 
 # Former name of a key -> its name today. The former name still works, with a warning.
 RENAMED: dict[str, str] = {}

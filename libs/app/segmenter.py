@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from libs.app.build import for_inference, load_network
+from libs.app.build import for_inference, load_network, settings_from
+from libs.app.defaults import DEFAULTS
 from libs.core.errors import InputError
 from libs.core.masks import VOID, object_ids
 from libs.core.named_weights import weights_file
@@ -45,10 +46,12 @@ class Segmenter:
         probabilities: bool = False,
     ) -> None:
         self.model = model
-        self.settings = InferenceSettings(
+        self.settings = settings_from(
+            InferenceSettings,
+            DEFAULTS,
             input_size=(max_size, max_size),
             max_size=max_size,
-            loop=10 if correct else 0,
+            loop=DEFAULTS["loop"] if correct else 0,
             memory_frames=memory_frames,
             save_corrected=correct,
             object_probs=probabilities,

@@ -1,6 +1,6 @@
 """Segment one video: frames are read ahead, predictions have the resolution of the source."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +16,7 @@ from libs.method.propagate import FrameInput, Propagation, Remember, Step
 from models.stm import STM, Objects
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class InferenceSettings:
     """How videos are segmented.
 
@@ -24,18 +24,18 @@ class InferenceSettings:
     """
 
     input_size: tuple[int, int]
-    max_size: int = 0
-    tta_scales: tuple[float, ...] = (1.0,)
-    tta_flip: bool = False
-    save_freq: int = 5
-    memory_frames: int = 0
-    loop: int = 0
-    correction_rate: float = 150.0
-    correction_beta: float = 0.0
-    correction_tolerance: float = 0.0
-    sharpness: float = 1.0
-    save_corrected: bool = False
-    object_probs: bool = False  # keep probabilities at source resolution, for heat maps
+    max_size: int
+    tta_scales: Sequence[float]
+    tta_flip: bool
+    save_freq: int
+    memory_frames: int
+    loop: int
+    correction_rate: float
+    correction_beta: float
+    correction_tolerance: float
+    sharpness: float
+    save_corrected: bool
+    object_probs: bool  # no key: keep probabilities at source resolution, for heat maps
 
     @property
     def views(self) -> tuple[View, ...]:

@@ -26,10 +26,10 @@ class RunSettings:
     epochs: int
     epochs_per_increment: int
     epoch_per_test: int
-    epoch_per_sheet: int = 0
-    save_steps: int = 0
-    keep: int = 1
-    max_minutes: float = 0.0
+    epoch_per_sheet: int
+    save_steps: int
+    keep: int
+    max_minutes: float
 
 
 class TrainingRun:

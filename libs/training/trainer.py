@@ -35,10 +35,10 @@ class StepSettings:
     cycle: bool
     iou_threshold: float
     iter_size: int
-    attention_loss: float = 0.0
-    amp: str = "off"
-    grad_clip: float = 0.0
-    ema: float = 0.0
+    attention_loss: float
+    amp: str
+    grad_clip: float
+    ema: float
 
 
 class Trainer:

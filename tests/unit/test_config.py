@@ -3,15 +3,23 @@
 import pickle
 import subprocess
 import sys
+from dataclasses import MISSING, fields
 from pathlib import Path
 
 import pytest
 import yaml
 
+from dataset.loader import ClipLoader
+from dataset.sampling import ClipSettings
 from libs.app import config
+from libs.app.build import settings_from
 from libs.app.config import Source, load_config, parse_arguments
-from libs.app.defaults import DEAD_KEYS, KEYS, RENAMED, SECTIONS
+from libs.app.defaults import DEAD_KEYS, DEFAULTS, KEYS, RENAMED, SECTIONS
 from libs.core.errors import InputError
+from libs.evaluation.inference import InferenceSettings
+from libs.training.optim import Schedule
+from libs.training.run import RunSettings
+from libs.training.trainer import StepSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -525,6 +533,23 @@ def test_each_key_is_in_one_section_and_says_what_it_means() -> None:
 
 
 # ---- where a value came from, and keys with another name today ----
+
+
+SETTINGS = [ClipSettings, ClipLoader, InferenceSettings, RunSettings, Schedule, StepSettings]
+
+
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_a_default_of_settings_is_that_of_its_key(kind: type) -> None:
+    for field in fields(kind):
+        # None stands for a part that is left out, which no key holds.
+        if field.name in KEYS and field.default not in (MISSING, None):
+            default = KEYS[field.name].default
+            assert field.default == (tuple(default) if isinstance(default, list) else default), field.name
+
+
+def test_settings_without_a_key_or_a_value_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"RunSettings: .*\['path'\]"):
+        settings_from(RunSettings, DEFAULTS)
 
 
 def test_the_config_knows_where_each_value_came_from(tmp_path: Path) -> None:
