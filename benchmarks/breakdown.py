@@ -10,12 +10,13 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.measure import DTYPES, add_device_and_size, describe_machine, time_one
+from benchmarks.measure import add_device_and_size, describe_machine, time_one
 from dataset.build import test_videos
 from dataset.synthetic.export import write_tree
 from libs.app.build import for_inference, settings_from
 from libs.app.defaults import DEFAULTS
 from libs.core.masks import one_hot
+from libs.core.precision import DTYPES
 from libs.core.structures import Video
 from libs.evaluation.inference import InferenceSettings, VideoSegmenter, segment_video
 from libs.evaluation.scores import VideoScorer

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import (
-    DTYPES,
     RUNS,
     add_device_and_size,
     count_gflop,
@@ -31,6 +30,7 @@ from benchmarks.measure import (
 from dataset.synthetic.scene import generate_clip
 from libs.app.build import for_inference
 from libs.core.masks import normalise, one_hot
+from libs.core.precision import DTYPES
 from libs.method.cycle import GradientCorrection
 from libs.method.memory_bank import MemoryBank
 from libs.method.propagate import FrameInput, Reference, Step, propagate

@@ -12,6 +12,7 @@ from torch import nn
 from libs.app.config import Config, Source
 from libs.core.errors import InputError
 from libs.core.named_weights import weights_file
+from libs.core.precision import DTYPES
 from libs.evaluation.inference import InferenceSettings
 from libs.training.checkpoint import (
     fill_model,
@@ -26,7 +27,6 @@ from models.fold import fold_batch_norm
 from models.stm import STM
 from models.weights import NetworkDescription, Weights, WeightsError, describe_network, load_imagenet
 
-DTYPES = {"off": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}  # of the key `amp`
 S = TypeVar("S")
 
 

@@ -8,13 +8,14 @@ from libs.app.defaults import DEFAULTS
 from libs.core.errors import InputError
 from libs.core.masks import VOID, object_ids
 from libs.core.named_weights import weights_file
+from libs.core.precision import DTYPES
 from libs.core.structures import Prediction, SourceFrame
 from libs.evaluation.inference import FrameReader, InferenceSettings, VideoSegmenter
 from libs.evaluation.scores import mean_jaccard
 from models.stm import STM
 
 LARGEST_ID = 254  # 255 is void
-PRECISIONS = ("auto", "off", "bf16", "fp16")
+PRECISIONS = ("auto", *DTYPES)
 
 
 class Segmenter:
