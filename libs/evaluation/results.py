@@ -90,7 +90,7 @@ class ResultFolder:
     def finish(self, video: Video, report: Report) -> None:
         """Record that the masks of a video are complete."""
         masks = {name: sorted(ids) for name, ids in self.masks[video.name].items()}
-        record = {"recipe": self.fingerprint, "frames": masks, "report": asdict(report)}
+        record = {"fingerprint": self.fingerprint, "frames": masks, "report": asdict(report)}
         with atomic_write(self._record(video.name)) as temporary:
             temporary.write_text(json.dumps(record, default=_plain), encoding="utf-8")
 
@@ -102,9 +102,11 @@ class ResultFolder:
         path = self._record(video)
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
+            if "recipe" in record:  # the key's former name: an older version wrote it
+                return None
             masks = {name: set(ids) for name, ids in record["frames"].items()}
             there = {path.stem for path in (self.path / video).glob("*.png")}
-            holds = record["recipe"] == self.fingerprint and masks.keys() <= there
+            holds = record["fingerprint"] == self.fingerprint and masks.keys() <= there
             return (masks, _report(record["report"])) if holds else None
         except FileNotFoundError:
             return None
