@@ -25,6 +25,7 @@ INDEX = Path("data", "db_info.yaml")
 
 def write_tree(
     out: Path,
+    *,
     train: int = 24,
     val: int = 4,
     frames: int = 24,
