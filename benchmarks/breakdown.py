@@ -15,13 +15,13 @@ from dataset.build import test_videos
 from dataset.synthetic.export import write_tree
 from libs.app.build import for_inference, settings_from
 from libs.app.defaults import DEFAULTS
+from libs.core.image_io import save_index_png
 from libs.core.masks import one_hot
 from libs.core.precision import DTYPES
 from libs.core.structures import Video
 from libs.evaluation.inference import InferenceSettings, VideoSegmenter, segment_video
 from libs.evaluation.scores import VideoScorer
 from libs.evaluation.views import View
-from libs.evaluation.visualize import save_index_png
 from models.stm import STM
 
 LOOP, EVERY = 10, 5  # gradient correction as in the paper: 10 steps, at every fifth frame
