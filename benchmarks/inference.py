@@ -135,6 +135,7 @@ def measure(arch: str, num_objects: int, args: argparse.Namespace, device: torch
     seconds = time_in_turns([one.frame for one in implementations], device, args.runs)
 
     def time_correction(steps: int) -> list[float]:
+        """Measure the seconds of this many steps of correction, for each implementation."""
         calls = [partial(one.correct, own, steps) for one, own in zip(implementations, logits)]
         return time_in_turns(calls, device, args.runs)
 

@@ -167,7 +167,7 @@ class TrainingRun:
         # The curriculum: from now on, sampled frames may lie further apart.
         if state.epoch % settings.epochs_per_increment == 0:
             self.loader.grow_max_skip()
-        self.trainer.share_buffers()
+        self.trainer.broadcast_buffers()
         validation_due = self._due(settings.epoch_per_test)
         if not validation_due:
             state.validated = state.epoch
