@@ -413,5 +413,10 @@ The weights say what the network is. If `initial` or `resume` loads weights, the
 """
 
 
+def page() -> str:
+    """The page of all keys in Markdown."""
+    return PAGE.format(tables=markdown_tables(SECTIONS))
+
+
 if __name__ == "__main__":
-    print(PAGE.format(tables=markdown_tables(SECTIONS)), end="")
+    print(page(), end="")
