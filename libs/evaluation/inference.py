@@ -163,7 +163,9 @@ class FrameReader:
     """
 
     def __init__(self, name: str, views: tuple[View, ...], num_channels: int | None = None) -> None:
-        self.name, self.views, self.num_channels = name, views, num_channels
+        self.name = name
+        self.views = views
+        self.num_channels = num_channels
         self._seen: set[int] = set()
         self._highest = 0  # channel so far; K never falls, as memory and reference keep their channels
         self._size: tuple[int, int] | None = None

@@ -39,12 +39,10 @@ class ResultFolder:
     def __init__(
         self, path: Path, fingerprint: str, style: str = "index", only_submitted: bool = False
     ) -> None:
-        self.path, self.fingerprint, self.style, self.only_submitted = (
-            path,
-            fingerprint,
-            style,
-            only_submitted,
-        )
+        self.path = path
+        self.fingerprint = fingerprint
+        self.style = style
+        self.only_submitted = only_submitted
         self.masks: dict[str, Masks] = {}  # video -> masks of this run, and of earlier ones that were resumed
 
     @contextmanager

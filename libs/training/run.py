@@ -211,7 +211,9 @@ class TrainingRun:
 
     def _report_epoch(self, seconds: float) -> None:
         """Log the finished epoch in one line and as scalars, and add it to the history."""
-        state, max_skip, epoch = self.state, self.loader.max_skip, self.state.epoch + 1
+        state = self.state
+        max_skip = self.loader.max_skip
+        epoch = state.epoch + 1
         means = sum(self._processes.gather(state.totals), start=EpochTotals()).means()
         state.history.append({"epoch": epoch, "learning rate": state.rate, **means})
         self.log.scalars(
