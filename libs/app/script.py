@@ -24,7 +24,7 @@ MAX_LINE = 2000  # characters of a message
 MAX_REASON = 120  # characters of torch's own message in ours
 
 MEMORY_ADVICE = (
-    "for long videos set memory_frames 20; else lower input_size or max_size, in training also sampled_frames "
+    "for long videos set memory_frames 20; else lower input_size or max_size, in training sampled_frames "
     "or train_batch; `amp bf16` and `grad_checkpoint True` save memory as well"
 )
 SHARED_MEMORY_ADVICE = (

@@ -3,17 +3,19 @@
 import numpy as np
 import torch
 
-from libs.app.build import for_inference, load_network
+from libs.app.build import for_inference, load_network, settings_from
+from libs.app.defaults import DEFAULTS
 from libs.core.errors import InputError
 from libs.core.masks import VOID, object_ids
 from libs.core.named_weights import weights_file
+from libs.core.precision import DTYPES
 from libs.core.structures import Prediction, SourceFrame
 from libs.evaluation.inference import FrameReader, InferenceSettings, VideoSegmenter
 from libs.evaluation.scores import mean_jaccard
 from models.stm import STM
 
 LARGEST_ID = 254  # 255 is void
-PRECISIONS = ("auto", "off", "bf16", "fp16")
+PRECISIONS = ("auto", *DTYPES)
 
 
 class Segmenter:
@@ -45,10 +47,12 @@ class Segmenter:
         probabilities: bool = False,
     ) -> None:
         self.model = model
-        self.settings = InferenceSettings(
+        self.settings = settings_from(
+            InferenceSettings,
+            DEFAULTS,
             input_size=(max_size, max_size),
             max_size=max_size,
-            loop=10 if correct else 0,
+            loop=DEFAULTS["loop"] if correct else 0,
             memory_frames=memory_frames,
             save_corrected=correct,
             object_probs=probabilities,

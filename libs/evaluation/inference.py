@@ -1,7 +1,7 @@
 """Segment one video: frames are read ahead, predictions have the resolution of the source."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,7 +19,7 @@ from models.stm import STM, Objects
 FEWEST_PIXELS = 6  # of an object at the network's input; with fewer it is warned of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class InferenceSettings:
     """How videos are segmented.
 
@@ -27,18 +27,18 @@ class InferenceSettings:
     """
 
     input_size: tuple[int, int]
-    max_size: int = 0
-    tta_scales: tuple[float, ...] = (1.0,)
-    tta_flip: bool = False
-    save_freq: int = 5
-    memory_frames: int = 0
-    loop: int = 0
-    correction_rate: float = 150.0
-    correction_beta: float = 0.0
-    correction_tolerance: float = 0.0
-    sharpness: float = 1.0
-    save_corrected: bool = False
-    object_probs: bool = False  # keep probabilities at source resolution, for heat maps
+    max_size: int
+    tta_scales: Sequence[float]
+    tta_flip: bool
+    save_freq: int
+    memory_frames: int
+    loop: int
+    correction_rate: float
+    correction_beta: float
+    correction_tolerance: float
+    sharpness: float
+    save_corrected: bool
+    object_probs: bool  # no key: keep probabilities at source resolution, for heat maps
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -166,7 +166,9 @@ class FrameReader:
     """
 
     def __init__(self, name: str, views: tuple[View, ...], num_channels: int | None = None) -> None:
-        self.name, self.views, self.num_channels = name, views, num_channels
+        self.name = name
+        self.views = views
+        self.num_channels = num_channels
         self._seen: set[int] = set()
         self._highest = 0  # channel so far; K never falls, as memory and reference keep their channels
         self._size: tuple[int, int] | None = None

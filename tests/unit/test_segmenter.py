@@ -12,9 +12,10 @@ from dataset.build import test_videos as videos_of
 from libs.app.segmenter import Segmenter
 from libs.core.errors import InputError
 from libs.core.structures import Video
-from libs.evaluation.inference import InferenceSettings, VideoSegmenter, segment_video
+from libs.evaluation.inference import VideoSegmenter, segment_video
 from models.stm import STM
 from tests.helpers import fake_datasets
+from tests.helpers.settings import plain_settings
 from tests.unit.test_propagate import Tracker
 
 SIZE = (48, 64)
@@ -55,7 +56,7 @@ def test_late_objects_are_those_of_test_py(tmp_path: Path) -> None:
 
 def both_ways(model: torch.nn.Module, video: Video, correct: bool) -> tuple[int, ...]:
     """Compare the labels of test.py's loop and of the segmenter; the ids that were tracked."""
-    settings = InferenceSettings(SIZE, max_size=64, loop=10 if correct else 0, save_corrected=correct)
+    settings = plain_settings(SIZE, max_size=64, loop=10 if correct else 0, save_corrected=correct)
     expected = [p.with_ids(video.ids).labels for p in segment_video(VideoSegmenter(model, settings), video)]
     segmenter = Segmenter(model, correct=correct, memory_frames=0, max_size=64)
     for frame, labels in zip(video.read(), expected, strict=True):
