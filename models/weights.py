@@ -13,6 +13,8 @@ from torchvision.models import get_model_weights
 from models.encoders import CONTEXTS
 from models.stm import STM
 
+Weights = dict[str, Tensor]  # a state dict with the names of our network
+
 LISTED = 5  # names shown of a long list
 
 # Entries that a file may lack. Nothing reads them: the counters (which came with PyTorch 0.4.1), and the mean
@@ -46,13 +48,6 @@ class NetworkDescription:
     def pad_to(self) -> int:
         """The input is padded to multiples of this: official STM was trained so."""
         return 16 if self.memory_context == "others" else 1
-
-
-@dataclass(frozen=True)
-class Weights:
-    """A state dict with the names of our network."""
-
-    state_dict: dict[str, Tensor]
 
 
 def describe_network(state: Mapping[str, Tensor]) -> NetworkDescription:
@@ -114,7 +109,7 @@ def convert_state_dict(content: object) -> Weights:
         raise WeightsError(
             f"expected finite numbers, found NaN or infinity in {_listed(damaged)}; download the file again"
         )
-    return Weights(plain)
+    return plain
 
 
 def _is_dense(value: object) -> bool:
@@ -131,20 +126,20 @@ def load_weights(model: STM, weights: Weights) -> None:
 
     Raises: WeightsError listing what is missing, unknown or of another shape. The model is then unchanged.
     """
-    own, given = model.state_dict(), weights.state_dict
+    own = model.state_dict()
     needed = {name for name in own if not name.endswith(UNREAD)}
     shapes = [
-        f"{name} {tuple(given[name].shape)} instead of {tuple(value.shape)}"
+        f"{name} {tuple(weights[name].shape)} instead of {tuple(value.shape)}"
         for name, value in own.items()
-        if name in given and given[name].shape != value.shape
+        if name in weights and weights[name].shape != value.shape
     ]
-    missing = sorted(needed - given.keys())
-    unknown = sorted(given.keys() - own.keys())
+    missing = sorted(needed - weights.keys())
+    unknown = sorted(weights.keys() - own.keys())
     layers = [name for name in unknown if ENCODER_LAYER.match(name)]
     if layers or missing or shapes:
         errors = {"missing": missing, "unknown": layers or unknown, "shape": shapes}
         found = "; ".join(f"{kind}: {_listed(names)}" for kind, names in errors.items() if names)
-        arch = guess_arch(given) or "an unknown network"
+        arch = guess_arch(weights) or "an unknown network"
         raise WeightsError(
             f"weights of {arch} do not fit a {guess_arch(own)} network; give complete weights of it; {found}"
         )
@@ -154,7 +149,7 @@ def load_weights(model: STM, weights: Weights) -> None:
             f"{_listed(unknown)}",
             stacklevel=2,
         )
-    model.load_state_dict(given, strict=False)
+    model.load_state_dict(weights, strict=False)
 
 
 def load_imagenet(model: STM, arch: str) -> None:

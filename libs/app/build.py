@@ -176,7 +176,7 @@ def _state_to_resume(cfg: Config) -> tuple[dict, Path] | None:
 
 def _describe(weights: Weights, path: Path) -> NetworkDescription:
     try:
-        return describe_network(weights.state_dict)
+        return describe_network(weights)
     except WeightsError as error:
         raise InputError(f"{path}: {error}") from error
 

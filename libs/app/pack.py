@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path, help="checkpoint of train.py, or a file of weights")
     parser.add_argument("out", type=Path, help="file to write, such as my.pth")
     args = parser.parse_args()
-    state = read_weights(args.checkpoint).state_dict
+    state = read_weights(args.checkpoint)
     packed = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
     save_checkpoint(args.out, packed)
     megabytes = args.out.stat().st_size / 1e6

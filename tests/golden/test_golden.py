@@ -18,7 +18,7 @@ def network(case):
     """Build the model that the weights imply. Official files carry the prefix of DataParallel."""
     state = {("module." + k if case.official else k): v for k, v in case.weights().items()}
     weights = convert_state_dict(state if case.official else {"epoch": 1, "state_dict": state})
-    model = build_network(describe_network(weights.state_dict))
+    model = build_network(describe_network(weights))
     load_weights(model, weights)
     return model.eval()
 

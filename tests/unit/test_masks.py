@@ -12,6 +12,7 @@ from libs.core.masks import (
     IMAGENET_STD,
     VOID,
     Letterbox,
+    denormalise,
     normalise,
     object_ids,
     one_hot,
@@ -198,11 +199,12 @@ def test_the_palette_is_that_of_davis() -> None:
     assert len({tuple(colour) for colour in colours.tolist()}) == 256
 
 
-def test_normalise_is_imagenets() -> None:
+def test_normalise_is_imagenets_and_can_be_undone() -> None:
     mean, std = np.array(IMAGENET_MEAN), np.array(IMAGENET_STD)
     assert IMAGENET_MEAN == (0.485, 0.456, 0.406) and IMAGENET_STD == (0.229, 0.224, 0.225)
     image = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), np.uint8)
     found = normalise(image)
     assert found.shape == (2, 3, 5, 7) and found.dtype == torch.float32 and found.is_contiguous()
     np.testing.assert_allclose(found.numpy(), ((image / 255 - mean) / std).transpose(0, 3, 1, 2), atol=1e-5)
+    assert np.array_equal(denormalise(found), image) and np.array_equal(denormalise(found[0]), image[0])
     assert torch.equal(normalise(image[0, :, ::-1]), found[0].flip(-1))  # a view that runs backwards is fine

@@ -24,8 +24,8 @@ def test_the_average_is_packed_in_half_precision(
     runpy.run_module("libs.app.pack", run_name="__main__")
     assert "MB" in capsys.readouterr().out
     packed = read_weights(tmp_path / "b.pth")
-    assert describe_network(packed.state_dict).norm == "gn"
-    assert {value.dtype for value in packed.state_dict.values()} == {torch.float16}
+    assert describe_network(packed).norm == "gn"
+    assert {value.dtype for value in packed.values()} == {torch.float16}
     load_weights(models[0], packed)
     for name, value in models[0].state_dict().items():
         torch.testing.assert_close(value, models[1].state_dict()[name], rtol=1e-3, atol=1e-4)

@@ -34,7 +34,7 @@ def test_a_run_saves_and_stops_after_max_minutes_and_resumes(tmp_path: Path, lin
     assert run.trainer.model.w.item() == pytest.approx(-(1 + 2 + 4 + 8) / 2)
     state, path = latest_checkpoint(tmp_path / "recurrent.pth.tar")
     later = training_run(tmp_path, Batches(*([clip(v)] for v in values)), epochs=2, iter_size=2)
-    later.trainer.model.load_state_dict(find_weights(state, path).state_dict)
+    later.trainer.model.load_state_dict(find_weights(state, path))
     later.state.load_state_dict(state)
     later.run()
     assert later.trainer.model.w.item() == pytest.approx(-2 * sum(values) / 2)
@@ -173,8 +173,8 @@ def test_the_running_average_is_validated_and_used(tmp_path: Path, linear: None)
     assert run.trainer.model.w.item() == -3
     assert seen == [pytest.approx(0.9 * (0.9 * -1 + 0.1 * -2) + 0.1 * -3)]
     state = read_file(tmp_path / "recurrent.pth.tar")
-    assert find_weights(state, tmp_path).state_dict["w"].item() == pytest.approx(seen[0])
-    assert find_weights(state, tmp_path, average=False).state_dict["w"] == -3
+    assert find_weights(state, tmp_path)["w"].item() == pytest.approx(seen[0])
+    assert find_weights(state, tmp_path, average=False)["w"] == -3
 
 
 def test_the_last_checkpoints_stay_and_the_newest_intact_one_is_found(tmp_path: Path, linear: None) -> None:

@@ -32,7 +32,7 @@ from libs.training.checkpoint import (
 )
 from models.encoders import ARCHS
 from models.stm import STM
-from models.weights import Weights, WeightsError, describe_network, guess_arch, load_weights
+from models.weights import WeightsError, describe_network, guess_arch, load_weights
 from tests import golden
 from tests.golden.weights import fill_
 
@@ -185,7 +185,7 @@ def test_a_file_of_a_deeper_resnet_is_another_network(tmp_path: Path, given: str
     with pytest.raises(
         WeightsError, match=f"weights of {given} do not fit a {arch} .*unknown: Encoder_M.res"
     ):
-        load_weights(model, Weights(deeper))
+        load_weights(model, deeper)
     torch.save(deeper, tmp_path / "deeper.pth")
     message = refused(tmp_path / "deeper.pth", "arch", arch)
     assert f"arch {arch} contradicts" in message and f"with arch {given}" in message
@@ -195,15 +195,13 @@ def test_a_refused_file_leaves_the_model_alone(state: dict[str, Tensor]) -> None
     model = STM("resnet18", **SMALL)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.raises(WeightsError):
-        load_weights(
-            model, Weights({name: value for name, value in state.items() if name != "Decoder.pred2.bias"})
-        )
+        load_weights(model, {name: value for name, value in state.items() if name != "Decoder.pred2.bias"})
     assert same(model, before)
 
 
 def test_weights_of_another_arch_do_not_fit(state: dict[str, Tensor]) -> None:
     with pytest.raises(WeightsError, match="of resnet18 do not fit a resnet34 network.* more") as error:
-        load_weights(STM("resnet34", **SMALL), Weights(state))
+        load_weights(STM("resnet34", **SMALL), state)
     assert len(str(error.value)) < 1000  # a long list is cut
 
 
@@ -583,7 +581,7 @@ def test_reading_weights_and_training_states_is_the_same_file(
     content = {**WHOLE, "epoch": 2, "state_dict": state, "best": 0.5}
     save_checkpoint(tmp_path / "run.pth.tar", content)
     assert read_training_state(tmp_path / "run.pth.tar")["epoch"] == 2
-    assert read_weights(tmp_path / "run.pth.tar").state_dict.keys() == state.keys()
+    assert read_weights(tmp_path / "run.pth.tar").keys() == state.keys()
 
 
 @pytest.mark.parametrize(("norm", "last"), [("bn", True), ("gn", False)])
