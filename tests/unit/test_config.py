@@ -12,8 +12,7 @@ from libs.app import config
 from libs.app.config import Source, load_config, parse_arguments
 from libs.app.defaults import DEAD_KEYS, KEYS, RENAMED, SECTIONS
 from libs.core.errors import InputError
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.helpers.subprocess_runner import ROOT
 
 ORIGINAL = {  # the keys of the original, and its defaults
     "trainset": ["DAVIS17", "VOS"],
