@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from dataset.annotations import Annotations, open_annotations
+from dataset.annotations import Annotations
 from dataset.folder import VIDEOS
 from libs.core.errors import UnreadableError
 from libs.core.image_io import read_image
@@ -31,7 +31,7 @@ def open_video(index: VideoIndex) -> Video:
 
     Raises: UnreadableError if a given mask cannot be read, or if none shows an object.
     """
-    annotations = open_annotations(index)
+    annotations = Annotations(index)
     if not annotations.ids:
         first = index.masks[index.given[0]]
         raise UnreadableError(f"{first}: expected a mask with at least one object, found background only")
