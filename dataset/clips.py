@@ -16,7 +16,6 @@ from dataset.framing import cut, scale
 from dataset.released import distort, to_tensors
 from dataset.sampling import (
     ClipSettings,
-    SyntheticVideo,
     TrainingSet,
     choose_objects,
     close_label_gaps,
@@ -24,6 +23,7 @@ from dataset.sampling import (
     sample_frames,
     sample_times,
 )
+from dataset.synthetic.clips import SyntheticVideo
 from dataset.transforms import augment, to_input, to_landscape
 from libs.core.errors import InputError
 from libs.core.image_io import image_size, read_image

@@ -19,7 +19,8 @@ from dataset.annotations import Annotations, check_size
 from dataset.clips import ClipSampler, Draw
 from dataset.loader import ClipLoader
 from dataset.released import distort_with_dali, plan_distortion
-from dataset.sampling import SyntheticVideo, choose_objects
+from dataset.sampling import choose_objects
+from dataset.synthetic.clips import SyntheticVideo
 from dataset.warp import augment_with_dali, plan_augmentation
 from libs.core.errors import InputError
 from libs.core.image_io import read_image
