@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import cv2
@@ -79,6 +79,18 @@ def _decode_frames(index: VideoIndex) -> Iterator[tuple[str, np.ndarray]]:
             yield path.stem, read_image(path)
 
 
+@cache
+def _set_up_opencv() -> None:
+    """Restrict and silence OpenCV's video reader; a variable that the user has set stays.
+
+    OpenCV takes these settings from the environment and from its global log level only. They are set once,
+    for the first video file, so that importing this module changes nothing.
+    """
+    for name, value in FFMPEG.items():
+        os.environ.setdefault(name, value)
+    cv2.setLogLevel(min(OPENCV_ERRORS, cv2.getLogLevel()))
+
+
 def _decode_video(path: Path) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the number, as a name, and the image of each frame of a video file.
 
@@ -86,8 +98,7 @@ def _decode_video(path: Path) -> Iterator[tuple[str, np.ndarray]]:
     """
     if not path.is_file():  # opening a pipe would wait for data
         raise UnreadableError(f"{path}: expected a video file")
-    os.environ.update({name: value for name, value in FFMPEG.items() if name not in os.environ})
-    cv2.setLogLevel(min(OPENCV_ERRORS, cv2.getLogLevel()))
+    _set_up_opencv()
     # Other back ends would take an image, and its neighbours, for a video.
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     try:
