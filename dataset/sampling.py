@@ -78,10 +78,10 @@ def epoch_order(sets: Sequence[TrainingSet], settings: ClipSettings, epoch: int)
 
 
 def sample_frames(length: int, count: int, max_skip: int, rng: np.random.Generator) -> list[int]:
-    """Sample rising positions of n = min(count, length) frames with gaps of at most `max_skip` (STM, section
-    4).
+    """Sample rising positions of n = min(count, length) frames with gaps of at most `max_skip`.
 
-    The first is uniform in 0..length - n, each next in last + 1..min(last + max_skip, length - n + i).
+    This is the rule of the STM paper, section 4. The first position is uniform in 0..length - n, each next in
+    last + 1..min(last + max_skip, length - n + i).
     """
     n = min(count, length)
     positions = [int(rng.integers(0, length - n + 1))]
