@@ -8,6 +8,7 @@ from yacs.config import CfgNode
 from dataset.build import readable_videos
 from dataset.submission import TOP_LEVEL, Expected, check, make_zip
 from libs.app.build import build_device, build_model, for_inference, inference_settings, result_folder
+from libs.app.fingerprint import settings_fingerprint
 from libs.app.script import SignalHandler, run_script
 from libs.core.errors import InputError, UnreadableError
 from libs.core.log import Progress
@@ -15,7 +16,7 @@ from libs.core.named_weights import weights_file
 from libs.core.structures import Video
 from libs.evaluation.evaluator import Report, VideoSink, count_frames, evaluate_video
 from libs.evaluation.inference import VideoSegmenter
-from libs.evaluation.results import ResultFolder, report_results, settings_fingerprint
+from libs.evaluation.results import ResultFolder, report_results
 
 LISTED = 10  # failed videos that are named at the end
 DEFAULT_CFG = Path(__file__).with_name("config.yaml")

@@ -14,7 +14,7 @@ from dataset.build import build_loader, test_videos, training_sets
 from dataset.framing import Crop
 from dataset.paste import open_paster
 from dataset.sampling import ClipSettings, TrainingSet
-from libs.app.build import build_device, build_model, inference_settings, result_folder
+from libs.app.build import build_device, build_model, inference_settings, result_folder, settings_from
 from libs.app.script import SignalHandler, run_script
 from libs.app.training import build_trainer, check_folders, checkpoint_file, run_settings
 from libs.core.files import exclusive_run
@@ -89,17 +89,10 @@ def train(cfg: CfgNode, signals: SignalHandler, sets: list[TrainingSet], process
 
 def clip_settings(cfg: CfgNode) -> ClipSettings:
     """How training clips are sampled and augmented."""
-    return ClipSettings(
+    return settings_from(
+        ClipSettings,
+        cfg,
         size=cfg.input_size,
-        max_skip=cfg.max_skip,
-        sampled_frames=cfg.sampled_frames,
-        samples_per_video=cfg.samples_per_video,
-        train_batch=cfg.train_batch,
-        seed=cfg.seed,
-        scales=cfg.scales,
-        coarse_epochs=cfg.coarse_epochs,
-        clip_objects=cfg.clip_objects,
-        augmentation=cfg.augmentation,
         crop=Crop(cfg.crop_test_size, cfg.crop_zoom) if cfg.framing == "crop" else None,
         paste=open_paster(Path(cfg.root), cfg.paste),
     )

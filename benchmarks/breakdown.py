@@ -5,20 +5,23 @@ python3 -m benchmarks.breakdown [--arch resnet50] [--amp off] [--device cpu] [--
 
 import argparse
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from benchmarks.measure import DTYPES, add_device_and_size, describe_machine, time_one
+from benchmarks.measure import add_device_and_size, describe_machine, time_one
 from dataset.build import test_videos
 from dataset.synthetic.export import write_tree
-from libs.app.build import for_inference
+from libs.app.build import for_inference, settings_from
+from libs.app.defaults import DEFAULTS
+from libs.core.image_io import save_index_png
 from libs.core.masks import one_hot
+from libs.core.precision import DTYPES
 from libs.core.structures import Video
 from libs.evaluation.inference import InferenceSettings, VideoSegmenter, segment_video
 from libs.evaluation.scores import VideoScorer
 from libs.evaluation.views import View
-from libs.evaluation.visualize import save_index_png
 from models.stm import STM
 
 LOOP, EVERY = 10, 5  # gradient correction as in the paper: 10 steps, at every fifth frame
@@ -56,13 +59,15 @@ def time_parts(
     model: STM, video: Video, device: torch.device, size: tuple[int, int], mask: Path
 ) -> dict[str, float]:
     """Measure the seconds per frame of each part of test.py; `mask`: file to write to."""
-    settings, corrected = InferenceSettings(size), InferenceSettings(size, save_freq=EVERY, loop=LOOP)
+    settings = settings_from(InferenceSettings, DEFAULTS, input_size=size, loop=0, object_probs=False)
+    corrected = replace(settings, save_freq=EVERY, loop=LOOP)
     frames, view, scorer = list(video.read()), View(size), VideoScorer("", list(video.ids))
     labels = list(segment_video(VideoSegmenter(model, settings), video))[-1].labels
     masks = one_hot(torch.from_numpy(labels), len(video.ids) + 1)[None].to(device)
     small = torch.nn.functional.interpolate(masks, size)
 
     def time_video(chosen: InferenceSettings) -> float:
+        """Measure the seconds that the whole video takes with these settings."""
         return time_one(lambda: list(segment_video(VideoSegmenter(model, chosen), video)), device, 1)
 
     plain, with_correction = time_video(settings), time_video(corrected)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 
 from benchmarks.measure import processor_name
 from dataset.build import training_sets
@@ -20,7 +19,7 @@ from dataset.registry import REGISTRY
 from dataset.sampling import ClipSettings
 from libs.app.script import run_with_error_messages
 from libs.core.image_io import write_image
-from libs.core.masks import IMAGENET_MEAN, IMAGENET_STD
+from libs.core.masks import denormalise
 from libs.core.structures import Clip
 from libs.evaluation.visualize import overlay
 
@@ -87,8 +86,7 @@ def contact_sheet(sampler: ClipSampler) -> np.ndarray:
 
 def _strip(clip: Clip) -> np.ndarray:
     """Show one clip. Returns: (H, 5 W, 3) uint8 RGB."""
-    pixels = clip.frames.movedim(1, -1) * torch.tensor(IMAGENET_STD) + torch.tensor(IMAGENET_MEAN)
-    images = (255 * pixels).round().clip(0, 255).to(torch.uint8).numpy()
+    images = denormalise(clip.frames)
     overlays = [overlay(image, labels) for image, labels in zip(images, clip.labels.numpy())]
     return np.concatenate([images[0], *overlays], axis=1)
 

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import (
-    DTYPES,
     RUNS,
     add_device_and_size,
     count_gflop,
@@ -31,6 +30,7 @@ from benchmarks.measure import (
 from dataset.synthetic.scene import generate_clip
 from libs.app.build import for_inference
 from libs.core.masks import normalise, one_hot
+from libs.core.precision import DTYPES
 from libs.method.cycle import GradientCorrection
 from libs.method.memory_bank import MemoryBank
 from libs.method.propagate import FrameInput, Reference, Step, propagate
@@ -135,6 +135,7 @@ def measure(arch: str, num_objects: int, args: argparse.Namespace, device: torch
     seconds = time_in_turns([one.frame for one in implementations], device, args.runs)
 
     def time_correction(steps: int) -> list[float]:
+        """Measure the seconds of this many steps of correction, for each implementation."""
         calls = [partial(one.correct, own, steps) for one, own in zip(implementations, logits)]
         return time_in_turns(calls, device, args.runs)
 

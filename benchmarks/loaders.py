@@ -55,7 +55,7 @@ def measure_loaders(device: torch.device, size: tuple[int, int], count: int) -> 
         write_tree(Path(folder), train=4, val=0, frames=12, size=(480, 854))
         sets = training_sets(Path(folder), ["DAVIS17"], [1])
         settings = ClipSettings(size=size, max_skip=(3,), sampled_frames=FRAMES, samples_per_video=6)
-        pil = PilLoader(sets, settings)
+        pil = PilLoader(sets, settings, workers=0)
         rates = {"plain loop": clips_per_second(plain(pil.sampler(0)), count)}
         rates["PIL"] = clips_per_second(pil.batches(0), count)
         try:

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from dataset.synthetic.__main__ import height_x_width
+from libs.core.precision import DTYPES
 
 RUNS = 5  # timed calls, of which the median is reported
-DTYPES = {"off": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}  # by the config's key amp
 
 
 def add_device_and_size(parser: argparse.ArgumentParser) -> None:

@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import (
-    DTYPES,
     RUNS,
     add_device_and_size,
     count_gflop,
@@ -33,6 +32,7 @@ from benchmarks.measure import (
 )
 from dataset.synthetic.scene import generate_clip
 from libs.core.masks import normalise
+from libs.core.precision import DTYPES
 from libs.core.structures import Clip
 from libs.method.objective import Batch, training_losses
 from libs.training.distributed import join_processes

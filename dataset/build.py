@@ -57,7 +57,7 @@ def build_loader(
     sets: list[TrainingSet],
     settings: ClipSettings,
     *,
-    workers: int = 0,
+    workers: int,
     rank: int = 0,
     world_size: int = 1,
 ) -> ClipLoader:

@@ -27,7 +27,7 @@ class ClipLoader:
     sets: list[TrainingSet]
     settings: ClipSettings
     _: KW_ONLY
-    workers: int = 0
+    workers: int
     rank: int = 0
     world_size: int = 1
 

@@ -190,6 +190,7 @@ def distort_with_dali(source: "DataNode", target: tuple[int, int]) -> tuple["Dat
     nearest = types.DALIInterpType.INTERP_NN
 
     def steps(image: Any) -> Any:
+        """Apply the same shear, rotation, resize and mirror to frames or label maps."""
         image = fn.warp_affine(image, matrix=shear, fill_value=0, interp_type=nearest)
         image = fn.rotate(image, angle=angle, keep_size=True, fill_value=0, interp_type=nearest)
         image = fn.resize(image, size=fitted, interp_type=nearest)

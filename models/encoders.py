@@ -46,8 +46,13 @@ class Encoder(nn.Module):
     def __init__(self, arch: str, norm: str = "bn"):
         super().__init__()
         net = getattr(resnet, arch)(weights=None, norm_layer=NORMS[norm])
-        self.conv1, self.bn1, self.relu, self.maxpool = net.conv1, net.bn1, net.relu, net.maxpool
-        self.res2, self.res3, self.res4 = net.layer1, net.layer2, net.layer3
+        self.conv1 = net.conv1
+        self.bn1 = net.bn1
+        self.relu = net.relu
+        self.maxpool = net.maxpool
+        self.res2 = net.layer1
+        self.res3 = net.layer2
+        self.res4 = net.layer3
         # The released files hold these two buffers. They are never applied: images come normalised.
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))

@@ -105,6 +105,7 @@ class STM(nn.Module):
         arch: str = "resnet50",
         keydim: int = 128,
         valdim: int = 512,
+        *,
         context: str = "background",
         pad_to: int = 1,
         freeze_bn: bool = True,

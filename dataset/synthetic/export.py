@@ -15,7 +15,7 @@ from dataset.synthetic.render import Size
 from dataset.synthetic.scene import generate_clip
 from dataset.synthetic.textures import GeneratedTextures
 from libs.core.errors import InputError
-from libs.core.masks import palette
+from libs.core.image_io import save_index_png
 from libs.core.structures import VideoIndex
 
 VERSION = 2  # of the generator; raise it when the same arguments give other clips than before
@@ -25,6 +25,7 @@ INDEX = Path("data", "db_info.yaml")
 
 def write_tree(
     out: Path,
+    *,
     train: int = 24,
     val: int = 4,
     frames: int = 24,
@@ -99,6 +100,4 @@ def _write_video(tree: Path, name: str, images: np.ndarray, labels: np.ndarray) 
     mask_folder.mkdir(parents=True)
     for t in range(len(images)):
         Image.fromarray(images[t]).save(image_folder / f"{t:05d}.jpg", quality=95)
-        indexed = Image.fromarray(labels[t])
-        indexed.putpalette(palette().tobytes())
-        indexed.save(mask_folder / f"{t:05d}.png")
+        save_index_png(mask_folder / f"{t:05d}.png", labels[t])

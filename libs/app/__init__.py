@@ -1,1 +1,1 @@
-"""How scripts start: their config, the parts built from it, errors in one line."""
+"""Start-up of the scripts: read the config, build the parts, report errors. The Python interface."""

@@ -1,7 +1,7 @@
 """Build the parts of a script from its configuration, which only the scripts and this folder see."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +12,7 @@ from torch import nn
 from libs.app.config import Config, Source
 from libs.core.errors import InputError
 from libs.core.named_weights import weights_file
+from libs.core.precision import DTYPES
 from libs.evaluation.inference import InferenceSettings
 from libs.training.checkpoint import (
     fill_model,
@@ -26,7 +27,6 @@ from models.fold import fold_batch_norm
 from models.stm import STM
 from models.weights import NetworkDescription, Weights, WeightsError, describe_network, load_imagenet
 
-DTYPES = {"off": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}  # of the key `amp`
 S = TypeVar("S")
 
 
@@ -72,6 +72,10 @@ def build_model(cfg: Config, device: torch.device, resume: bool = False) -> tupl
     Returns: the network, and the training state to resume or None.
     Raises: InputError naming the file or key.
     """
+    if cfg.amp == "fp16" and device.type == "cpu":
+        warnings.warn(
+            "key 'amp': fp16 takes about ten times as long as float32 on CPUs; use bf16", stacklevel=2
+        )
     start = _find_start(cfg, resume)
     torch.manual_seed(cfg.seed)
     if start:
@@ -224,12 +228,18 @@ def inference_settings(cfg: Config, correct: bool = True, object_probs: bool = F
         object_probs: keep the probability of each object, for heat maps.
     """
     loop = cfg.loop if correct else 0
-    return settings_from(
-        InferenceSettings, cfg, loop=loop, tta_scales=tuple(cfg.tta_scales), object_probs=object_probs
-    )
+    return settings_from(InferenceSettings, cfg, loop=loop, object_probs=object_probs)
 
 
-def settings_from(kind: type[S], cfg: Config, **given: Any) -> S:
-    """Fill a settings dataclass from the config keys of its fields' names; `given` fields override them."""
-    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    return kind(**{name: cfg[name] for name in names & cfg.keys() if name not in given}, **given)
+def settings_from(kind: type[S], cfg: Mapping[str, Any], **given: Any) -> S:
+    """Fill a settings dataclass from the config keys of its fields' names; `given` fields override them.
+
+    Args:
+        cfg: a config, or DEFAULTS for the defaults of all keys.
+    Raises: TypeError if a field is neither a key nor given.
+    """
+    names = {field.name for field in fields(kind)} - given.keys()  # type: ignore[arg-type]
+    unknown = sorted(names - cfg.keys())
+    if unknown:
+        raise TypeError(f"{kind.__name__}: expected a key or a value for each field, none for {unknown}")
+    return kind(**{name: cfg[name] for name in names}, **given)

@@ -17,10 +17,12 @@ from libs.app.key import (
     whole_number,
     whole_numbers,
 )
+from libs.core.precision import DTYPES
+from libs.evaluation.visualize import FORMATS
 from libs.method.losses import KINDS
 from libs.method.objective import MODES
-from libs.training.optim import SCHEDULES
-from models.encoders import ARCHS, NORMS
+from libs.training.optim import SCHEDULES, SOLVERS
+from models.encoders import ARCHS, CONTEXTS, NORMS
 
 DATA = {
     "root": Key("data", "Folder with the data sets. test.py also writes its masks below it."),
@@ -117,7 +119,7 @@ NETWORK = {
         "What the memory encoder sees beside an object's mask. 'background': the rest of the frame "
         "(STM-Cycle). 'others': the other objects (official STM, whose input is padded to multiples of 16). "
         "'auto': what the loaded weights need, and 'background' for a new network.",
-        one_of("auto", "background", "others"),
+        one_of("auto", *CONTEXTS),
     ),
     "norm": Key(
         "bn",
@@ -140,7 +142,7 @@ NETWORK = {
         "off",
         "Precision of the network: 'off' is float32; 'bf16' and 'fp16' (GPU only) are half precision. "
         "Masks, losses and the weights in training stay in float32.",
-        one_of("off", "bf16", "fp16"),
+        one_of(*DTYPES),
     ),
     "compile": Key(
         False, "Compile the network with torch.compile: a slow start, then faster frames or steps."
@@ -203,7 +205,7 @@ TRAINING = {
             lambda betas: len(betas) == 2 and all(0 <= b < 1 for b in betas), "two numbers from 0 to below 1"
         ),
     ),
-    "solver": Key("adam", "Optimizer.", one_of("adam", "adamw", "sgd")),
+    "solver": Key("adam", "Optimizer.", one_of(*SOLVERS)),
     "weight_decay": Key(5e-4, "Weight decay.", number(0)),
     "loss": Key(
         "both",
@@ -317,7 +319,7 @@ FILES = {
         "index",
         "What is written for each frame: 'index' a palette PNG, 'segmentation' an overlay, 'heatmap' the "
         "probability, 'mask' an overlay of the first object.",
-        one_of("index", "segmentation", "heatmap", "mask"),
+        one_of(*FORMATS),
         demo="segmentation",
     ),
     "skip_done": Key(
@@ -374,6 +376,7 @@ SECTIONS = {
     "Keys of the original without effect": WITHOUT_EFFECT,
 }
 KEYS: dict[str, Key] = {name: key for keys in SECTIONS.values() for name, key in keys.items()}
+DEFAULTS = {name: key.default for name, key in KEYS.items()}
 
 # Former name of a key -> its name today. The former name still works, with a warning.
 RENAMED: dict[str, str] = {}
@@ -410,5 +413,10 @@ The weights say what the network is. If `initial` or `resume` loads weights, the
 """
 
 
+def page() -> str:
+    """The page of all keys in Markdown."""
+    return PAGE.format(tables=markdown_tables(SECTIONS))
+
+
 if __name__ == "__main__":
-    print(PAGE.format(tables=markdown_tables(SECTIONS)), end="")
+    print(page(), end="")

@@ -24,8 +24,8 @@ MAX_LINE = 2000  # characters of a message
 MAX_REASON = 120  # characters of torch's own message in ours
 
 MEMORY_ADVICE = (
-    "lower input_size, max_size, memory_frames, sampled_frames or train_batch; "
-    "`amp bf16` and `grad_checkpoint True` save memory as well"
+    "for long videos set memory_frames 20; else lower input_size or max_size, in training sampled_frames "
+    "or train_batch; `amp bf16` and `grad_checkpoint True` save memory as well"
 )
 SHARED_MEMORY_ADVICE = (
     "shared memory (/dev/shm) is full; lower workers or train_batch, or enlarge it, in Docker with --shm-size"

@@ -3,17 +3,19 @@
 import numpy as np
 import torch
 
-from libs.app.build import for_inference, load_network
+from libs.app.build import for_inference, load_network, settings_from
+from libs.app.defaults import DEFAULTS
 from libs.core.errors import InputError
 from libs.core.masks import VOID, object_ids
 from libs.core.named_weights import weights_file
+from libs.core.precision import DTYPES
 from libs.core.structures import Prediction, SourceFrame
 from libs.evaluation.inference import FrameReader, InferenceSettings, VideoSegmenter
 from libs.evaluation.scores import mean_jaccard
 from models.stm import STM
 
 LARGEST_ID = 254  # 255 is void
-PRECISIONS = ("auto", "off", "bf16", "fp16")
+PRECISIONS = ("auto", *DTYPES)
 
 
 class Segmenter:
@@ -45,10 +47,12 @@ class Segmenter:
         probabilities: bool = False,
     ) -> None:
         self.model = model
-        self.settings = InferenceSettings(
+        self.settings = settings_from(
+            InferenceSettings,
+            DEFAULTS,
             input_size=(max_size, max_size),
             max_size=max_size,
-            loop=10 if correct else 0,
+            loop=DEFAULTS["loop"] if correct else 0,
             memory_frames=memory_frames,
             save_corrected=correct,
             object_probs=probabilities,
@@ -126,10 +130,10 @@ class Segmenter:
     def probabilities(self) -> dict[int, np.ndarray]:
         """Probability of each object in the newest frame: id -> (H, W) float32.
 
-        Raises: InputError unless the segmenter was made with probabilities=True.
+        Raises: InputError unless the segmenter was created with probabilities=True.
         """
         if not self.settings.object_probs:
-            raise InputError("probabilities: make the segmenter with probabilities=True")
+            raise InputError("probabilities: create the segmenter with probabilities=True")
         if self._newest is None or self._newest.object_probs is None:
             return {}
         known = self._newest.object_probs
@@ -149,7 +153,7 @@ class Segmenter:
         self._reader.forget(channel)
 
     def drift(self) -> dict[int, float]:
-        """How much of each object is found again on the way back, a sign of drift that needs no ground truth.
+        """Compute the round-trip IoU of each object: a low value means drift, and no ground truth is needed.
 
         The latest frame with a given mask is predicted back from the newest frame alone.
 

@@ -1,1 +1,1 @@
-"""What everything else stands on: data structures, files, images, logs."""
+"""Shared basics: data structures, files, images, logs."""

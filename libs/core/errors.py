@@ -1,4 +1,4 @@
-"""Errors in what lies outside the code: inputs, files, folders."""
+"""Errors caused by inputs, files or folders, not by bugs."""
 
 LOADER_DIED = (
     "key 'workers': a loader process died, most likely because memory ran out; lower workers or free memory; "
@@ -11,7 +11,7 @@ class InputError(Exception):
 
 
 class UnreadableError(InputError):
-    """A frame or mask is wrong: its video fails, and other videos can go on."""
+    """A frame or mask cannot be read. Its video fails; other videos continue."""
 
 
 class FolderBusyError(InputError):

@@ -9,6 +9,7 @@ from PIL import Image, WebPImagePlugin  # noqa: F401 (registers the format)
 
 from libs.core.errors import UnreadableError
 from libs.core.files import atomic_write
+from libs.core.masks import palette
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 # Formats by content. Some others, such as EPS, would start other programs.
@@ -102,3 +103,11 @@ def write_image(path: Path, image: np.ndarray) -> None:
     with atomic_write(path) as temporary:
         # A third of the default's time, 4 % larger.
         Image.fromarray(image).save(temporary, format="PNG", compress_level=3)
+
+
+def save_index_png(path: Path, labels: np.ndarray) -> None:
+    """Write labels (H, W) uint8 as they are, as PNG with the DAVIS palette, atomically."""
+    image = Image.fromarray(labels)
+    image.putpalette(palette().tobytes())
+    with atomic_write(path) as temporary:
+        image.save(temporary, format="PNG")

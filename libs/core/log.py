@@ -1,4 +1,4 @@
-"""What a run tells: lines on the terminal and in a file, its progress, TensorBoard events."""
+"""Log of a run: lines on the terminal and in a file, its progress, TensorBoard events."""
 
 import os
 import sys

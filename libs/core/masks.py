@@ -99,6 +99,12 @@ def normalise(image: np.ndarray) -> Tensor:
     return pixels.movedim(-1, -3).contiguous()
 
 
+def denormalise(images: Tensor) -> np.ndarray:
+    """The inverse of `normalise`: (..., 3, H, W) to (..., H, W, 3) uint8 RGB."""
+    pixels = images.cpu().movedim(-3, -1) * torch.tensor(IMAGENET_STD) + torch.tensor(IMAGENET_MEAN)
+    return (255 * pixels).round().clip(0, 255).to(torch.uint8).numpy()
+
+
 def palette() -> np.ndarray:
     """The colours of the PASCAL VOC and DAVIS masks.
 

@@ -1,4 +1,4 @@
-"""Reading ahead and writing behind: one thread each side of the time loop, with bounded queues between."""
+"""Background threads with bounded queues: `prefetch` reads ahead, `AsyncWriter` writes behind."""
 
 import queue
 import threading

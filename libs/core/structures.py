@@ -1,4 +1,4 @@
-"""What travels between the data sets and the network, with shapes.
+"""Dataclasses that the data sets and the network exchange, with shapes.
 
 Letters: T frames, O objects, H, W pixels of the network's input, Hs, Ws pixels of the source.
 """

@@ -1,4 +1,4 @@
-"""From videos to scores: what validation, test and demo put around libs/evaluation/inference.py."""
+"""Segment videos, write and score the predictions: what validation, test and demo share."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -33,7 +33,7 @@ class CorrectionRow:
 
 @dataclass(frozen=True)
 class RoundTripRow:
-    """IoU of the given mask with itself, predicted back from the last frame: shows drift, needs no truth."""
+    """Round trip: IoU of the given mask with the one predicted back from the last frame; low means drift."""
 
     video: str
     iou: float  # mean over its objects

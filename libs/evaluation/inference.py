@@ -1,6 +1,7 @@
 """Segment one video: frames are read ahead, predictions have the resolution of the source."""
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,8 +16,10 @@ from libs.method.cycle import GradientCorrection, predict_reference
 from libs.method.propagate import FrameInput, Propagation, Remember, Step
 from models.stm import STM, Objects
 
+FEWEST_PIXELS = 6  # of an object at the network's input; with fewer it is warned of
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class InferenceSettings:
     """How videos are segmented.
 
@@ -24,18 +27,18 @@ class InferenceSettings:
     """
 
     input_size: tuple[int, int]
-    max_size: int = 0
-    tta_scales: tuple[float, ...] = (1.0,)
-    tta_flip: bool = False
-    save_freq: int = 5
-    memory_frames: int = 0
-    loop: int = 0
-    correction_rate: float = 150.0
-    correction_beta: float = 0.0
-    correction_tolerance: float = 0.0
-    sharpness: float = 1.0
-    save_corrected: bool = False
-    object_probs: bool = False  # keep probabilities at source resolution, for heat maps
+    max_size: int
+    tta_scales: Sequence[float]
+    tta_flip: bool
+    save_freq: int
+    memory_frames: int
+    loop: int
+    correction_rate: float
+    correction_beta: float
+    correction_tolerance: float
+    sharpness: float
+    save_corrected: bool
+    object_probs: bool  # no key: keep probabilities at source resolution, for heat maps
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -104,7 +107,7 @@ class VideoSegmenter:
     def round_trip(self) -> RoundTrip | None:
         """Predict the latest frame with a given mask back from the newest frame alone.
 
-        Returns: None if there is no way back: no object so far, or the newest frame is that frame.
+        Returns: None if no object is tracked, or if the newest frame has a given mask.
         """
         reference = self._reference
         if not self._steps or self._steps[0].given or reference is None or not reference.given.any():
@@ -163,7 +166,9 @@ class FrameReader:
     """
 
     def __init__(self, name: str, views: tuple[View, ...], num_channels: int | None = None) -> None:
-        self.name, self.views, self.num_channels = name, views, num_channels
+        self.name = name
+        self.views = views
+        self.num_channels = num_channels
         self._seen: set[int] = set()
         self._highest = 0  # channel so far; K never falls, as memory and reference keep their channels
         self._size: tuple[int, int] | None = None
@@ -194,7 +199,21 @@ class FrameReader:
         channel = torch.tensor(new, dtype=torch.long)
         appearing = Objects(torch.zeros_like(channel), channel, num_channels) if new else None
         given = [view.masks(frame.given, num_channels) for view in self.views]
+        self._warn_of_tiny(frame, given[0], new)
         return [replace(x, given=masks, appearing=appearing) for x, masks in zip(inputs, given)]
+
+    def _warn_of_tiny(self, frame: SourceFrame, masks: Tensor, new: list[int]) -> None:
+        """Warn of new objects of which next to nothing is left at the network's input."""
+        pixels = {k: int(masks[0, k].sum()) for k in new}
+        tiny = [k for k, count in pixels.items() if count < FEWEST_PIXELS]
+        if tiny:
+            counts = ", ".join(str(pixels[k]) for k in tiny)
+            size = f"{masks.shape[-1]}x{masks.shape[-2]}"
+            warnings.warn(
+                f"video '{self.name}', frame {frame.name}: {len(tiny)} of {len(new)} new objects have only "
+                f"{counts} pixels at the network's input of {size} and may be lost; raise max_size",
+                stacklevel=2,
+            )
 
 
 def segment_video(segmenter: VideoSegmenter, video: Video) -> Iterator[Prediction]:

@@ -1,7 +1,7 @@
 """The result folder of test.py: masks, completion records for `skip_done`, score tables, the drift table."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -18,9 +18,6 @@ from libs.evaluation.evaluator import CorrectionRow, Report, RoundTripRow
 from libs.evaluation.scores import VideoScores, format_table, write_csv, write_rows
 from libs.evaluation.visualize import save
 
-# Keys that change no mask; and those on which the weights, whose file counts, have the last word.
-WITHOUT_EFFECT = {"skip_done", "debug", "gpu_id", "compile"}
-NETWORK_KEYS = {"arch", "keydim", "valdim", "decoder_dim", "norm", "memory_context"}
 DRIFT = 0.5  # IoU below which a video is named
 TABLES = ("scores.csv", "drift.csv", "corrections.csv")
 Masks = dict[str, set[int]]  # frame name -> objects that may be in its mask
@@ -34,7 +31,7 @@ class ResultFolder:
     with `skip_done` can leave the video out.
 
     Args:
-        fingerprint: of the settings and weights of this run, see settings_fingerprint.
+        fingerprint: of the settings and weights of this run, see libs/app/fingerprint.py.
         style: how masks are drawn, one of FORMATS in libs/evaluation/visualize.py.
         only_submitted: write only the masks that belong into a submission.
     """
@@ -42,12 +39,10 @@ class ResultFolder:
     def __init__(
         self, path: Path, fingerprint: str, style: str = "index", only_submitted: bool = False
     ) -> None:
-        self.path, self.fingerprint, self.style, self.only_submitted = (
-            path,
-            fingerprint,
-            style,
-            only_submitted,
-        )
+        self.path = path
+        self.fingerprint = fingerprint
+        self.style = style
+        self.only_submitted = only_submitted
         self.masks: dict[str, Masks] = {}  # video -> masks of this run, and of earlier ones that were resumed
 
     @contextmanager
@@ -93,7 +88,7 @@ class ResultFolder:
     def finish(self, video: Video, report: Report) -> None:
         """Record that the masks of a video are complete."""
         masks = {name: sorted(ids) for name, ids in self.masks[video.name].items()}
-        record = {"recipe": self.fingerprint, "frames": masks, "report": asdict(report)}
+        record = {"fingerprint": self.fingerprint, "frames": masks, "report": asdict(report)}
         with atomic_write(self._record(video.name)) as temporary:
             temporary.write_text(json.dumps(record, default=_plain), encoding="utf-8")
 
@@ -105,9 +100,11 @@ class ResultFolder:
         path = self._record(video)
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
+            if "recipe" in record:  # the key's former name: an older version wrote it
+                return None
             masks = {name: set(ids) for name, ids in record["frames"].items()}
             there = {path.stem for path in (self.path / video).glob("*.png")}
-            holds = record["recipe"] == self.fingerprint and masks.keys() <= there
+            holds = record["fingerprint"] == self.fingerprint and masks.keys() <= there
             return (masks, _report(record["report"])) if holds else None
         except FileNotFoundError:
             return None
@@ -118,13 +115,6 @@ class ResultFolder:
 
     def _record(self, video: str) -> Path:
         return self.path / ".done" / f"{video}.json"
-
-
-def settings_fingerprint(cfg: Mapping[str, object], weights: Path) -> str:
-    """A text that changes with any key that can change a mask, and with the file of weights."""
-    stat = weights.stat() if weights.is_file() else None
-    keys = {key: value for key, value in cfg.items() if key not in WITHOUT_EFFECT | NETWORK_KEYS}
-    return json.dumps([keys, stat and (stat.st_size, stat.st_mtime_ns)], sort_keys=True)
 
 
 def _plain(value: object) -> object:

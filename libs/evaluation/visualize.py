@@ -17,7 +17,7 @@ from PIL import Image
 
 from libs.core.errors import InputError
 from libs.core.files import atomic_write, temporary_name
-from libs.core.image_io import write_image
+from libs.core.image_io import save_index_png, write_image
 from libs.core.masks import VOID, palette
 from libs.core.structures import Prediction, RoundTrip
 
@@ -99,14 +99,6 @@ def round_trip_image(returned: RoundTrip) -> np.ndarray:
     image = returned.frame.image
     gap = np.full((image.shape[0], max(1, image.shape[1] // 100), 3), 255, np.uint8)
     return np.concatenate([overlay(image, returned.given), gap, overlay(image, returned.labels)], axis=1)
-
-
-def save_index_png(path: Path, labels: np.ndarray) -> None:
-    """Write labels (H, W) uint8 as they are, with the DAVIS palette."""
-    image = Image.fromarray(labels)
-    image.putpalette(palette().tobytes())
-    with atomic_write(path) as temporary:
-        image.save(temporary, format="PNG")
 
 
 class GifWriter(AbstractContextManager):

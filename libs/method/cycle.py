@@ -88,8 +88,12 @@ class GradientCorrection:
         tolerance: float = 0.0,
         sharpness: float = 1.0,
     ) -> None:
-        self.every, self.loop, self.rate = every, loop, rate
-        self.momentum, self.tolerance, self.sharpness = momentum, tolerance, sharpness
+        self.every = every
+        self.loop = loop
+        self.rate = rate
+        self.momentum = momentum
+        self.tolerance = tolerance
+        self.sharpness = sharpness
 
     def __call__(self, step: Step) -> Remembered:
         """Return the masks (1, K, H, W) to memorize of `step`.

@@ -97,8 +97,11 @@ class Propagation:
         *,
         differentiable: bool = False,
     ) -> None:
-        self.model, self.save_freq, self.remember = model, save_freq, remember
-        self.memory_frames, self.differentiable = memory_frames, differentiable
+        self.model = model
+        self.save_freq = save_freq
+        self.remember = remember
+        self.memory_frames = memory_frames
+        self.differentiable = differentiable
         self.t = -1
         self._forget_all()
 

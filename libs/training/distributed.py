@@ -46,7 +46,7 @@ class Processes:
         for p, gradient in zip(trained, flat.split([p.numel() for p in trained])):
             p.grad = gradient.view_as(p)
 
-    def copy_buffers(self, model: nn.Module) -> None:
+    def broadcast_buffers(self, model: nn.Module) -> None:
         """Give all processes the buffers of the main one: unfrozen batch norm differs between them."""
         if self.world_size > 1:
             for buffer in model.buffers():

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from libs.core.files import atomic_write
-from libs.core.masks import IMAGENET_MEAN, IMAGENET_STD
+from libs.core.masks import denormalise
 from libs.core.structures import Clip
 from libs.evaluation.visualize import overlay
 from libs.method.cycle import predict_reference
@@ -36,7 +36,7 @@ def contact_sheet(model: STM, clip: Clip) -> np.ndarray:
     model.eval()
     batch = Batch.of([clip], next(model.parameters()).device)
     steps = list(propagate(model, training_frames(model, batch), save_freq=1))
-    images = _images(batch.frames[0])
+    images = denormalise(batch.frames[0])
     truth = [overlay(image, labels.numpy()) for image, labels in zip(images, clip.labels)]
     # Nothing is predicted for frame 0 itself: both lower rows begin with its given mask.
     forward, back = [truth[0]], [truth[0]]
@@ -46,12 +46,6 @@ def contact_sheet(model: STM, clip: Clip) -> np.ndarray:
         back.append(overlay(images[0], _labels(predict_reference(step))))
     rows = [list(images), truth, forward, back]
     return np.concatenate([np.concatenate(row, axis=1) for row in rows])
-
-
-def _images(frames: Tensor) -> np.ndarray:
-    """(T, 3, H, W) normalised to (T, H, W, 3) uint8 RGB."""
-    pixels = frames.cpu().movedim(1, -1) * torch.tensor(IMAGENET_STD) + torch.tensor(IMAGENET_MEAN)
-    return (255 * pixels).round().clip(0, 255).to(torch.uint8).numpy()
 
 
 def _labels(logits: Tensor) -> np.ndarray:

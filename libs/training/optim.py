@@ -13,9 +13,11 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from libs.core.precision import DTYPES
+
+SOLVERS = {"adam": Adam, "adamw": AdamW, "sgd": SGD}
 SCHEDULES = ("milestones", "cosine", "poly")
 POLY_POWER = 0.9
-DTYPES = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def build_optimizer(
@@ -28,8 +30,7 @@ def build_optimizer(
     """'adam' or 'adamw' with betas `momentum`, or 'sgd' with its first entry."""
     if solver == "sgd":
         return SGD(parameters, learning_rate, momentum=momentum[0], weight_decay=weight_decay)
-    kind = {"adam": Adam, "adamw": AdamW}[solver]
-    return kind(parameters, learning_rate, betas=momentum, weight_decay=weight_decay)
+    return SOLVERS[solver](parameters, learning_rate, betas=momentum, weight_decay=weight_decay)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +88,7 @@ class Precision:
 
     def __call__(self) -> AbstractContextManager:
         """The context in which to run the network."""
-        return torch.autocast(self._device, self._dtype, enabled=self._dtype is not None)
+        return torch.autocast(self._device, self._dtype, enabled=self._dtype != torch.float32)
 
     def update(self, optimizer: Optimizer, grad_clip: float) -> bool:
         """Update the weights once from the accumulated gradients, then clear these.

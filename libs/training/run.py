@@ -26,10 +26,10 @@ class RunSettings:
     epochs: int
     epochs_per_increment: int
     epoch_per_test: int
-    epoch_per_sheet: int = 0
-    save_steps: int = 0
-    keep: int = 1
-    max_minutes: float = 0.0
+    epoch_per_sheet: int
+    save_steps: int
+    keep: int
+    max_minutes: float
 
 
 class TrainingRun:
@@ -167,7 +167,7 @@ class TrainingRun:
         # The curriculum: from now on, sampled frames may lie further apart.
         if state.epoch % settings.epochs_per_increment == 0:
             self.loader.grow_max_skip()
-        self.trainer.share_buffers()
+        self.trainer.broadcast_buffers()
         validation_due = self._due(settings.epoch_per_test)
         if not validation_due:
             state.validated = state.epoch
@@ -211,7 +211,9 @@ class TrainingRun:
 
     def _report_epoch(self, seconds: float) -> None:
         """Log the finished epoch in one line and as scalars, and add it to the history."""
-        state, max_skip, epoch = self.state, self.loader.max_skip, self.state.epoch + 1
+        state = self.state
+        max_skip = self.loader.max_skip
+        epoch = state.epoch + 1
         means = sum(self._processes.gather(state.totals), start=EpochTotals()).means()
         state.history.append({"epoch": epoch, "learning rate": state.rate, **means})
         self.log.scalars(

@@ -35,10 +35,10 @@ class StepSettings:
     cycle: bool
     iou_threshold: float
     iter_size: int
-    attention_loss: float = 0.0
-    amp: str = "off"
-    grad_clip: float = 0.0
-    ema: float = 0.0
+    attention_loss: float
+    amp: str
+    grad_clip: float
+    ema: float
 
 
 class Trainer:
@@ -121,10 +121,10 @@ class Trainer:
         if self.average:
             self.average.update_parameters(self.model)
 
-    def share_buffers(self) -> None:
-        """Give all processes the buffers of the main one, see `Processes.copy_buffers`."""
+    def broadcast_buffers(self) -> None:
+        """Give all processes the buffers of the main one, see `Processes.broadcast_buffers`."""
         for model in dict.fromkeys((self.model, self.eval_model)):  # ordered: all processes must agree on it
-            self.processes.copy_buffers(model)
+            self.processes.broadcast_buffers(model)
 
     def _losses(self, batch: Batch) -> Losses:
         settings = self.settings

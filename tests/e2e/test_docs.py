@@ -157,7 +157,7 @@ def test_the_data_set_of_the_bridge_works_when_pasted(
     assert {frame.parent for frame in video.frames} == {tmp_path / "Mine/val/frames/a"}
     assert {mask.parent for mask in video.masks.values()} == {tmp_path / "Mine/val/masks/a"}
     settings = ClipSettings(size=(32, 48), max_skip=[5])
-    loader = PilLoader(training_sets(tmp_path, ["MINE"], [1]), settings)
+    loader = PilLoader(training_sets(tmp_path, ["MINE"], [1]), settings, workers=0)
     (clip,) = next(loader.batches(0))
     assert clip.frames.shape == (3, 3, 32, 48) and clip.num_objects == 2
     assert torch.equal(clip.labels.unique(), torch.tensor([0, 1, 2], dtype=torch.uint8))
@@ -202,3 +202,10 @@ def test_the_python_of_the_readme_works_when_pasted(
     monkeypatch.chdir(tmp_path)
     exec(code, {})
     assert capsys.readouterr().out.startswith("[0 1 2] {1: 0.")
+
+
+def test_no_file_holds_a_conflict_marker() -> None:
+    files = [path for suffix in ("py", "md", "yaml", "toml") for path in ROOT.rglob(f"*.{suffix}")]
+    own = [path for path in files if ".venv" not in path.parts]
+    marked = [path for path in own if re.search(r"^(<{7}|>{7}) ", path.read_text(encoding="utf-8"), re.M)]
+    assert own and not marked

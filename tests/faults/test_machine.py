@@ -189,6 +189,16 @@ def test_done_videos_are_left_out_only_with_the_same_settings(tmp_path: Path, we
     assert "1 of 2 videos are there" in end.out and mask.exists()
 
 
+def test_a_completion_record_of_an_older_version_is_outdated(tmp_path: Path, weights: Path) -> None:
+    fake_datasets.two_videos(tmp_path)
+    segment(tmp_path, weights).check_success()
+    note = tmp_path / "output/FOLDER/.done/mine.json"
+    note.write_text(note.read_text().replace('"fingerprint"', '"recipe"'))
+    end = segment(tmp_path, weights, skip_done=True)
+    end.check_success()
+    assert "1 of 2 videos are there" in end.out and '"fingerprint"' in note.read_text()
+
+
 def test_a_damaged_completion_record_is_named(tmp_path: Path, weights: Path) -> None:
     fake_datasets.two_videos(tmp_path)
     segment(tmp_path, weights).check_success()
@@ -196,7 +206,7 @@ def test_a_damaged_completion_record_is_named(tmp_path: Path, weights: Path) -> 
     for damage in (
         "{",
         "[]",
-        '{"recipe": 1}',
+        '{"fingerprint": 1}',
         note.read_text().replace('"seconds": ', '"seconds": null, "x": '),
         note.read_text().replace('"iou": ', '"iou": "", "y": '),
     ):

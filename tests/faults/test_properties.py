@@ -178,7 +178,7 @@ def _weights(root: Path) -> Path:
 
 def _record(root: Path) -> Path:
     record = {
-        "recipe": "r",
+        "fingerprint": "r",
         "frames": {},
         "report": {
             "scores": [],

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import libs.training.trainer
+from libs.app.build import settings_from
+from libs.app.defaults import DEFAULTS
 from libs.core.structures import Clip
 from libs.evaluation.evaluator import Report
 from libs.evaluation.scores import VideoScores
@@ -118,18 +120,19 @@ def training_run(
     **changes: object,
 ) -> TrainingRun:
     """A run of `loader`'s batches; `changes` are fields of StepSettings and RunSettings."""
-    step = {"mode": "recurrent", "loss": "both", "cycle": True, "iou_threshold": 0.65, "iter_size": 1}
-    run = {"epochs": 1, "epochs_per_increment": 5, "epoch_per_test": 0}
-    for name, value in changes.items():
-        (step if name in StepSettings.__dataclass_fields__ else run)[name] = value
+    step = settings_from(StepSettings, {**DEFAULTS, "iter_size": 1, **changes})
+    # One epoch, one checkpoint, and nothing else that takes time.
+    few = {"epochs": 1, "epoch_per_test": 0, "epoch_per_sheet": 0, "keep": 1}
+    path = folder / f"{step.mode}.pth.tar"
+    run = settings_from(RunSettings, {**DEFAULTS, **few, **changes}, path=path)
     model = model or Weight()
     optimizer = build_optimizer(model.parameters(), solver, rate, (0.0, 0.999), 0.0)
-    schedule = Schedule(kind="milestones", epochs=run["epochs"], milestones=milestones)
-    scheduler = build_scheduler(optimizer, schedule, -(-len(loader) // step["iter_size"]))
+    schedule = Schedule(kind="milestones", epochs=run.epochs, milestones=milestones)
+    scheduler = build_scheduler(optimizer, schedule, -(-len(loader) // step.iter_size))
     return TrainingRun(
-        Trainer(model, optimizer, scheduler, StepSettings(**step)),
+        Trainer(model, optimizer, scheduler, step),
         loader,
-        RunSettings(path=folder / f"{step['mode']}.pth.tar", **run),
+        run,
         Log(),
         validate=validate,
         stop_requested=stop_requested,

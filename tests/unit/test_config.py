@@ -1,17 +1,23 @@
 """The configuration: the original's keys and files, the command line, where values come from, and errors."""
 
 import pickle
-import subprocess
-import sys
+from dataclasses import MISSING, fields
 from pathlib import Path
 
 import pytest
 import yaml
 
+from dataset.loader import ClipLoader
+from dataset.sampling import ClipSettings
 from libs.app import config
+from libs.app.build import settings_from
 from libs.app.config import Source, load_config, parse_arguments
-from libs.app.defaults import DEAD_KEYS, KEYS, RENAMED, SECTIONS
+from libs.app.defaults import DEAD_KEYS, DEFAULTS, KEYS, RENAMED, SECTIONS, page
 from libs.core.errors import InputError
+from libs.evaluation.inference import InferenceSettings
+from libs.training.optim import Schedule
+from libs.training.run import RunSettings
+from libs.training.trainer import StepSettings
 from tests.helpers.subprocess_runner import ROOT
 
 ORIGINAL = {  # the keys of the original, and its defaults
@@ -507,9 +513,7 @@ def test_help_lists_every_key(empty: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_the_page_of_all_keys_is_up_to_date() -> None:
-    command = [sys.executable, "-m", "libs.app.defaults"]
-    made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    if (ROOT / "docs/configuration.md").read_text(encoding="utf-8") != made:
+    if (ROOT / "docs/configuration.md").read_text(encoding="utf-8") != page():
         pytest.fail("out of date; run: python3 -m libs.app.defaults > docs/configuration.md")
 
 
@@ -524,6 +528,23 @@ def test_each_key_is_in_one_section_and_says_what_it_means() -> None:
 
 
 # ---- where a value came from, and keys with another name today ----
+
+
+SETTINGS = [ClipSettings, ClipLoader, InferenceSettings, RunSettings, Schedule, StepSettings]
+
+
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_a_default_of_settings_is_that_of_its_key(kind: type) -> None:
+    for field in fields(kind):
+        # None stands for a part that is left out, which no key holds.
+        if field.name in KEYS and field.default not in (MISSING, None):
+            default = KEYS[field.name].default
+            assert field.default == (tuple(default) if isinstance(default, list) else default), field.name
+
+
+def test_settings_without_a_key_or_a_value_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"RunSettings: .*\['path'\]"):
+        settings_from(RunSettings, DEFAULTS)
 
 
 def test_the_config_knows_where_each_value_came_from(tmp_path: Path) -> None:

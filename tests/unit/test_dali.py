@@ -49,7 +49,8 @@ def loaders(
     pytest.importorskip("nvidia.dali")
     settings = settings_for(sets, size=size, **options)
     processes = {"rank": rank, "world_size": world_size}
-    return PilLoader(sets, settings, **processes), DaliLoader(sets, settings, workers=workers, **processes)
+    pil = PilLoader(sets, settings, workers=0, **processes)
+    return pil, DaliLoader(sets, settings, workers=workers, **processes)
 
 
 def epoch_of(loader: ClipLoader, epoch: int = 0) -> list[Clip]:
@@ -565,7 +566,7 @@ def test_without_dali_the_package_to_install_is_named(
     monkeypatch.setitem(sys.modules, "nvidia.dali", None)
     monkeypatch.setattr(torch.version, "cuda", cuda)
     with pytest.raises(InputError) as error:
-        build_loader("DALI", torch.device("cpu"), [], settings_for([]))
+        build_loader("DALI", torch.device("cpu"), [], settings_for([]), workers=0)
     message = str(error.value)
     assert "\n" not in message and message.startswith("key 'data_backend'") and "PIL" in message
     assert f"pip install nvidia-dali-{package}`" in message and ("CPU" in message) == (cuda is None)

@@ -273,7 +273,7 @@ def test_a_new_set_in_the_registry_can_be_trained_on(tmp_path: Path, monkeypatch
         trees.write_video(tmp_path / "shots-train" / name, tmp_path / "labels" / name, {1: 0, 2: 0}, frames=3)
     monkeypatch.setitem(REGISTRY, "MINE", DataSet(mine, skip_step=7))
     settings = ClipSettings(size=(32, 48), max_skip=[5], sampled_frames=2, train_batch=2)
-    loader = PilLoader(training_sets(tmp_path, ["MINE"], [2]), settings)
+    loader = PilLoader(training_sets(tmp_path, ["MINE"], [2]), settings, workers=0)
     loader.grow_max_skip()
     assert len(loader) == 2 and loader.max_skip == [12]
     model = STM("resnet18", keydim=8, valdim=8)
@@ -298,7 +298,9 @@ def test_a_set_to_train_on_needs_two_masks_a_video(tmp_path: Path) -> None:
 
 def test_dali_is_refused_or_there() -> None:
     try:
-        loader = build_loader("DALI", torch.device("cpu"), [], ClipSettings(size=(32, 48), max_skip=[]))
+        loader = build_loader(
+            "DALI", torch.device("cpu"), [], ClipSettings(size=(32, 48), max_skip=[]), workers=0
+        )
     except InputError as error:
         assert "data_backend" in str(error) and "PIL" in str(error)
     else:
@@ -600,5 +602,5 @@ def test_void_stays_void_in_clips_that_show_nothing_else(tmp_path: Path) -> None
     trees.save_mask(tmp_path / "Annotations/mine/00000.png", trees.scene([1, 255])[1])
     sets = training_sets(tmp_path, ["FOLDER"], [8])
     settings = ClipSettings(size=(32, 48), max_skip=[1], sampled_frames=2)
-    clips = [clip for step in PilLoader(sets, settings).batches(0) for clip in step]
+    clips = [clip for step in PilLoader(sets, settings, workers=0).batches(0) for clip in step]
     assert len(clips) == 8 and all(clip.labels[1:].eq(0).all() for clip in clips)

@@ -18,7 +18,7 @@ from models.stm import STM, Objects
 def network(arch: str, context: str) -> STM:
     """Build a float64 network whose batch norm statistics are not trivial."""
     torch.manual_seed(0)
-    model = STM(arch, 8, 8, context, decoder_dim=8)
+    model = STM(arch, 8, 8, context=context, decoder_dim=8)
     for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm2d)):
         for tensor in (norm.running_mean, norm.bias.data):
             tensor.normal_(0, 0.3)

@@ -146,12 +146,14 @@ def test_dali_refuses_crops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     trees.davis17(tmp_path)
     monkeypatch.setattr("dataset.dali.require_dali", lambda: None)
     with pytest.raises(InputError, match="'framing': DALI.*PIL"):
-        build_loader("DALI", torch.device("cpu"), training_sets(tmp_path, ["DAVIS17"], [1]), cropped())
+        build_loader(
+            "DALI", torch.device("cpu"), training_sets(tmp_path, ["DAVIS17"], [1]), cropped(), workers=0
+        )
 
 
 def test_the_loader_hands_its_crop_to_its_clips(tmp_path: Path) -> None:
     trees.davis17(tmp_path)
-    loader = PilLoader(training_sets(tmp_path, ["DAVIS17"], [4]), cropped())
+    loader = PilLoader(training_sets(tmp_path, ["DAVIS17"], [4]), cropped(), workers=0)
     assert torch.equal(next(loader.batches(0))[0].frames, sampler(tmp_path)[0].frames)
 
 
@@ -174,4 +176,4 @@ def test_the_released_augmentation_refuses_crops(tmp_path: Path) -> None:
     trees.davis17(tmp_path)
     sets = training_sets(tmp_path, ["DAVIS17"], [1])
     with pytest.raises(InputError, match="'framing': augmentation dali.*paper"):
-        build_loader("PIL", torch.device("cpu"), sets, cropped(augmentation="dali"))
+        build_loader("PIL", torch.device("cpu"), sets, cropped(augmentation="dali"), workers=0)

@@ -330,4 +330,4 @@ def test_dali_refuses_to_paste(root: Path, monkeypatch: pytest.MonkeyPatch) -> N
     sets = training_sets(root, ["DAVIS17"], [1])
     with pytest.raises(InputError, match="'paste': DALI.*PIL"):
         settings = ClipSettings(size=SIZE, max_skip=[3], paste=open_paster(root, 0.5))
-        build_loader("DALI", torch.device("cpu"), sets, settings)
+        build_loader("DALI", torch.device("cpu"), sets, settings, workers=0)

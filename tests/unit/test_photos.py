@@ -120,8 +120,8 @@ def test_every_step_has_one_of_the_sizes_and_coarse_epochs_the_smallest(root: Pa
     settings = ClipSettings(
         size=INPUT, max_skip=[3], sampled_frames=2, train_batch=4, scales=(0.75, 1.0, 1.25), coarse_epochs=2
     )
-    loader, half = PilLoader(sets, settings), replace(settings, train_batch=2)
-    halves = [PilLoader(sets, half, rank=rank, world_size=2) for rank in range(2)]
+    loader, half = PilLoader(sets, settings, workers=0), replace(settings, train_batch=2)
+    halves = [PilLoader(sets, half, rank=rank, world_size=2, workers=0) for rank in range(2)]
     small, middle, large = (36, 48), (48, 64), (60, 80)
     seen = set()
     for epoch, expected in ((0, {small}), (1, {small}), (2, {small, middle, large})):
@@ -195,7 +195,7 @@ def test_generated_sets_are_refused_as_valset_and_by_dali(
     assert all(isinstance(video, SyntheticVideo) for video in sets[0].videos)
     monkeypatch.setattr("dataset.dali.require_dali", lambda: None)
     with pytest.raises(InputError, match="data_backend.*PROCEDURAL.*PIL"):
-        build_loader("DALI", torch.device("cpu"), sets, ClipSettings(size=INPUT, max_skip=[3]))
+        build_loader("DALI", torch.device("cpu"), sets, ClipSettings(size=INPUT, max_skip=[3]), workers=0)
 
 
 def test_a_tree_generated_from_images(root: Path, tmp_path: Path) -> None:

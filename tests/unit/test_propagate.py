@@ -18,13 +18,14 @@ from libs.core.errors import InputError
 from libs.core.masks import Letterbox, normalise, one_hot
 from libs.core.structures import Prediction, SourceFrame, Video
 from libs.evaluation.evaluator import Report, VideoSink, evaluate, evaluate_video
-from libs.evaluation.inference import InferenceSettings, VideoSegmenter, segment_video
+from libs.evaluation.inference import VideoSegmenter, segment_video
 from libs.evaluation.visualize import save
 from libs.method.cycle import GradientCorrection
 from libs.method.propagate import FrameInput, Remembered, Step, harden, impose, propagate
 from models.decoder import ImageMaps
 from models.stm import STM, Memory, Objects, Query
 from tests.helpers import fake_datasets as trees
+from tests.helpers.settings import plain_settings
 
 SIZE = (4, 6)
 
@@ -242,7 +243,7 @@ def run(
 ) -> tuple[list[Prediction], Report]:
     found = []
     report = evaluate(
-        model or Tracker(), [video], InferenceSettings(input_size, **settings), lambda _, p: found.append(p)
+        model or Tracker(), [video], plain_settings(input_size, **settings), lambda _, p: found.append(p)
     )
     return found, report
 
@@ -341,7 +342,7 @@ def shifted(step: Step) -> Remembered:
 def test_what_is_saved_is_corrected_or_not(save_corrected: bool) -> None:
     video, settings = (
         drawn(trees.SIZE),
-        InferenceSettings(trees.SIZE, save_corrected=save_corrected, object_probs=True),
+        plain_settings(trees.SIZE, save_corrected=save_corrected, object_probs=True),
     )
     found = list(segment_video(VideoSegmenter(Tracker(), settings, shifted), video))
     assert np.array_equal(found[0].labels, found[0].frame.truth)
@@ -387,7 +388,7 @@ def test_no_more_than_one_frame_is_held() -> None:
 
     video = replace(drawn(trees.SIZE), read=read)
     evaluate(
-        Tracker(), [video], InferenceSettings(trees.SIZE), lambda _, p: taken.append(f"done {p.frame.name}")
+        Tracker(), [video], plain_settings(trees.SIZE), lambda _, p: taken.append(f"done {p.frame.name}")
     )
     assert [entry for entry in taken if entry.startswith("done")] == [f"done {t:05d}" for t in range(40)]
     reading, done = 0, 0  # read ahead and written behind, but never far: the video is not held
@@ -408,7 +409,7 @@ def test_frames_of_another_size_are_named() -> None:
 
 def test_scores_and_their_reference() -> None:
     slow, fast = drawn(trees.SIZE, length=8), replace(drawn(trees.SIZE, ids=(3, 7), length=8), name="other")
-    report = evaluate(Tracker(), [slow, fast], InferenceSettings(trees.SIZE), score_copy=True)
+    report = evaluate(Tracker(), [slow, fast], plain_settings(trees.SIZE), score_copy=True)
     assert report.summary.J.mean == report.summary.F.mean == 1 and report.frames == 16 and not report.unscored
     assert [(o.video, o.object_id) for o in report.summary.objects] == [
         ("drawn", 1),
@@ -425,7 +426,7 @@ def test_scores_and_their_reference() -> None:
         ]
     )
     assert copy.J.mean == pytest.approx(expected)
-    assert not evaluate(Tracker(), [slow], InferenceSettings(trees.SIZE)).references
+    assert not evaluate(Tracker(), [slow], plain_settings(trees.SIZE)).references
 
 
 def test_correction_runs_every_save_freq_frames_and_only_on_predictions() -> None:
@@ -458,7 +459,7 @@ def test_corrected_masks_feed_the_later_frames_whatever_is_saved() -> None:
     model = STM("resnet18", keydim=8, valdim=8, decoder_dim=8).eval()
 
     def probs(rate: float, save_corrected: bool) -> list[np.ndarray]:
-        settings = InferenceSettings(
+        settings = plain_settings(
             (32, 48),
             save_freq=2,
             loop=1,
@@ -484,7 +485,7 @@ def test_corrected_masks_feed_the_later_frames_whatever_is_saved() -> None:
 
 def test_the_first_mask_is_predicted_back_from_the_last_frame() -> None:
     sink = VideoSink(drawn((48, 64)))
-    report = evaluate_video(VideoSegmenter(Tracker(), InferenceSettings((48, 64))), sink)
+    report = evaluate_video(VideoSegmenter(Tracker(), plain_settings((48, 64))), sink)
     trip = sink.returned
     assert trip.frame.name == "00000" and np.array_equal(trip.labels, trip.given)
     (row,) = report.round_trips
@@ -498,7 +499,7 @@ def test_drift_is_seen_in_what_is_predicted_back() -> None:
         masks = step.masks
         return Remembered(torch.stack([masks[:, 0] + masks[:, 2], masks[:, 1], 0 * masks[:, 2]], 1))
 
-    segmenter = VideoSegmenter(Tracker(), InferenceSettings((48, 64)), lose)
+    segmenter = VideoSegmenter(Tracker(), plain_settings((48, 64)), lose)
     list(segment_video(segmenter, drawn((48, 64))))
     trip = segmenter.round_trip()
     given, labels = trip.given, trip.labels
@@ -514,12 +515,12 @@ def test_the_iou_predicted_back_is_the_mean_over_the_objects(monkeypatch: pytest
             self._reference, labels=np.where(self._reference.given == 2, 0, self._reference.given)
         ),
     )
-    (row,) = evaluate(Tracker(), [drawn((48, 64))], InferenceSettings((48, 64))).round_trips
+    (row,) = evaluate(Tracker(), [drawn((48, 64))], plain_settings((48, 64))).round_trips
     assert row.iou == pytest.approx(0.5)
 
 
 def test_the_way_back_in_several_views() -> None:
-    segmenter = VideoSegmenter(Tracker(), InferenceSettings((48, 64), tta_flip=True, tta_scales=(1.0, 1.5)))
+    segmenter = VideoSegmenter(Tracker(), plain_settings((48, 64), tta_flip=True, tta_scales=(1.0, 1.5)))
     found = list(segment_video(segmenter, drawn((48, 64))))
     trip = segmenter.round_trip()
     assert trees.iou(trip.labels == 1, trip.given == 1) > 0.9
@@ -532,13 +533,12 @@ def test_the_way_back_in_several_views() -> None:
 @pytest.mark.parametrize("length", [0, 1])
 def test_there_is_no_way_back_without_a_way(length: int) -> None:
     video = replace(drawn((48, 64), length=length), scored=False)
-    assert evaluate(Tracker(), [video], InferenceSettings(trees.SIZE)).round_trips == []
+    assert evaluate(Tracker(), [video], plain_settings(trees.SIZE)).round_trips == []
 
 
 def test_a_video_that_ends_with_a_given_mask_is_not_predicted_back(tmp_path: Path) -> None:
     trees.write_video(tmp_path / "JPEGImages/v", tmp_path / "Annotations/v", {4: 0}, masked=(0, 2), frames=3)
     for video in videos_of(tmp_path, "FOLDER", "val"):
         assert (
-            evaluate(Tracker(), [replace(video, scored=False)], InferenceSettings(trees.SIZE)).round_trips
-            == []
+            evaluate(Tracker(), [replace(video, scored=False)], plain_settings(trees.SIZE)).round_trips == []
         )

@@ -1,5 +1,6 @@
 """The Python interface: the same labels as test.py, objects that come and go, and what is refused."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,10 @@ from dataset.build import test_videos as videos_of
 from libs.app.segmenter import Segmenter
 from libs.core.errors import InputError
 from libs.core.structures import Video
-from libs.evaluation.inference import InferenceSettings, VideoSegmenter, segment_video
+from libs.evaluation.inference import VideoSegmenter, segment_video
 from models.stm import STM
 from tests.helpers import fake_datasets
+from tests.helpers.settings import plain_settings
 from tests.unit.test_propagate import Tracker
 
 SIZE = (48, 64)
@@ -54,7 +56,7 @@ def test_late_objects_are_those_of_test_py(tmp_path: Path) -> None:
 
 def both_ways(model: torch.nn.Module, video: Video, correct: bool) -> tuple[int, ...]:
     """Compare the labels of test.py's loop and of the segmenter; the ids that were tracked."""
-    settings = InferenceSettings(SIZE, max_size=64, loop=10 if correct else 0, save_corrected=correct)
+    settings = plain_settings(SIZE, max_size=64, loop=10 if correct else 0, save_corrected=correct)
     expected = [p.with_ids(video.ids).labels for p in segment_video(VideoSegmenter(model, settings), video)]
     segmenter = Segmenter(model, correct=correct, memory_frames=0, max_size=64)
     for frame, labels in zip(video.read(), expected, strict=True):
@@ -186,3 +188,16 @@ def test_loading_by_name_and_what_is_refused(tmp_path: Path) -> None:
         Segmenter.load("shipped", precision="half")
     with pytest.raises(InputError, match="nowhere.pth does not exist"):
         Segmenter.load(str(tmp_path / "nowhere.pth"))
+
+
+def test_an_object_of_a_few_pixels_is_warned_of() -> None:
+    image, mask = np.full((480, 640, 3), 90, np.uint8), np.zeros((480, 640), np.uint8)
+    mask[100:103, 100:103], mask[200:300, 200:300] = 1, 2
+    with pytest.warns(
+        UserWarning,
+        match="1 of 2 new objects have only [0-5] pixels at the network's input of 64x48.*max_size",
+    ):
+        Segmenter(Tracker(), max_size=64).step(image, mask)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Segmenter(Tracker(), max_size=640).step(image, mask)

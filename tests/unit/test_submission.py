@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from dataset.submission import check, main, make_zip
-from libs.evaluation.visualize import save_index_png
+from libs.core.image_io import save_index_png
 
 
 @pytest.fixture

@@ -7,9 +7,10 @@ import torch
 from dataset.synthetic.scene import generate_clip
 from libs.app.build import for_inference
 from libs.core.structures import SourceFrame, Video
-from libs.evaluation.inference import InferenceSettings, VideoSegmenter, segment_video
+from libs.evaluation.inference import VideoSegmenter, segment_video
 from libs.evaluation.views import View
 from models.stm import STM, Objects
+from tests.helpers.settings import plain_settings
 
 
 def drawn(size=(60, 100), frames=4, index=0):
@@ -66,13 +67,13 @@ def test_a_mirrored_view_sees_the_mirrored_image():
 def test_views_are_averaged(model):
     one = [
         p.object_probs
-        for p in segment_video(VideoSegmenter(model, InferenceSettings((48, 64), object_probs=True)), drawn())
+        for p in segment_video(VideoSegmenter(model, plain_settings((48, 64), object_probs=True)), drawn())
     ]
-    flipped = InferenceSettings((48, 64), object_probs=True, tta_flip=True, tta_scales=(1.0, 1.25))
+    flipped = plain_settings((48, 64), object_probs=True, tta_flip=True, tta_scales=(1.0, 1.25))
     many = [p.object_probs for p in segment_video(VideoSegmenter(model, flipped), drawn())]
     singles = []
     for scale in (1.0, 1.25):
-        alone = InferenceSettings((48, 64), object_probs=True, tta_scales=(scale,))
+        alone = plain_settings((48, 64), object_probs=True, tta_scales=(scale,))
         singles.append([p.object_probs for p in segment_video(VideoSegmenter(model, alone), drawn())])
     assert len(flipped.views) == 4 and np.array_equal(singles[0][2], one[2])
     assert not np.allclose(many[2], one[2], atol=1e-4) and many[2].shape == one[2].shape
@@ -101,7 +102,7 @@ def test_half_precision_keeps_the_labels():
         p.requires_grad for p in half.parameters()
     )
     labels = [
-        [p.labels for p in segment_video(VideoSegmenter(m, InferenceSettings((96, 160))), drawn())]
+        [p.labels for p in segment_video(VideoSegmenter(m, plain_settings((96, 160))), drawn())]
         for m in (plain, half)
     ]
     assert np.mean(np.stack(labels[0]) == np.stack(labels[1])) > 0.995

@@ -9,18 +9,10 @@ import pytest
 from PIL import Image
 
 from libs.core.errors import InputError
+from libs.core.image_io import save_index_png
 from libs.core.masks import palette
 from libs.core.structures import Prediction, SourceFrame
-from libs.evaluation.visualize import (
-    FORMATS,
-    GifWriter,
-    Mp4Writer,
-    heatmap,
-    overlay,
-    render,
-    save,
-    save_index_png,
-)
+from libs.evaluation.visualize import FORMATS, GifWriter, Mp4Writer, heatmap, overlay, render, save
 
 SIZE = (48, 64)
 

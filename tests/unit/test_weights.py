@@ -1,17 +1,22 @@
 """Weight files: every released variant loads, what does not fit is listed, nothing in a file is run."""
 
+import argparse
 import json
 import os
 import pickle
+from collections import defaultdict
 from dataclasses import astuple, fields
 from pathlib import Path
 from urllib.error import URLError
 
+import numpy as np
 import pytest
 import torch
 import torchvision.models._api
+from safetensors.torch import save_file
 from torch import Tensor
 from torchvision.models import resnet
+from yacs.config import CfgNode
 
 from libs.app.build import build_model, for_inference, load_network
 from libs.app.config import Config, load_config
@@ -586,3 +591,58 @@ def test_the_layout_is_that_of_the_norms_fast_kernels(tmp_path: Path, norm: str,
     model = build_model(config(tmp_path, "pretrained", "False", "norm", norm), CPU)[0]
     for made in (model, for_inference(model)):
         assert made.Decoder.RF3.convFS.weight.is_contiguous(memory_format=torch.channels_last) == last
+
+
+# ---- files from elsewhere ----
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+@pytest.mark.parametrize(
+    "number", [np.float64(0.5), np.float32(2), np.int64(3), np.bool_(True)], ids=lambda n: type(n).__name__
+)
+def test_numpy_numbers_beside_the_weights_are_read(tmp_path: Path, number: np.generic, zipped: bool) -> None:
+    path = tmp_path / "w.pth"
+    torch.save({"best": number}, path, _use_new_zipfile_serialization=zipped)
+    assert read_file(path)["best"] == number
+
+
+@pytest.mark.parametrize(
+    "thing, name",
+    [
+        (argparse.Namespace(lr=1), "argparse.Namespace"),
+        (CfgNode({"lr": 1}), "yacs.config.CfgNode"),
+        (Path("data"), "pathlib"),
+        (defaultdict(int), "collections.defaultdict"),
+        (np.zeros(2), "numpy"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, str) else "",
+)
+def test_an_object_of_another_class_is_named_with_the_remedy(
+    tmp_path: Path, thing: object, name: str
+) -> None:
+    torch.save({"state_dict": {}, "args": thing}, tmp_path / "w.pth")
+    with pytest.raises(
+        InputError, match=f"w.pth.*an object of class {name}.*save the weights alone"
+    ) as error:
+        read_file(tmp_path / "w.pth")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("start", ["<!DOCTYPE html>", "\n <html lang='en'>", "<HTML>"])
+def test_a_web_page_under_the_name_of_weights_is_told(tmp_path: Path, start: str) -> None:
+    (tmp_path / "w.pth").write_text(f"{start}<body>quota exceeded</body></html>")
+    with pytest.raises(InputError, match="w.pth: this is a web page.*download the file again"):
+        read_file(tmp_path / "w.pth")
+
+
+def test_safetensors_files_are_read(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    save_file({name: value.contiguous() for name, value in state.items()}, tmp_path / "w.safetensors")
+    assert same(load(tmp_path / "w.safetensors"), state)
+    (tmp_path / "w.safetensors").write_bytes(b"damaged")
+    with pytest.raises(InputError, match="w.safetensors: expected an intact"):
+        read_file(tmp_path / "w.safetensors")
+
+
+def test_fp16_on_a_cpu_is_warned_of(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="'amp': fp16.*ten times.*bf16"):
+        build_model(config(tmp_path, "pretrained", "False", "amp", "fp16"), CPU)
