@@ -139,7 +139,7 @@ def measure(arch: str, num_objects: int, args: argparse.Namespace, device: torch
         calls = [partial(one.correct, own, steps) for one, own in zip(implementations, logits)]
         return time_in_turns(calls, device, args.runs)
 
-    # all steps cost the same, except that the first one prepares: two short runs give the time of LOOP steps
+    # All steps cost the same, except that the first one prepares: two short runs give the time of LOOP steps.
     one_step, two_steps = time_correction(1), time_correction(2)
     return [
         Measurement(

@@ -62,6 +62,8 @@ class Annotations:
 
         Raises: UnreadableError naming a mask that cannot be read.
         """
+        # `read` decodes these masks again. The videos of a set are all opened before the first one is read:
+        # keeping the masks until then would need hundreds of megabytes for YouTube-VOS.
         given = self.index.given
         labels = [_to_labels(self._distinct_values(t), self._style, self.index.masks[t]) for t in given]
         return tuple(sorted({i for values in labels for i in object_ids(values)}))
@@ -118,25 +120,13 @@ class Annotations:
         return raw
 
 
-def open_annotations(index: VideoIndex, positions: Iterable[int] = ()) -> Annotations:
-    """Open the masks of a video, or those of a training clip at `positions` of it (see `Annotations`)."""
-    return Annotations(index, positions)
+def read_labels(path: Path) -> np.ndarray:
+    """Read one mask file of label numbers that belongs to no video.
 
-
-def read_labels(
-    path: Path, style: MaskStyle = MaskStyle(), size: tuple[int, int] | None = None
-) -> np.ndarray:
-    """Read one mask file that belongs to no video.
-
-    Args:
-        size: (height, width) of its image, to compare with; None skips this check.
-    Returns: label map (Hs, Ws) uint8.
-    Raises: UnreadableError naming the file, also for RGB masks if the style has no colours.
+    Returns: label map (Hs, Ws) uint8; 0 is background, 255 is void.
+    Raises: UnreadableError naming the file, also if it holds colours.
     """
-    labels = _to_labels(_decode(path), style, path)
-    if size is not None:
-        check_size(path, labels, size)
-    return labels
+    return _to_labels(_decode(path), MaskStyle(), path)
 
 
 def check_size(path: Path, labels: np.ndarray, size: tuple[int, int]) -> None:

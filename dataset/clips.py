@@ -11,12 +11,11 @@ import cv2
 import numpy as np
 from torch.utils.data import Dataset
 
-from dataset.annotations import Annotations, open_annotations
+from dataset.annotations import Annotations
 from dataset.framing import cut, scale
 from dataset.released import distort, to_tensors
 from dataset.sampling import (
     ClipSettings,
-    SyntheticVideo,
     TrainingSet,
     choose_objects,
     close_label_gaps,
@@ -24,6 +23,7 @@ from dataset.sampling import (
     sample_frames,
     sample_times,
 )
+from dataset.synthetic.clips import SyntheticVideo
 from dataset.transforms import augment, to_input, to_landscape
 from libs.core.errors import InputError
 from libs.core.image_io import image_size, read_image
@@ -109,7 +109,7 @@ class ClipSampler(Dataset):
                 return Draw(name, video, sample_times(count, max_skip, rng), size, rng, retry)
             annotated = sorted(video.masks)  # only frames with a mask can be trained on
             positions = [annotated[i] for i in sample_frames(len(annotated), count, max_skip, rng)]
-            annotations = open_annotations(video, positions)
+            annotations = Annotations(video, positions)
             if self.accepts([annotations.read(positions[0])]):
                 return Draw(name, annotations, positions, size, rng, retry)
         raise InputError(

@@ -1,8 +1,8 @@
-"""The DALI back end: the clips of the PIL loader, decoded and augmented by NVIDIA DALI, on the GPU if there
-is one.
+"""The DALI back end: the clips of the PIL loader, decoded and augmented by NVIDIA DALI.
 
-This file plans clips, feeds them to a DALI pipeline and collects them. What the pipeline does to a frame is
-in dataset/warp.py (augmentation 'paper') and dataset/released.py (augmentation 'dali').
+DALI works on the GPU if there is one. This file plans clips, feeds them to a DALI pipeline and collects them.
+What the pipeline does to a frame is in dataset/warp.py (augmentation 'paper') and dataset/released.py
+(augmentation 'dali').
 """
 
 from collections import deque
@@ -19,7 +19,8 @@ from dataset.annotations import Annotations, check_size
 from dataset.clips import ClipSampler, Draw
 from dataset.loader import ClipLoader
 from dataset.released import distort_with_dali, plan_distortion
-from dataset.sampling import SyntheticVideo, choose_objects
+from dataset.sampling import choose_objects
+from dataset.synthetic.clips import SyntheticVideo
 from dataset.warp import augment_with_dali, plan_augmentation
 from libs.core.errors import InputError
 from libs.core.image_io import read_image
@@ -34,7 +35,7 @@ AHEAD = 2  # steps that are prepared while one is trained on
 
 @dataclass(frozen=True)
 class FramePlan:
-    """A frame to be made, and all that DALI needs for it."""
+    """A frame to be loaded, and all that DALI needs for it."""
 
     path: Path
     mask: Path
@@ -45,7 +46,7 @@ class FramePlan:
 
 @dataclass(frozen=True)
 class ClipPlan:
-    """A clip to be made. The draw's `rng` has drawn the augmentation; next it chooses the objects."""
+    """A clip to be loaded. The draw's `rng` has drawn the augmentation; next it chooses the objects."""
 
     position: int  # in the epoch
     draw: Draw
@@ -73,7 +74,7 @@ AUGMENTATIONS = {
 
 @dataclass
 class DaliLoader(ClipLoader):
-    """Clips made by DALI in `workers` threads (at least one), decoded on `device` if that is a GPU.
+    """Clips loaded by DALI in `workers` threads (at least one), decoded on `device` if that is a GPU.
 
     Raises: InputError if DALI is not installed, or if the settings ask for what only PIL does.
     """
@@ -160,11 +161,11 @@ def read_file(path: Path) -> np.ndarray:
         raise InputError(f"{path}: expected a readable image: {error}; restore the file") from error
 
 
-# ---- make the clips of a step: in the thread that runs the pipeline ----
+# ---- load the clips of a step: in the thread that runs the pipeline ----
 
 
 def make_clips(pipeline: "Pipeline", sampler: ClipSampler, plans: list[Future[ClipPlan]]) -> list[Clip]:
-    """Make the clips of one step in one run of the pipeline.
+    """Load the clips of one step in one run of the pipeline.
 
     Raises: InputError naming a file that cannot be read.
     """
@@ -198,15 +199,14 @@ def _finish(
 
 
 def decode_frames(pipeline: "Pipeline", frames: list[FramePlan]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Make frames (3, H, W) float32 and their label maps, see `run_pipeline`.
+    """Decode and augment frames: (3, H, W) float32 and their label maps, see `run_pipeline`.
 
     Raises: InputError naming a file that cannot be read.
     """
     try:
         return run_pipeline(pipeline, frames, [frame.encoded for frame in frames])
     except RuntimeError:
-        # DALI does not say which file it could not decode. Pillow does, or reads a format that DALI does not
-        # know.
+        # DALI does not say which file it could not decode. Pillow does, or reads a format unknown to DALI.
         return run_pipeline(pipeline, frames, [uncompressed(read_image(frame.path)) for frame in frames])
 
 

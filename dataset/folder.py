@@ -22,8 +22,10 @@ T = TypeVar("T")
 
 
 def folder(root: Path, split: str) -> list[VideoIndex]:
-    """Index `root`/JPEGImages/<video>/ or <video>.mp4 with the masks `root`/Annotations/<video>/, for every
-    split.
+    """Index the videos of a FOLDER; it has the same ones in every split.
+
+    A video is a folder `root`/JPEGImages/<video>/ or a file such as `root`/JPEGImages/<video>.mp4, with the
+    masks in `root`/Annotations/<video>/.
 
     A mask has the name of its frame, or the frame's number if the video is a file. If every frame has a mask,
     the first is given to the network and the results are scored; otherwise all masks are given. Masks may
@@ -144,10 +146,9 @@ def index_all(names: Sequence[str], index: Callable[[str], VideoIndex]) -> list[
 
 
 def list_images(where: Path) -> list[Path]:
-    """List the image files of a folder, hidden ones left out, in the order of the numbers in their names (9
-    before 10).
+    """List the image files of a folder in the order of the numbers in their names, 9 before 10.
 
-    A folder that does not exist has none.
+    Hidden files are left out. A folder that does not exist has none.
     """
     if not where.is_dir():
         return []

@@ -12,8 +12,7 @@ import numpy as np
 from libs.core.masks import Letterbox, object_ids
 
 SHAKE = 0.04  # largest random shift of a later frame's window, as a fraction of its side, and largest zoom
-# An object is well in view if it covers this fraction of the window, or if this fraction of itself is
-# visible.
+# An object is well in view if it covers this fraction of the window, or if this much of itself is visible.
 ENOUGH = 0.02
 ENOUGH_OF_ITSELF = 0.3
 TRIES = 8  # windows tried per clip
@@ -57,12 +56,12 @@ def scale(images: list[np.ndarray], labels: list[np.ndarray], target: tuple[int,
 def cut(
     images: list[np.ndarray], labels: list[np.ndarray], size: tuple[int, int], rng: np.random.Generator
 ) -> None:
-    """Cut a window around a random object of the first frame from every frame, in place of the lists'
-    entries.
+    """Cut a window around a random object of the first frame from every frame.
 
-    The window is placed so that a random pixel of the object lies near its middle. It stays within the frame;
-    along a side of the frame that is shorter than the window, the frame stays within the window, padded with
-    0. The windows of later frames are shifted and zoomed at random, by up to SHAKE.
+    The windows replace the lists' entries. The window is placed so that a random pixel of the object lies
+    near its middle. It stays within the frame; along a side of the frame that is shorter than the window, the
+    frame stays within the window, padded with 0. The windows of later frames are shifted and zoomed at
+    random, by up to SHAKE.
 
     Args:
         images: T of (Hs, Ws, 3) uint8; labels: T of (Hs, Ws) uint8; size: (H, W) of the window.

@@ -87,7 +87,7 @@ class ClipLoader:
 
 
 class PilLoader(ClipLoader):
-    """Clips made by `workers` processes; 0 makes them in this process."""
+    """Clips loaded by `workers` processes; 0 loads them in this process."""
 
     def _load(self, sampler: ClipSampler, steps: list[list[int]]) -> Iterator[list[Clip]]:
         try:

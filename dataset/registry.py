@@ -11,8 +11,7 @@ from pathlib import Path
 
 from dataset.davis import davis16, davis17
 from dataset.folder import folder
-from dataset.sampling import SyntheticVideo
-from dataset.synthetic.clips import instances, procedural, static
+from dataset.synthetic.clips import SyntheticVideo, instances, procedural, static
 from dataset.video import is_video_file
 from dataset.youtube_vos import youtube_vos
 from libs.core.errors import InputError

@@ -45,9 +45,10 @@ def draw_distortion(rng: np.random.Generator, frames: int) -> Distortion:
 
 
 def fitted_size(name: str, sources: list[tuple[int, int]], target: tuple[int, int]) -> tuple[int, int]:
-    """Size (H, W) of a clip from frames of sizes `sources`: the largest inside `target` (H, W) without
-    padding.
+    """Size (H, W) of a clip: the largest inside `target` (H, W) that its frames fill without padding.
 
+    Args:
+        sources: (height, width) of each frame.
     Raises: InputError naming the video `name` if its frames would not have one size.
     """
     sizes = {Letterbox(source, target).size: source for source in sources}
@@ -109,8 +110,9 @@ def distort(
 def source_pixels(
     source: tuple[int, int], size: tuple[int, int], shear: tuple[float, float], angle: float, mirror: bool
 ) -> np.ndarray:
-    """The source pixel of each pixel of the result, traced back through all steps, to the nearest pixel in
-    each.
+    """The source pixel of each pixel of the result.
+
+    It is traced back through all steps, to the nearest pixel in each.
 
     Args:
         source, size: (height, width) before and after.

@@ -1,29 +1,18 @@
 """Which videos an epoch holds, which frames a clip (the `max_skip` curriculum), and which objects."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from dataset.framing import Crop
 from dataset.paste import Paster
+from dataset.synthetic.clips import SyntheticVideo
 from libs.core.masks import object_ids, select_objects
 from libs.core.structures import VideoIndex
 
 MAX_OBJECTS = 5  # per clip
 MAX_SKIP = 100  # the curriculum never grows a gap beyond this
-
-
-@dataclass(frozen=True)
-class SyntheticVideo:
-    """A synthetic video whose clips are generated on demand.
-
-    make: (generator, T rising times from 0 on, (H, W)) ->
-        T images (H, W, 3) uint8 RGB, T label maps (H, W) uint8.
-    """
-
-    name: str
-    make: Callable[[np.random.Generator, Sequence[int], tuple[int, int]], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -89,10 +78,10 @@ def epoch_order(sets: Sequence[TrainingSet], settings: ClipSettings, epoch: int)
 
 
 def sample_frames(length: int, count: int, max_skip: int, rng: np.random.Generator) -> list[int]:
-    """Sample rising positions of n = min(count, length) frames with gaps of at most `max_skip` (STM, section
-    4).
+    """Sample rising positions of n = min(count, length) frames with gaps of at most `max_skip`.
 
-    The first is uniform in 0..length - n, each next in last + 1..min(last + max_skip, length - n + i).
+    This is the rule of the STM paper, section 4. The first position is uniform in 0..length - n, each next in
+    last + 1..min(last + max_skip, length - n + i).
     """
     n = min(count, length)
     positions = [int(rng.integers(0, length - n + 1))]

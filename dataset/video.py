@@ -3,13 +3,13 @@
 import os
 import warnings
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from dataset.annotations import Annotations, open_annotations
+from dataset.annotations import Annotations
 from dataset.folder import VIDEOS
 from libs.core.errors import UnreadableError
 from libs.core.image_io import read_image
@@ -31,7 +31,7 @@ def open_video(index: VideoIndex) -> Video:
 
     Raises: UnreadableError if a given mask cannot be read, or if none shows an object.
     """
-    annotations = open_annotations(index)
+    annotations = Annotations(index)
     if not annotations.ids:
         first = index.masks[index.given[0]]
         raise UnreadableError(f"{first}: expected a mask with at least one object, found background only")
@@ -79,6 +79,18 @@ def _decode_frames(index: VideoIndex) -> Iterator[tuple[str, np.ndarray]]:
             yield path.stem, read_image(path)
 
 
+@cache
+def _set_up_opencv() -> None:
+    """Restrict and silence OpenCV's video reader; a variable that the user has set stays.
+
+    OpenCV takes these settings from the environment and from its global log level only. They are set once,
+    for the first video file, so that importing this module changes nothing.
+    """
+    for name, value in FFMPEG.items():
+        os.environ.setdefault(name, value)
+    cv2.setLogLevel(min(OPENCV_ERRORS, cv2.getLogLevel()))
+
+
 def _decode_video(path: Path) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the number, as a name, and the image of each frame of a video file.
 
@@ -86,8 +98,7 @@ def _decode_video(path: Path) -> Iterator[tuple[str, np.ndarray]]:
     """
     if not path.is_file():  # opening a pipe would wait for data
         raise UnreadableError(f"{path}: expected a video file")
-    os.environ.update({name: value for name, value in FFMPEG.items() if name not in os.environ})
-    cv2.setLogLevel(min(OPENCV_ERRORS, cv2.getLogLevel()))
+    _set_up_opencv()
     # Other back ends would take an image, and its neighbours, for a video.
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     try:

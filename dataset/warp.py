@@ -147,7 +147,7 @@ def augment_with_dali(source: "DataNode", size: tuple[int, int]) -> tuple["DataN
         inside = inside.gpu()
     # Without a fill value the border is repeated, as cv2.resize does; then everything outside is made black.
     image = fn.warp_affine(source, matrix=matrix, size=box) * inside
-    # contrast_center 0: contrast multiplies the values, as in the original
+    # contrast_center 0: contrast multiplies the values, as in the original.
     image = fn.brightness_contrast(image, contrast=contrast, brightness_shift=brightness, contrast_center=0)
     mean, std = 255 * np.array(IMAGENET_MEAN), 255 * np.array(IMAGENET_STD)
     # The letterbox: half of what is missing above and to the left, rounded down; black before normalisation.

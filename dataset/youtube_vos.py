@@ -9,7 +9,7 @@ from dataset.folder import index_all, index_video, read_annotation_text
 from libs.core.errors import InputError
 from libs.core.structures import VideoIndex
 
-# video -> object id -> names of the frames in which it is listed, in order
+# Video -> object id -> names of the frames in which it is listed, in order.
 Meta = dict[str, dict[int, list[str]]]
 
 

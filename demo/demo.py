@@ -65,7 +65,7 @@ def main(cfg: CfgNode, signals: SignalHandler) -> None:
     print(f"wrote {report.frames} images to {outputs.folder}")
     print(f"wrote the animation {outputs.animation}")
     for row in report.round_trips:
-        # needs no ground truth: a low IoU means that the objects were lost on the way
+        # Needs no ground truth: a low IoU means that the objects were lost on the way.
         print(f"predicted the given mask back from the last frame: IoU of {row.iou:.2f}")
         print(f"wrote both masks side by side to {outputs.round_trip}")
     if report.scores:
@@ -108,7 +108,7 @@ def segment(cfg: CfgNode, video: Video, outputs: Outputs) -> Report:
             save(outputs.folder / f"{prediction.frame.name}.png", labelled, style)
             animation.add(render(labelled, style))
 
-        # the sink writes and scores in a thread of its own, while the network is busy with the next frame
+        # The sink writes and scores in a thread of its own, while the network is busy with the next frame.
         sink = VideoSink(video, write, cfg.score_copy)
         progress = Progress("demo", video.length, "frame")
         report = evaluate_video(VideoSegmenter(model, settings), sink, progress)

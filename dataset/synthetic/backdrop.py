@@ -14,9 +14,8 @@ from dataset.synthetic.scene import inpaint_marked
 
 MAX_OBJECTS = 8  # of the backdrop, the largest in view
 DIAMETER = 0.2, 0.6  # range for the object that the crop is chosen around, in units of sqrt(H * W)
-MARGIN = (
-    1.2  # the photograph covers at least so many times the view, so that mirrored borders are rarely seen
-)
+# The photograph covers at least so many times the view, so that mirrored borders are rarely seen.
+MARGIN = 1.2
 MAX_ENLARGEMENT = 1.8  # of the photograph, beyond what MARGIN needs
 
 
@@ -68,7 +67,7 @@ def _choose_crop(rng: np.random.Generator, labels: np.ndarray, view: np.ndarray,
         diameter = math.sqrt(math.prod(view)) * math.exp(rng.uniform(*np.log(DIAMETER)))
         scale = diameter / (2 * math.sqrt(mask.sum() / math.pi))
         scale = float(np.clip(scale, min_scale, MAX_ENLARGEMENT * min_scale))
-        # a random pixel of the object lies near the middle of the view, not always the object's centre
+        # A random pixel of the object lies near the middle of the view, not always the object's centre.
         rows, columns = np.nonzero(mask)
         point = int(rng.integers(len(rows)))
         centre = np.array([columns[point], rows[point]]) + rng.uniform(-0.3, 0.3, 2) * view / scale
@@ -89,8 +88,8 @@ def _find_object(
     side = len(backdrop)
     texture = mask.astype(np.uint8) * 255
     visible = cv2.warpAffine(texture, to_backdrop, (side, side)) >= 128
-    # the photograph is mirrored beyond its border: an object that touches the border continues there, and
-    # belongs to it in one piece; any other object appears a second time, which is no part of it
+    # The photograph is mirrored beyond its border: an object that touches the border continues there, and
+    # belongs to it in one piece; any other object appears a second time, which is no part of it.
     if mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any():
         mirrored = (
             cv2.warpAffine(texture, to_backdrop, (side, side), borderMode=cv2.BORDER_REFLECT_101) >= 128

@@ -4,12 +4,12 @@ A clip depends only on the random generator that it is given and on the images o
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from dataset.sampling import SyntheticVideo
 from dataset.synthetic.cutouts import index_instances
 from dataset.synthetic.export import VAL_SEEDS
 from dataset.synthetic.instances import generate_instances_clip
@@ -20,6 +20,18 @@ from dataset.synthetic.textures import GeneratedTextures, Textures
 CLIPS_PER_EPOCH = 100  # of PROCEDURAL, which is endless; times datafreq and samples_per_video
 OBJECT_SCALE = (0.7, 2.2)  # training clips are like crops of a larger image, far away and close up
 JOLT = 0.35  # see generate_clip
+
+
+@dataclass(frozen=True)
+class SyntheticVideo:
+    """A synthetic video whose clips are generated on demand.
+
+    make: (generator, T rising times from 0 on, (H, W)) ->
+        T images (H, W, 3) uint8 RGB, T label maps (H, W) uint8.
+    """
+
+    name: str
+    make: Callable[[np.random.Generator, Sequence[int], tuple[int, int]], tuple[np.ndarray, np.ndarray]]
 
 
 def procedural(root: Path, distractors: bool = True) -> list[SyntheticVideo]:

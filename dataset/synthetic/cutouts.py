@@ -85,9 +85,9 @@ def cut_object(rng: np.random.Generator, photo: Photo, unit: float) -> Figure | 
     area = int(mask.sum())
     diameter = _log_uniform(rng, *DIAMETER)
     factor = min(diameter * unit * math.sqrt(math.pi) / 2 / math.sqrt(area), MAX_ENLARGEMENT)
-    # erode: the outermost pixels of an object show its old background and would betray what was pasted
+    # Erode: the outermost pixels of an object show its old background and would betray what was pasted.
     alpha = soft_mask(mask[box], shrink=1 if area > 900 else 0)
-    # a transparent border lets the outline fade when the texture is warped
+    # A transparent border lets the outline fade when the texture is warped.
     texture = cv2.copyMakeBorder(np.dstack([photo.image[box], alpha]), 2, 2, 2, 2, cv2.BORDER_REPLICATE)
     texture[[0, 1, -2, -1], :, 3] = texture[:, [0, 1, -2, -1], 3] = 0
     method = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
@@ -123,8 +123,8 @@ def tinted_copy(rng: np.random.Generator, figure: Figure) -> Figure:
 def soft_mask(mask: np.ndarray, shrink: int = 0) -> np.ndarray:
     """Turn a mask (H, W) bool into opacity (H, W) uint8: erode it by `shrink` pixels and soften its edges."""
     opacity = mask.astype(np.uint8) * 255
-    # beyond its border the mask counts as object, so that a side that is cut off is not eroded; a kernel of 1
-    # pixel changes nothing
+    # Beyond its border the mask counts as object, so that a side that is cut off is not eroded; a kernel of 1
+    # pixel changes nothing.
     kernel = np.ones((1 + 2 * shrink, 1 + 2 * shrink), np.uint8)
     return cv2.GaussianBlur(cv2.erode(opacity, kernel, borderValue=255), (3, 3), 0)
 

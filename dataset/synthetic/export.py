@@ -58,7 +58,7 @@ def write_tree(
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out) as unfinished:
         draft = Path(unfinished) / tree.name
-        # every image is a backdrop before one is used again
+        # Every image is a backdrop before one is used again.
         order = itertools.cycle(np.random.default_rng(seed).permutation(len(images)).tolist())
         for subset, first_seed, count in (("train", seed, train), ("val", VAL_SEEDS + seed, val)):
             for i in range(count):

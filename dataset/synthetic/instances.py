@@ -94,8 +94,8 @@ def generate_photo_scene(
     if not targets:
         return None
     labels = dict(zip(targets, range(1, len(targets) + 1)))
-    # an object that stays shows the same pixels as the backdrop: leave it out, unless it is a target or
-    # hides something that moves behind it
+    # An object that stays shows the same pixels as the backdrop: leave it out, unless it is a target or
+    # hides something that moves behind it.
     first_moving = next((i for i, member in enumerate(members) if not member.stays), len(members))
     actors = [
         replace(member.actor, label=labels.get(i, 0))
@@ -162,7 +162,7 @@ def _set_moving(
     """Let an object of the backdrop leave its place."""
     part = own.figure.parts[0]
     motion = upright_motion(rng, view, own.figure.diameter, max_speed, own.centre)
-    # erode the outline: its outermost pixels show the background that the object leaves
+    # Erode the outline: its outermost pixels show the background that the object leaves.
     texture = np.dstack([part.texture[..., :3], soft_mask(part.texture[..., 3] >= 128, shrink=1)])
     part = replace(part, texture=texture, ripple=random_ripple(rng))
     return Actor(0, (part,), replace(motion, angle=0.0), shadow)

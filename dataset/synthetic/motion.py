@@ -61,7 +61,7 @@ class Motion:
         """Return the pose in the scene's plane."""
         place = self.start + self.velocity * time + [wave.at(time) for wave in self.sway]
         if self.bounds is not None:
-            # a triangle wave: the path turns round at the bounds, however far it would have gone
+            # A triangle wave: the path turns round at the bounds, however far it would have gone.
             low, span = self.bounds[0], self.bounds[1] - self.bounds[0]
             place = low + span - np.abs((place - low) % (2 * span) - span)
         angle = self.angle + self.spin * time + self.rocking.at(time)
@@ -148,7 +148,7 @@ def _filled_outline(
     side = _texture_side(2.1 * half * unit)
     surface = textures.surface(rng, side) if surface is None else cv2.resize(surface, (side, side))
     alpha = np.zeros((side, side), np.uint8)
-    # the texture is 5 % larger than the outline, so that the antialiased edge is not cut off
+    # The texture is 5 % larger than the outline, so that the antialiased edge is not cut off.
     corners = np.rint((points / 1.05 + 1) * side / 2 * 16).astype(np.int32)
     cv2.fillPoly(alpha, [corners], 255, cv2.LINE_AA, shift=4)
     return Part(np.dstack([surface, alpha]), (1.05 * half, 1.05 * half))

@@ -21,10 +21,8 @@ from libs.core.structures import VideoIndex
 
 GENERATED = 0.25  # fraction of surfaces and outlines that are generated instead of taken from an image
 MARKED = 0.7  # fraction of backdrops in which an object is marked
-MARKED_DIAMETER = (
-    0.12,
-    0.4,
-)  # of that object, as a fraction of the backdrop's side, about half of which is seen
+# Diameter of that object, as a fraction of the backdrop's side, about half of which is seen.
+MARKED_DIAMETER = 0.12, 0.4
 MIN_AREA, MAX_AREA = 0.01, 0.5  # fraction of its image that an object covers
 OBJECT_DRAWS = 6  # of an object of an image, until one has a useful size
 MAX_NAMED = 10  # images without a mask that an error names
@@ -106,9 +104,8 @@ class PhotoTextures:
             return None
         x, y, width, height = cv2.boundingRect(alpha)
         cut = np.dstack([photo.image, alpha])[y : y + height, x : x + width]
-        scale = (
-            0.96 * side / max(width, height)
-        )  # a transparent margin lets the outline fade when it is warped
+        # A transparent margin lets the outline fade when it is warped.
+        scale = 0.96 * side / max(width, height)
         width, height = max(2, int(width * scale)), max(2, int(height * scale))
         cut = cv2.resize(cut, (width, height), interpolation=cv2.INTER_AREA)
         square = np.zeros((side, side, 4), np.uint8)
@@ -152,7 +149,7 @@ def _choose_object(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray |
     areas[0] = 0
     for _ in range(OBJECT_DRAWS if areas.any() else 0):
         chosen = labels == rng.choice(len(areas), p=np.sqrt(areas) / np.sqrt(areas).sum())
-        # regions may be parts of an object, as in BSDS500: join neighbours
+        # Regions may be parts of an object, as in BSDS500: join neighbours.
         for _ in range(int(rng.choice([0, 1, 2], p=(0.5, 0.3, 0.2)))):
             grown = cv2.dilate(chosen.view(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
             neighbours = labels[grown & ~chosen & (labels > 0)]

@@ -38,7 +38,7 @@ def render(scene: Scene, labels: np.ndarray, time: float, camera_pose: np.ndarra
     """
     height, width = labels.shape
     unit = math.sqrt(labels.size)
-    # the camera turns and zooms around the centre of the image, which is where the backdrop is centred
+    # The camera turns and zooms around the centre of the image, which is where the backdrop is centred.
     view = np.diag([unit, unit, 1.0]) @ affine((width / unit / 2, height / unit / 2)) @ camera_pose
     rows, columns = scene.backdrop.shape[:2]
     backdrop_pose = view @ affine(scale=2 * BACKDROP_HALF_SIDE / min(rows, columns))
@@ -79,7 +79,7 @@ def simulate_camera(scene: Scene, image: np.ndarray, time: float, rng: np.random
 
 def visible_objects(actors: Sequence[Actor], num_objects: int, size: Size) -> np.ndarray:
     """Find which objects 1..O are visible enough in frame 0. Returns: (O,) bool."""
-    # a coarse grid of at least 24 pixels a side: scenes are tried often, and an estimate is enough
+    # A coarse grid of at least 24 pixels a side: scenes are tried often, and an estimate is enough.
     shrink = max(0.25, 24 / min(size))
     small = (max(1, round(shrink * size[0])), max(1, round(shrink * size[1])))
     unit = math.sqrt(math.prod(small))
@@ -95,7 +95,7 @@ def visible_objects(actors: Sequence[Actor], num_objects: int, size: Size) -> np
             whole[actor.label] += opaque * 4 * math.prod(part.half_size) * unit**2
         labels[own] = actor.label
     area = np.bincount(labels.ravel(), minlength=num_objects + 1)[1:]
-    # an object larger than the image can never show half of itself: a quarter of the image is enough
+    # An object larger than the image can never show half of itself: a quarter of the image is enough.
     visible_part = np.minimum(MIN_VISIBLE * whole[1:], 0.25 * labels.size)
     return area >= np.maximum(MIN_AREA * labels.size, visible_part)
 
@@ -141,7 +141,7 @@ def _warp(
     size = (box[1].stop - box[1].start, box[0].stop - box[0].start)
     if not part.ripple.amplitude:
         return cv2.warpAffine(texture, to_box[:2], size)
-    # ripples: each pixel of the box looks up a displaced point of the texture
+    # Ripples: each pixel of the box looks up a displaced point of the texture.
     to_texture = np.linalg.inv(to_box)
     x, y = np.arange(size[0]), np.arange(size[1])[:, None]
     u, v = (row[0] * x + row[1] * y + row[2] for row in to_texture[:2].astype(np.float32))

@@ -73,7 +73,7 @@ def render_clip(
     """Render a scene. Arguments and results are those of `generate_clip`; `jolt` is not reduced at random."""
     images, labels = np.empty((len(times), *size, 3), np.uint8), np.zeros((len(times), *size), np.uint8)
     for t, time in enumerate(times):
-        # a generator of its own, so that a frame does not depend on which frames came before
+        # A generator of its own, so that a frame does not depend on which frames came before.
         rng = np.random.default_rng(np.random.SeedSequence([seed, index], spawn_key=(time,)))
         camera_pose = scene.camera.pose(time) @ _random_jolt(rng, jolt if time else 0.0, size)
         images[t] = simulate_camera(scene, render(scene, labels[t], time, camera_pose), time, rng)
@@ -105,7 +105,7 @@ def generate_scene(
         for role in (roles[i] for i in rng.permutation(len(roles))):
             motion = random_motion(rng, view, role.diameter, max_speed)
             actors.append(Actor(role.label, role.parts, motion, shadow))
-        # occluders come from outside the image and are in front of all others
+        # Occluders come from outside the image and are in front of all others.
         actors += [Actor(0, parts, random_motion(rng, view, 0.3, 0.1, inset=-0.3)) for parts in occluders]
         if visible_objects(actors, num_objects, size).all():
             return add_camera_and_light(rng, backdrop[..., :3], actors)
@@ -173,7 +173,7 @@ def inpaint_marked(backdrop: np.ndarray) -> np.ndarray:
         backdrop: (S, S', 4) uint8 RGBA, the object marked in alpha.
     Returns: (S, S', 3) uint8 RGB.
     """
-    # at a quarter of the size: inpainting is slow, and fine detail is not needed
+    # At a quarter of the size: inpainting is slow, and fine detail is not needed.
     small = cv2.resize(backdrop, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
     hole = cv2.dilate((small[..., 3] > 0).astype(np.uint8), np.ones((3, 3), np.uint8))
     filled = cv2.inpaint(small[..., :3], hole, 3, cv2.INPAINT_TELEA)

@@ -41,7 +41,7 @@ class GeneratedTextures:
                 corners = kind @ np.array([[cos, sin], [-sin, cos]]) + rng.uniform(0, side, 2)
                 tint = np.clip(colour + rng.normal(0, 12, 3), 0, 255).tolist()
                 cv2.fillPoly(image, [np.rint(16 * corners).astype(np.int32)], tint, cv2.LINE_AA, shift=4)
-        # uneven light, so that brightness alone does not tell where the clutter is
+        # Uneven light, so that brightness alone does not tell where the clutter is.
         return cv2.convertScaleAbs(image * (0.75 + 0.4 * noise(rng, side)[..., None]))
 
     def surface(self, rng: np.random.Generator, side: int) -> np.ndarray:

@@ -71,7 +71,9 @@ def parse_arguments(
     )
     args = parser.parse_args(argv)
     if args.local_rank is not None:
-        # Launchers older than torchrun pass the rank as an argument. torchrun sets this variable.
+        # Launchers older than torchrun pass the rank as an argument. torchrun sets this variable, beside
+        # RANK and WORLD_SIZE, and `join_processes` reads all three. The rank differs between the processes
+        # of one run, so it is no key of the configuration, which they share.
         os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     return load_config(Path(args.cfg), args.options, demo)
 

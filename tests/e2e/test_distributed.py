@@ -1,39 +1,17 @@
 """Training in two processes, connected by Gloo, equals training in one with twice the batch."""
 
-import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from libs.training.checkpoint import read_file
-from tests.e2e.test_scripts import ROOT
 from tests.helpers import fake_datasets as trees
+from tests.helpers.small_network import TRAIN_ON_FOLDER, small
+from tests.helpers.subprocess_runner import ScriptProcess
 
-CONFIG = """\
-root: {root}
-trainset: FOLDER
-valset: FOLDER
-max_skip: 1
-datafreq: 1
-input_size: (32, 48)
-sampled_frames: 2
-workers: 0
-arch: resnet18
-keydim: 8
-valdim: 8
-decoder_dim: 8
-pretrained: False
-solver: sgd
-learning_rate: 1e-3
-epochs: 1
-iter_size: 1
-gpu_id: -1
-epoch_per_sheet: 1
-"""
+KEYS = {"valset": "FOLDER", "solver": "sgd", "learning_rate": 1e-3, "epoch_per_test": 1, "epoch_per_sheet": 1}
 
 
 def free_port() -> str:
@@ -42,21 +20,18 @@ def free_port() -> str:
         return str(listener.getsockname()[1])
 
 
-def train(root: Path, name: str, processes: int, *options: str) -> tuple[dict, list[str]]:
+def train(root: Path, name: str, processes: int, **keys: object) -> tuple[dict, list[str]]:
     """Run train.py in so many processes. Returns: the checkpoint, and what each process printed."""
-    config = root / "run.yaml"
-    config.write_text(CONFIG.format(root=root))
-    command = [sys.executable, "train.py", "--cfg", str(config), "checkpoint", str(root / name), *options]
+    keys = small(**TRAIN_ON_FOLDER, **KEYS, root=root, checkpoint=root / name, **keys)
     group = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
-    common = {**os.environ, **group, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     started = [
-        subprocess.Popen(command, cwd=ROOT, env={**common, "RANK": str(r), "LOCAL_RANK": str(r)}, **pipes)
-        for r in range(processes)
+        ScriptProcess("train.py", env={**group, "RANK": str(rank), "LOCAL_RANK": str(rank)}, **keys)
+        for rank in range(processes)
     ]
-    printed = [process.communicate(timeout=240) for process in started]
-    assert [process.returncode for process in started] == [0] * processes, printed
-    return read_file(root / name / "recurrent.pth.tar"), [out for out, _ in printed]
+    ends = [process.wait() for process in started]
+    for end in ends:
+        end.check_success()
+    return read_file(root / name / "recurrent.pth.tar"), [end.out for end in ends]
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +44,8 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_two_processes_are_one_with_twice_the_batch(tree: Path) -> None:
-    one, (alone,) = train(tree, "one", 1, "train_batch", "2")
-    two, (main, other) = train(tree, "two", 2, "train_batch", "1")
+    one, (alone,) = train(tree, "one", 1, train_batch=2)
+    two, (main, other) = train(tree, "two", 2, train_batch=1)
     assert "3 steps of 2 clips" in alone and "3 steps of 1 clips" in main
     assert other == ""  # only the main process prints
     for name, value in one["state_dict"].items():

@@ -19,8 +19,8 @@ from libs.app.config import load_config
 from libs.core.errors import InputError
 from libs.core.structures import VideoIndex
 from tests.helpers import fake_datasets
+from tests.helpers.subprocess_runner import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 FOREIGN = {".venv", "shared", "runs", "output", "ckpt", "data"}  # folders beside the repository's own
 PAGES = sorted(page for page in ROOT.rglob("*.md") if not FOREIGN & set(page.relative_to(ROOT).parts))
 LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"")

@@ -15,7 +15,7 @@ from libs.app.defaults import KEYS
 from libs.core.masks import palette
 from libs.training.checkpoint import read_file
 from tests.helpers import fake_datasets
-from tests.helpers.subprocess_runner import ROOT, Result, ScriptProcess, run_in_process  # noqa: F401
+from tests.helpers.subprocess_runner import Result, ScriptProcess, run_in_process
 
 SMALL = """\
 root: {root}

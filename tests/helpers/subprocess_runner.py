@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from functools import cache
 from io import StringIO
@@ -153,19 +153,40 @@ class ForkedScript:
 
 
 class ScriptProcess:
-    """A script in a new Python process, side by side with the test."""
+    """A script in a new Python process, side by side with the test.
 
-    def __init__(self, script: str | Path, *arguments: object, cwd: Path = ROOT, **keys: object) -> None:
-        quiet = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": ""}
+    Args:
+        env: environment variables that it gets beside those of this process.
+        keys: config keys, as for `run_in_process`.
+    """
+
+    def __init__(
+        self,
+        script: str | Path,
+        *arguments: object,
+        cwd: Path = ROOT,
+        env: Mapping[str, str] | None = None,
+        **keys: object,
+    ) -> None:
+        quiet = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": ""}
         self.process = subprocess.Popen(
             [sys.executable, str(ROOT / script), *_command(script, arguments, keys)[1:]],
             cwd=cwd,
-            env=quiet,
+            env={**os.environ, **quiet, **(env or {})},
             text=True,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
+
+    def is_running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self.process.poll() is None
+
+    def kill(self) -> None:
+        """End it at once by SIGKILL; its loader processes notice and end themselves."""
+        self.process.kill()
+        self.process.wait()
 
     def wait(self, seconds: float = 240) -> Result:
         """Wait for its end."""

@@ -2,6 +2,7 @@
 
 app -> training -> evaluation -> method -> models
 dataset -> core, and every room of libs -> core
+within dataset: all other files -> synthetic -> READERS
 """
 
 import ast
@@ -13,6 +14,7 @@ import pytest
 
 from tests.helpers.subprocess_runner import ROOT
 
+READERS = {"dataset.annotations", "dataset.folder"}  # files of dataset that dataset.synthetic needs
 ROOMS = {  # room -> what it may import of the project, beside itself
     "models": set(),
     "libs.core": set(),
@@ -20,7 +22,9 @@ ROOMS = {  # room -> what it may import of the project, beside itself
     "libs.evaluation": {"libs.method", "models", "libs.core"},
     "libs.training": {"libs.evaluation", "libs.method", "models", "libs.core"},
     "libs.app": {"libs.training", "libs.evaluation", "libs.method", "models", "libs.core"},
-    "dataset": {"libs.core"},
+    **{reader: {"libs.core"} for reader in READERS},
+    "dataset.synthetic": {*READERS, "libs.core"},
+    "dataset": {"dataset.synthetic", *READERS, "libs.core"},  # last: all its other files
 }
 ABOVE = {"benchmarks", "tests", "demo", "train", "test"}  # packages and scripts that no room imports
 NETWORK_ONLY = {"torch", "torchvision"}  # what models may import beside the standard library
@@ -101,6 +105,8 @@ def test_the_network_needs_torch_only() -> None:
         ("libs.evaluation.views", "dataset.video"),
         ("dataset.video", "libs.method.cycle"),
         ("dataset.video", "models.stm"),
+        ("dataset.folder", "dataset.synthetic.clips"),
+        ("dataset.synthetic.clips", "dataset.sampling"),
         ("libs.app.script", "train"),
     ],
 )

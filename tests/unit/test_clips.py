@@ -11,7 +11,7 @@ import torch
 
 from dataset import clips as clips_module
 from dataset import loader as loader_module
-from dataset.annotations import open_annotations
+from dataset.annotations import Annotations
 from dataset.build import training_sets
 from dataset.clips import ClipSampler
 from dataset.folder import folder
@@ -42,7 +42,7 @@ def settings_for(sets: list[TrainingSet], **options: Any) -> ClipSettings:
 
 def read_first_two(video: VideoIndex, target: tuple[int, int]) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Images and labels of the first two frames, reduced if `target` needs no more."""
-    return clips_module._read_reduced(open_annotations(video, [0, 1]), [0, 1], target)
+    return clips_module._read_reduced(Annotations(video, [0, 1]), [0, 1], target)
 
 
 def sampler(sets: list[TrainingSet], epoch: int = 0, **options: Any) -> ClipSampler:

@@ -18,8 +18,7 @@ from libs.evaluation.inference import InferenceSettings
 from libs.training.optim import Schedule
 from libs.training.run import RunSettings
 from libs.training.trainer import StepSettings
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.helpers.subprocess_runner import ROOT
 
 ORIGINAL = {  # the keys of the original, and its defaults
     "trainset": ["DAVIS17", "VOS"],

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from dataset import annotations, registry
-from dataset.annotations import MaskStyle, read_labels
+from dataset.annotations import read_labels
 from dataset.build import build_loader, training_sets
 from dataset.build import test_videos as videos_of
 from dataset.folder import index_video, list_images, single_video
@@ -364,10 +364,10 @@ def test_labels_are_read_by_number_in_every_mode(tmp_path: Path) -> None:
     for mode in ("P", "L", "LA"):
         trees.save_mask(tmp_path / f"{mode}.png", labels, mode)
         assert np.array_equal(read_labels(tmp_path / f"{mode}.png"), labels), mode
-    Image.fromarray(labels > 0).save(tmp_path / "1.png")
-    assert np.array_equal(
-        read_labels(tmp_path / "1.png", MaskStyle(binary=True)), (labels > 0).astype(np.uint8)
-    )
+    path = tmp_path / "1.png"
+    Image.fromarray(labels > 0).save(path)
+    opened = annotations.Annotations(VideoIndex("v", (path,), {0: path}, binary=True))
+    assert np.array_equal(opened.read(0), (labels > 0).astype(np.uint8))
 
 
 def count_decodes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -391,7 +391,7 @@ def test_a_mask_is_decoded_once_per_use(
         assert decoded == ["00000"] and video.ids == ((1,) if ids == (255,) else ids)
         assert len(list(video.read())) == 4 and decoded == ["00000", "00000", "00001", "00002", "00003"]
         decoded.clear()
-        clip = annotations.open_annotations(one, [1, 3])
+        clip = annotations.Annotations(one, [1, 3])
         for position in (1, 1, 3):  # the first mask is read to accept the clip, and to make it
             assert sorted(np.unique(clip.read(position))) == [0, *video.ids]
         assert sorted(decoded) == (["00000", "00001", "00003"] if one.binary is None else ["00001", "00003"])
@@ -411,7 +411,7 @@ def test_255_is_the_object_only_if_it_is_alone(tmp_path: Path) -> None:
     ):
         path = tmp_path / f"{name}.png"
         trees.save_mask(path, labels, "L")
-        opened = annotations.open_annotations(VideoIndex("v", (path,), {0: path}, binary=binary))
+        opened = annotations.Annotations(VideoIndex("v", (path,), {0: path}, binary=binary))
         assert opened.ids == ids, (name, binary)
         assert bool((opened.read(0) == 1).any()) == (ids == (1,))
 

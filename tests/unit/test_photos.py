@@ -14,7 +14,8 @@ from dataset import registry
 from dataset.build import build_loader, training_sets
 from dataset.clips import ClipSampler
 from dataset.loader import PilLoader
-from dataset.sampling import ClipSettings, SyntheticVideo
+from dataset.sampling import ClipSettings
+from dataset.synthetic.clips import SyntheticVideo
 from dataset.synthetic.export import VAL_SEEDS, write_tree
 from dataset.synthetic.photos import AnnotatedImage, PhotoTextures, _read, index_images, open_photo_textures
 from dataset.synthetic.render import MIN_AREA, render

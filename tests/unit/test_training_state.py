@@ -1,94 +1,18 @@
-"""Resuming: a run that was stopped ends as one that was not, bit for bit."""
+"""Resuming from a training state. tests/e2e/test_resume.py resumes runs of the script train.py."""
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 
-import train
-from libs.app.config import load_config
-from libs.app.script import SignalHandler
 from libs.core.errors import InputError
 from libs.training.checkpoint import read_file
-from tests.helpers import fake_datasets as trees
 from tests.helpers.training import Batches, clip, reports, same, training_run, use_linear_loss
-
-CONFIG = """\
-trainset: FOLDER
-valset: FOLDER
-max_skip: 1
-epochs_per_increment: 1
-input_size: (32, 48)
-sampled_frames: 2
-workers: 0
-arch: resnet18
-keydim: 8
-valdim: 8
-decoder_dim: 8
-pretrained: False
-learning_rate: 1e-3
-milestone: 1
-gamma: 0.5
-iter_size: 2
-epochs: 2
-epoch_per_test: 0
-gpu_id: -1
-datafreq: 1
-"""
 
 
 @pytest.fixture
 def linear(monkeypatch: pytest.MonkeyPatch) -> None:
     """The loss is w times the mean of the frames."""
     use_linear_loss(monkeypatch)
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A FOLDER of three videos."""
-    root = tmp_path_factory.mktemp("tree")
-    for name, objects in (("a", (1, 2)), ("b", (1,)), ("c", (1, 2))):
-        trees.folder(root, name=name, objects=objects, frames=6)
-    return root
-
-
-def run_script(tree: Path, folder: Path, *options: str) -> dict:
-    """Run train.py and return its last checkpoint. Curriculum, learning rate and accumulation all matter."""
-    config = folder.parent / "run.yaml"
-    config.write_text(CONFIG + f"root: {tree}\n")
-    train.main(load_config(config, ["checkpoint", str(folder), *options]), SignalHandler())
-    return read_file(folder / "recurrent.pth.tar")
-
-
-@pytest.mark.parametrize("freeze_bn", ["True", "False"])
-def test_resuming_gives_the_run_that_was_never_stopped(
-    tmp_path: Path, tree: Path, monkeypatch: pytest.MonkeyPatch, freeze_bn: str
-) -> None:
-    whole = run_script(tree, tmp_path / "whole", "freeze_bn", freeze_bn)
-    torch.rand(7)  # whatever happens in between
-    half = run_script(tree, tmp_path / "parts", "freeze_bn", freeze_bn, "epochs", "1")
-    assert (half["epoch"], half["max_skip"]) == (1, [6]) and not same(half["state_dict"], whole["state_dict"])
-    resumed = run_script(
-        tree, tmp_path / "parts", "freeze_bn", freeze_bn, "resume", str(tmp_path / "parts/recurrent.pth.tar")
-    )
-    assert (resumed["epoch"], resumed["max_skip"]) == (2, [11])
-    for part in ("state_dict", "optimizer", "scheduler", "best"):
-        assert same(resumed[part], whole[part]), part
-    assert whole["scheduler"]["_last_lr"] == [5e-4]
-    lines = [(tmp_path / name / "train.log").read_text().splitlines() for name in ("whole", "parts")]
-    losses = [[line.split("learning")[0] for line in log if line.startswith("epoch 2")] for log in lines]
-    assert losses[0] == losses[1] and len(losses[0]) == 1
-
-
-def test_one_seed_gives_one_run(tmp_path: Path, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = run_script(tree, tmp_path / "one", "epochs", "1")
-    torch.rand(5)
-    np.random.seed(3)
-    assert same(one["state_dict"], run_script(tree, tmp_path / "two", "epochs", "1")["state_dict"])
-    assert not same(
-        one["state_dict"], run_script(tree, tmp_path / "three", "epochs", "1", "seed", "1")["state_dict"]
-    )
 
 
 def test_a_finished_run_is_not_trained_further(tmp_path: Path, linear: None) -> None:
