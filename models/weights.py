@@ -22,6 +22,10 @@ LISTED = 5  # names shown of a long list
 UNREAD = ("num_batches_tracked", "Encoder_M.mean", "Encoder_M.std", "Encoder_Q.mean", "Encoder_Q.std")
 ENCODER_LAYER = re.compile(r"Encoder_[MQ]\.res\d\.")
 
+# Where training code bases keep the weights in a checkpoint, and what they put before the names of entries.
+STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model", "network", "net")
+PREFIXES = re.compile(r"^((module|_orig_mod|model|network|net)\.)+")
+
 # Width of the network -> the entry whose length it is.
 WIDTHS = {"keydim": "KV_Q_r4.Key.bias", "valdim": "KV_Q_r4.Value.bias", "decoder_dim": "Decoder.convFM.bias"}
 
@@ -86,11 +90,14 @@ def convert_state_dict(content: object) -> Weights:
     """Bring the content of any released file to the names of our network.
 
     Args:
-        content: a state dict, or {'state_dict': ...}; of STM-Cycle or official STM; with or without the
-            prefix 'module.' of DataParallel.
+        content: a state dict, bare or under one of STATE_DICT_KEYS; of STM-Cycle or official STM; with or
+            without PREFIXES, such as 'module.' of DataParallel and '_orig_mod.' of torch.compile.
     Raises: WeightsError if `content` is not a dictionary of tensors, or holds NaN or infinity.
     """
-    state = content.get("state_dict", content) if isinstance(content, Mapping) else content
+    state = content
+    if isinstance(content, Mapping):
+        found = [content[key] for key in STATE_DICT_KEYS if isinstance(content.get(key), Mapping)]
+        state = found[0] if found else content
     if not isinstance(state, Mapping) or not state:
         raise WeightsError("expected a state dict or {'state_dict': ...}; give a file of network weights")
     wrong = [str(name) for name, value in state.items() if not (isinstance(name, str) and _is_dense(value))]
@@ -99,7 +106,7 @@ def convert_state_dict(content: object) -> Weights:
             f"expected named, dense tensors only, found others at {_listed(wrong)}; "
             "give a file of network weights"
         )
-    plain = {name.removeprefix("module."): value for name, value in state.items()}
+    plain = {PREFIXES.sub("", name): value for name, value in state.items()}
     damaged = [
         name
         for name, value in plain.items()

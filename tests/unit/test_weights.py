@@ -644,3 +644,20 @@ def test_safetensors_files_are_read(tmp_path: Path, state: dict[str, Tensor]) ->
 def test_fp16_on_a_cpu_is_warned_of(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="'amp': fp16.*ten times.*bf16"):
         build_model(config(tmp_path, "pretrained", "False", "amp", "fp16"), CPU)
+
+
+@pytest.mark.parametrize("key", [None, "state_dict", "model_state_dict", "model", "network", "net"])
+@pytest.mark.parametrize(
+    "prefix", ["_orig_mod.", "model.", "module.module.", "module._orig_mod.", "net.module."]
+)
+def test_usual_keys_and_prefixes_are_recognized(
+    tmp_path: Path, state: dict[str, Tensor], key: str | None, prefix: str
+) -> None:
+    content = {prefix + name: value for name, value in state.items()}
+    torch.save({key: content, "epoch": 3} if key else content, tmp_path / "w.pth")
+    assert same(load(tmp_path / "w.pth"), state)
+
+
+def test_a_file_that_holds_something_else_under_such_a_key_is_refused(tmp_path: Path) -> None:
+    torch.save({"model": "resnet50", "epoch": 3}, tmp_path / "w.pth")
+    assert "named, dense tensors only" in refused(tmp_path / "w.pth")
