@@ -16,8 +16,22 @@ from libs.core.errors import InputError
 from libs.core.image_io import IMAGES
 from libs.core.structures import VideoIndex
 
-VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
-LISTED = 10  # incomplete videos that an error message names
+# Suffixes of video files, in containers that OpenCV opens.
+VIDEOS: tuple[str, ...] = (
+    ".mp4",
+    ".m4v",
+    ".mov",
+    ".3gp",
+    ".avi",
+    ".mkv",
+    ".webm",
+    ".ogv",
+    ".flv",
+    ".wmv",
+    ".asf",
+)
+VIDEOS += (".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob")
+LISTED = 10  # incomplete videos, or entries that are left out, that a message names
 T = TypeVar("T")
 
 
@@ -39,6 +53,7 @@ def folder(root: Path, split: str) -> list[VideoIndex]:
             f"{images} does not exist; FOLDER expects JPEGImages/<video> and Annotations/<video> below root"
         )
     entries = [entry for entry in sorted(images.iterdir()) if _is_video(entry)]
+    _warn_of_others(images, entries)
     videos = [_with_masks(entry, masks / (entry.name if entry.is_dir() else entry.stem)) for entry in entries]
     if not videos:
         raise InputError(f"{images}: expected a folder of frames or a video file for each video, found none")
@@ -70,6 +85,18 @@ def single_video(video: Path, mask: Path) -> VideoIndex:
         raise InputError(f"{mask} does not exist; set mask_path to the mask of the first frame")
     _refuse_duplicates(video, (path.stem for path in frames))
     return VideoIndex(video.name if video.is_dir() else video.stem, tuple(frames), {0: mask}, binary=None)
+
+
+def _warn_of_others(images: Path, videos: list[Path]) -> None:
+    """Name the entries of a folder of videos that are no videos; hidden ones are not counted."""
+    others = sorted(e.name for e in images.iterdir() if not e.name.startswith(".") and e not in videos)
+    if others:
+        names = ", ".join(others[:LISTED]) + (" ..." if len(others) > LISTED else "")
+        warnings.warn(
+            f"{images}: {len(others)} entries are left out, because they are neither folders of frames nor "
+            f"video files ({', '.join(VIDEOS)}): {names}",
+            stacklevel=3,
+        )
 
 
 def _is_video(entry: Path) -> bool:
@@ -167,7 +194,7 @@ def read_annotation_text(path: Path, parse: Callable[[str], T]) -> T:
     Raises: InputError naming the file if it cannot be read or parsed.
     """
     try:
-        return parse(path.read_text(encoding="utf-8"))
+        return parse(path.read_text(encoding="utf-8-sig"))  # some editors write a byte order mark
     except (OSError, ValueError, RecursionError) as error:
         # UnicodeDecodeError and JSONDecodeError are ValueErrors.
         raise InputError(

@@ -17,11 +17,12 @@ from libs.core.masks import select_objects
 from libs.core.structures import SourceFrame, Video, VideoIndex
 
 # Fraction of the promised frames that must be readable. These formats store no count: FFmpeg estimates it.
-PROMISED = {".mkv": 0.9, ".webm": 0.9}
+ESTIMATED = (".mkv", ".webm", ".ogv", ".flv", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob")
+PROMISED = dict.fromkeys(ESTIMATED, 0.9)
 OPENCV_ERRORS = 2  # log level of OpenCV that leaves out warnings
 FFMPEG = {
     # Only these formats, told by content: a playlist under another name could lead to other files.
-    "OPENCV_FFMPEG_CAPTURE_OPTIONS": "format_whitelist;mov,avi,matroska",
+    "OPENCV_FFMPEG_CAPTURE_OPTIONS": "format_whitelist;mov,avi,matroska,mpegts,flv,asf,mpeg,ogg",
     "OPENCV_FFMPEG_LOGLEVEL": "-8",  # silent: our own messages name the file
 }
 

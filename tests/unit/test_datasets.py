@@ -13,11 +13,13 @@ from dataset import annotations, registry
 from dataset.annotations import read_labels
 from dataset.build import build_loader, training_sets
 from dataset.build import test_videos as videos_of
-from dataset.folder import index_video, list_images, single_video
+from dataset.davis import davis17
+from dataset.folder import folder, index_video, list_images, single_video
 from dataset.loader import PilLoader
 from dataset.registry import REGISTRY, DataSet, find
 from dataset.sampling import ClipSettings
 from dataset.video import open_video
+from dataset.youtube_vos import youtube_vos
 from libs.core.errors import InputError
 from libs.core.image_io import read_image
 from libs.core.structures import SourceFrame, Video, VideoIndex
@@ -604,3 +606,51 @@ def test_void_stays_void_in_clips_that_show_nothing_else(tmp_path: Path) -> None
     settings = ClipSettings(size=(32, 48), max_skip=[1], sampled_frames=2)
     clips = [clip for step in PilLoader(sets, settings, workers=0).batches(0) for clip in step]
     assert len(clips) == 8 and all(clip.labels[1:].eq(0).all() for clip in clips)
+
+
+@pytest.mark.parametrize(
+    "suffix, codec",
+    [
+        ("m4v", "mp4v"),
+        ("mov", "mp4v"),
+        ("3gp", "mp4v"),
+        ("avi", "MJPG"),
+        ("mkv", "mp4v"),
+        ("webm", "VP80"),
+        ("ts", "mp4v"),
+        ("m2ts", "mp4v"),
+        ("flv", "FLV1"),
+        ("wmv", "WMV2"),
+        ("mpg", "MPEG"),
+    ],
+)
+def test_every_container_of_opencv_is_a_video(tmp_path: Path, suffix: str, codec: str) -> None:
+    (tmp_path / "JPEGImages").mkdir()
+    path = tmp_path / f"JPEGImages/one.{suffix}"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), 25, (64, 48))
+    for t in range(5):
+        writer.write(trees.scene([1], t)[0])
+    writer.release()
+    trees.save_mask(tmp_path / "Annotations/one/00000.png", trees.scene([1])[1])
+    (video,) = videos_of(tmp_path, "FOLDER", "val")
+    assert [frame.name for frame in video.read()] == [f"{t:05d}" for t in range(5)]
+
+
+def test_what_is_no_video_is_named_once(tmp_path: Path) -> None:
+    trees.folder(tmp_path)
+    (tmp_path / "JPEGImages/notes.txt").write_text("x")
+    (tmp_path / "JPEGImages/.hidden").write_text("x")
+    with pytest.warns(UserWarning, match="1 entries are left out.*notes.txt") as told:
+        folder(tmp_path, "val")
+    assert len(told) == 1
+
+
+def test_lists_with_a_byte_order_mark_are_read(tmp_path: Path) -> None:
+    tree = trees.davis17(tmp_path, lists="ImageSets")
+    names = [video.name for video in davis17(tmp_path, "val")]
+    listed = tree / "ImageSets/2017/val.txt"
+    listed.write_text(listed.read_text(), encoding="utf-8-sig")
+    assert [video.name for video in davis17(tmp_path, "val")] == names
+    part = trees.youtube_vos(tmp_path) / "valid"
+    (part / "meta.json").write_text((part / "meta.json").read_text(), encoding="utf-8-sig")
+    assert [video.name for video in youtube_vos(tmp_path, "val")] == ["bbb"]
