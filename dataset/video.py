@@ -1,5 +1,6 @@
 """Frames of a video to segment, read on demand from a folder of images or a video file, one at a time."""
 
+import hashlib
 import os
 import warnings
 from collections.abc import Iterator
@@ -37,7 +38,19 @@ def open_video(index: VideoIndex) -> Video:
         first = index.masks[index.given[0]]
         raise UnreadableError(f"{first}: expected a mask with at least one object, found background only")
     length = 0 if is_video_file(index) else len(index.frames)
-    return Video(index.name, annotations.ids, length, index.annotated, partial(_read_frames, annotations))
+    read, fingerprint = partial(_read_frames, annotations), partial(_fingerprint, index)
+    return Video(index.name, annotations.ids, length, index.annotated, read, fingerprint)
+
+
+def _fingerprint(index: VideoIndex) -> str:
+    """Hash the content of the masks, and name, size and time of change of the frames, which may be large."""
+    told = hashlib.sha256(repr((index.given, index.binary)).encode())
+    for path in index.frames:
+        stat = path.stat()
+        told.update(repr((path.name, stat.st_size, stat.st_mtime_ns)).encode())
+    for position in sorted(index.masks):
+        told.update(repr((position, hashlib.sha256(index.masks[position].read_bytes()).digest())).encode())
+    return told.hexdigest()
 
 
 def is_video_file(index: VideoIndex) -> bool:

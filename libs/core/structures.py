@@ -84,6 +84,7 @@ class Video:
     length: int  # in frames; 0 if it is not known, as for video files
     scored: bool  # every frame has ground truth
     read: Callable[[], Iterator[SourceFrame]]  # starts from the first frame at each call
+    fingerprint: Callable[[], str] = str  # a text that changes with the frames and masks on disk
 
 
 @dataclass(frozen=True)

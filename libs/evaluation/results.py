@@ -61,7 +61,7 @@ class ResultFolder:
         """
         report, pending = Report(), []
         for video in videos:
-            record = self._read_record(video.name)
+            record = self._read_record(video)
             if record is None:
                 pending.append(video)
             else:
@@ -88,23 +88,26 @@ class ResultFolder:
     def finish(self, video: Video, report: Report) -> None:
         """Record that the masks of a video are complete."""
         masks = {name: sorted(ids) for name, ids in self.masks[video.name].items()}
-        record = {"fingerprint": self.fingerprint, "frames": masks, "report": asdict(report)}
+        # The inputs count as the settings do: a mask that was repaired makes its video pending again.
+        fingerprints = {"fingerprint": self.fingerprint, "inputs": video.fingerprint()}
+        record = {**fingerprints, "frames": masks, "report": asdict(report)}
         with atomic_write(self._record(video.name)) as temporary:
             temporary.write_text(json.dumps(record, default=_plain), encoding="utf-8")
 
-    def _read_record(self, video: str) -> tuple[Masks, Report] | None:
-        """Read the record of a video, if it has the same fingerprint and all its masks are still there.
+    def _read_record(self, video: Video) -> tuple[Masks, Report] | None:
+        """Read the record of a video, if settings and inputs are the same and all its masks are still there.
 
         Raises: InputError if the file is not such a record.
         """
-        path = self._record(video)
+        path = self._record(video.name)
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-            if "recipe" in record:  # the key's former name: an older version wrote it
+            if "inputs" not in record and "frames" in record:  # an older version wrote it
                 return None
             masks = {name: set(ids) for name, ids in record["frames"].items()}
-            there = {path.stem for path in (self.path / video).glob("*.png")}
-            holds = record["fingerprint"] == self.fingerprint and masks.keys() <= there
+            there = {path.stem for path in (self.path / video.name).glob("*.png")}
+            same = record["fingerprint"] == self.fingerprint and record["inputs"] == video.fingerprint()
+            holds = same and masks.keys() <= there
             return (masks, _report(record["report"])) if holds else None
         except FileNotFoundError:
             return None

@@ -193,10 +193,24 @@ def test_a_completion_record_of_an_older_version_is_outdated(tmp_path: Path, wei
     fake_datasets.two_videos(tmp_path)
     segment(tmp_path, weights).check_success()
     note = tmp_path / "output/FOLDER/.done/mine.json"
-    note.write_text(note.read_text().replace('"fingerprint"', '"recipe"'))
+    note.write_text(note.read_text().replace('"inputs"', '"made of"'))
     end = segment(tmp_path, weights, skip_done=True)
     end.check_success()
-    assert "1 of 2 videos are there" in end.out and '"fingerprint"' in note.read_text()
+    assert "1 of 2 videos are there" in end.out and '"inputs"' in note.read_text()
+
+
+def test_a_mask_that_was_repaired_makes_its_video_pending(tmp_path: Path, weights: Path) -> None:
+    """So does a frame that was replaced."""
+    fake_datasets.two_videos(tmp_path)
+    segment(tmp_path, weights).check_success()
+    given = tmp_path / "Annotations/mine/00000.png"
+    labels = np.array(Image.open(given))
+    labels[:4, :4] = 1
+    fake_datasets.save_mask(given, labels)
+    assert "1 of 2 videos are there" in segment(tmp_path, weights, skip_done=True).out
+    assert "2 of 2 videos are there" in segment(tmp_path, weights, skip_done=True).out
+    os.utime(tmp_path / "JPEGImages/mine/00001.png", (1, 1))
+    assert "1 of 2 videos are there" in segment(tmp_path, weights, skip_done=True).out
 
 
 def test_a_damaged_completion_record_is_named(tmp_path: Path, weights: Path) -> None:

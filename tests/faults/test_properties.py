@@ -179,6 +179,7 @@ def _weights(root: Path) -> Path:
 def _record(root: Path) -> Path:
     record = {
         "fingerprint": "r",
+        "inputs": "",
         "frames": {},
         "report": {
             "scores": [],
