@@ -10,6 +10,7 @@ A mask file takes one of three forms (`MaskStyle`):
 looks at the masks of the video and decides once for all of them.
 """
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +25,8 @@ from libs.core.structures import VideoIndex
 
 # More labels or colours than this in one video are the smoothed edges of a mask, not objects.
 MAX_VALUES = 64
+LISTED = 5  # labels that a message names
+OPAQUE = 128  # least alpha of a pixel that counts; what is more transparent is background
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,13 @@ class Annotations:
                     "save it again without smoothing, as PNG"
                 )
         if not coloured:
+            if VOID in values and len(values) > 1 and not self._kept_positions:  # once, not for each clip
+                others = ", ".join(map(str, sorted(values - {VOID})[:LISTED]))
+                warnings.warn(
+                    f"video '{self.index.name}': its masks hold 255 beside other labels ({others}), so 255 "
+                    "counts as void, which is background; give it another number if it is an object",
+                    stacklevel=4,
+                )
             return MaskStyle(binary=values == {VOID})
         known = [int(colour) for colour in _pack(palette())[1:VOID]]
         return MaskStyle(colours=tuple(known if values <= set(known) else sorted(values)))
@@ -162,10 +172,16 @@ def _decode(path: Path) -> np.ndarray:
     with open_image(path, "mask") as image:
         if image.mode in ("P", "L"):
             return np.array(image)
-        if image.mode in ("LA", "1"):  # one mask of DAVIS 2016 has an alpha channel (LA)
+        if image.mode == "1":
             return np.array(image.convert("L"))
-        if image.mode in ("RGB", "RGBA"):
-            return _pack(np.array(image.convert("RGB")))
+        if image.mode == "RGB":
+            return _pack(np.array(image))
+        if image.mode == "LA":  # one mask of DAVIS 2016 is of this kind
+            grey = np.array(image)
+            return np.where(grey[..., 1] < OPAQUE, 0, grey[..., 0])
+        if image.mode == "RGBA":
+            rgba = np.array(image)
+            return np.where(rgba[..., 3] < OPAQUE, 0, _pack(rgba[..., :3]))
         raise UnreadableError(
             f"{path}: expected a palette, grey or RGB mask of 8 bits, found mode {image.mode}"
         )

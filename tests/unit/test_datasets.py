@@ -654,3 +654,25 @@ def test_lists_with_a_byte_order_mark_are_read(tmp_path: Path) -> None:
     part = trees.youtube_vos(tmp_path) / "valid"
     (part / "meta.json").write_text((part / "meta.json").read_text(), encoding="utf-8-sig")
     assert [video.name for video in youtube_vos(tmp_path, "val")] == ["bbb"]
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparent_pixels_of_a_mask_are_background(tmp_path: Path, mode: str) -> None:
+    """Some labelling tools keep the shape in the alpha channel, and paint everything white."""
+    trees.folder(tmp_path, objects=(1,), masked=(0,))
+    path, labels = tmp_path / "Annotations/mine/00000.png", trees.scene([1])[1]
+    alpha = Image.fromarray(255 * labels)
+    picture = Image.new("RGB" if mode == "RGBA" else "L", alpha.size, "white")
+    picture.putalpha(alpha)
+    assert picture.mode == mode
+    picture.save(path)
+    (video,) = videos_of(tmp_path, "FOLDER", "val")
+    given = next(iter(video.read())).given
+    assert video.ids == (1,) and np.array_equal(given, labels)
+
+
+def test_a_255_beside_other_labels_is_not_dropped_in_silence(tmp_path: Path) -> None:
+    trees.folder(tmp_path, objects=(127, 255), masked=(0,), mode="L")
+    with pytest.warns(UserWarning, match=r"'mine'.*255 beside other labels \(127\).*another number"):
+        (video,) = videos_of(tmp_path, "FOLDER", "val")
+    assert video.ids == (127,)
