@@ -5,12 +5,13 @@ REGISTRY. DATASET.md shows both steps.
 """
 
 import difflib
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dataset.davis import davis16, davis17
-from dataset.folder import folder
+from dataset.folder import LISTED, folder
 from dataset.synthetic.clips import SyntheticVideo, instances, procedural, static
 from dataset.video import is_video_file
 from dataset.youtube_vos import youtube_vos
@@ -67,13 +68,18 @@ def training_videos(root: Path, name: str, distractors: bool = True) -> Sequence
     if data.make:
         return data.make(root, distractors)
     # Training needs two annotated frames per clip, and does not seek in video files.
-    videos = [
-        video
-        for video in recorded_videos(root, name, "train")
-        if len(video.masks) > 1 and not is_video_file(video)
-    ]
+    recorded = recorded_videos(root, name, "train")
+    videos = [video for video in recorded if len(video.masks) > 1 and not is_video_file(video)]
     if not videos:
         raise InputError(f"training set '{name}' below {root}: no video has two annotated frames to train on")
+    others = [video.name for video in recorded if video not in videos]
+    if others:
+        names = ", ".join(others[:LISTED]) + (" ..." if len(others) > LISTED else "")
+        warnings.warn(
+            f"training set '{name}': {len(others)} of {len(recorded)} videos are left out: training needs "
+            f"two masks, and frames in a folder instead of a video file: {names}",
+            stacklevel=2,
+        )
     return videos
 
 

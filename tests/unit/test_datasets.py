@@ -676,3 +676,11 @@ def test_a_255_beside_other_labels_is_not_dropped_in_silence(tmp_path: Path) -> 
     with pytest.warns(UserWarning, match=r"'mine'.*255 beside other labels \(127\).*another number"):
         (video,) = videos_of(tmp_path, "FOLDER", "val")
     assert video.ids == (127,)
+
+
+def test_videos_that_cannot_be_trained_on_are_named(tmp_path: Path) -> None:
+    trees.folder(tmp_path)
+    trees.folder(tmp_path, name="single", masked=(0,))
+    with pytest.warns(UserWarning, match="1 of 2 videos are left out.*two masks.*single"):
+        (data,) = training_sets(tmp_path, ["FOLDER"], [1])
+    assert [video.name for video in data.videos] == ["mine"]
