@@ -25,10 +25,10 @@ SUFFIX = ".pth.tar"
 
 # What torch needs to rebuild numpy numbers, such as a best score, under their names in old and new versions
 # of numpy. They hold bytes and a type, so nothing is run.
-SCALAR = np._core.multiarray.scalar  # type: ignore[attr-defined]
+SCALAR = np.float64(0).__reduce__()[0]  # numpy moved its module in version 2
 NUMPY_NUMBERS: list[Any] = [
-    SCALAR,
     (SCALAR, "numpy.core.multiarray.scalar"),
+    (SCALAR, "numpy._core.multiarray.scalar"),
     np.dtype,
     *(type(np.dtype(name)) for name in ("bool", "int32", "int64", "uint8", "float16", "float32", "float64")),
 ]
