@@ -12,7 +12,7 @@ from torch import nn
 from libs.app.config import Config, Source
 from libs.core.errors import InputError
 from libs.core.named_weights import weights_file
-from libs.core.precision import DTYPES
+from libs.core.precision import DTYPES, choose_precision
 from libs.evaluation.inference import InferenceSettings
 from libs.training.checkpoint import (
     fill_model,
@@ -207,11 +207,12 @@ def for_inference(model: STM, amp: str = "off", compiled: bool = False) -> STM:
     """Make the model fast, in place. It can then neither be trained nor saved.
 
     Args:
-        amp: precision of all parameters: 'off' (float32), 'bf16' or 'fp16'.
+        amp: precision of all parameters: 'off' (float32), 'bf16', 'fp16' or 'auto'.
         compiled: use torch.compile; warns if that does not work on this machine.
     """
     model = fold_batch_norm(model.eval()).requires_grad_(False)
-    model.to(DTYPES[amp]).to(memory_format=_layout(model))
+    precision = choose_precision(amp, next(model.parameters()).device)
+    model.to(DTYPES[precision]).to(memory_format=_layout(model))
     return compile_network(model) if compiled else model
 
 

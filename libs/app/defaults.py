@@ -17,7 +17,7 @@ from libs.app.key import (
     whole_number,
     whole_numbers,
 )
-from libs.core.precision import DTYPES
+from libs.core.precision import AUTO, DTYPES
 from libs.evaluation.visualize import FORMATS
 from libs.method.losses import KINDS
 from libs.method.objective import MODES
@@ -140,9 +140,10 @@ NETWORK = {
     ),
     "amp": Key(
         "off",
-        "Precision of the network: 'off' is float32; 'bf16' and 'fp16' (GPU only) are half precision. "
-        "Masks, losses and the weights in training stay in float32.",
-        one_of(*DTYPES),
+        "Precision of the network: 'off' is float32; 'bf16' and 'fp16' (GPU only) are half precision; 'auto' "
+        "is bf16 if the device has instructions for it, else float32. Masks, losses and the weights in "
+        "training stay in float32.",
+        one_of(*DTYPES, AUTO),
     ),
     "compile": Key(
         False, "Compile the network with torch.compile: a slow start, then faster frames or steps."

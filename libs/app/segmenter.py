@@ -8,14 +8,14 @@ from libs.app.defaults import DEFAULTS
 from libs.core.errors import InputError
 from libs.core.masks import VOID, object_ids
 from libs.core.named_weights import weights_file
-from libs.core.precision import DTYPES
+from libs.core.precision import AUTO, DTYPES
 from libs.core.structures import Prediction, SourceFrame
 from libs.evaluation.inference import FrameReader, InferenceSettings, VideoSegmenter
 from libs.evaluation.scores import mean_jaccard
 from models.stm import STM
 
 LARGEST_ID = 254  # 255 is void
-PRECISIONS = ("auto", *DTYPES)
+PRECISIONS = (AUTO, *DTYPES)
 
 
 class Segmenter:
@@ -86,7 +86,7 @@ class Segmenter:
             raise InputError(f"precision: expected one of {', '.join(PRECISIONS)}, found {precision!r}")
         place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         model = load_network(weights_file(weights)).to(place)
-        model = for_inference(model, _chosen(place) if precision == "auto" else precision)
+        model = for_inference(model, precision)
         return cls(
             model,
             correct=correct,
@@ -208,10 +208,3 @@ def _checked(image: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
     if mask is not None and mask.shape != image.shape[:2]:
         raise InputError(f"mask: expected the size of its image, {image.shape[:2]}, found {mask.shape}")
     return image
-
-
-def _chosen(device: torch.device) -> str:
-    """The precision for a device: bf16 if it has instructions for it, else float32."""
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "off"
-    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "off"
