@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from libs.core.errors import InputError
+from libs.core.foreign_files import LFS_POINTER, POINTER_ADVICE
 from libs.core.image_io import IMAGES
 from libs.core.structures import VideoIndex
 
@@ -194,7 +195,10 @@ def read_annotation_text(path: Path, parse: Callable[[str], T]) -> T:
     Raises: InputError naming the file if it cannot be read or parsed.
     """
     try:
-        return parse(path.read_text(encoding="utf-8-sig"))  # some editors write a byte order mark
+        text = path.read_text(encoding="utf-8-sig")  # some editors write a byte order mark
+        if text.startswith(LFS_POINTER.decode()):
+            raise InputError(f"{path}: {POINTER_ADVICE}")
+        return parse(text)
     except (OSError, ValueError, RecursionError) as error:
         # UnicodeDecodeError and JSONDecodeError are ValueErrors.
         raise InputError(

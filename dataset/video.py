@@ -13,6 +13,7 @@ import numpy as np
 from dataset.annotations import Annotations
 from dataset.folder import VIDEOS
 from libs.core.errors import UnreadableError
+from libs.core.foreign_files import recognize
 from libs.core.image_io import read_image
 from libs.core.masks import select_objects
 from libs.core.structures import SourceFrame, Video, VideoIndex
@@ -124,9 +125,8 @@ def _decode_video(path: Path) -> Iterator[tuple[str, np.ndarray]]:
             yield f"{position:05d}", cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
             position += 1
         if position == 0:
-            raise UnreadableError(
-                f"{path}: expected a video, could not read a single frame; convert it to MP4 (H.264)"
-            )
+            advice = recognize(path) or "convert it to MP4 (H.264)"
+            raise UnreadableError(f"{path}: expected a video, could not read a single frame; {advice}")
         if position < PROMISED.get(path.suffix.lower(), 1) * promised:
             warnings.warn(
                 f"{path}: only {position} of {promised} frames could be read; is the file cut off?",

@@ -9,6 +9,7 @@ from PIL import Image, WebPImagePlugin  # noqa: F401 (registers the format)
 
 from libs.core.errors import UnreadableError
 from libs.core.files import atomic_write
+from libs.core.foreign_files import recognize
 from libs.core.masks import palette
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -46,9 +47,9 @@ def open_image(path: Path, kind: str = "image") -> Iterator[Image.Image]:
     except (UnreadableError, MemoryError):
         raise
     except Exception as error:  # damaged bytes raise struct.error, TypeError, SyntaxError, ValueError ...
-        raise UnreadableError(
-            f"{path}: expected a readable {kind} ({', '.join(IMAGES)}): {error}; restore the file"
-        ) from error
+        foreign = recognize(path) if path.is_file() else ""
+        reason = f"; {foreign}" if foreign else f" ({', '.join(IMAGES)}): {error}; restore the file"
+        raise UnreadableError(f"{path}: expected a readable {kind}{reason}") from error
 
 
 def read_image(path: Path, needed: tuple[int, int] | None = None) -> np.ndarray:
