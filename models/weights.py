@@ -5,10 +5,13 @@ import warnings
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
 from urllib.error import URLError
 
 import torch
 from torch import Tensor
+from torch.hub import get_dir
 from torchvision.models import get_model_weights
 
 from models.encoders import CONTEXTS
@@ -253,10 +256,17 @@ def load_weights(model: STM, weights: Weights) -> None:
 def load_imagenet(model: STM, arch: str) -> None:
     """Start both encoders from torchvision's ImageNet weights (version 1, as in the paper), downloaded once.
 
-    Raises: WeightsError if they cannot be downloaded.
+    Raises: WeightsError if they cannot be downloaded, or if the file in torch's cache is damaged.
     """
+    version = get_model_weights(arch).IMAGENET1K_V1
     try:
-        source = get_model_weights(arch).IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
+        # The hash is compared after a download only; a file in the cache may be anybody's.
+        source = version.get_state_dict(progress=True, check_hash=True, weights_only=True)
+    except (UnpicklingError, EOFError) as error:
+        path = Path(get_dir(), "checkpoints", version.url.rpartition("/")[2])
+        raise WeightsError(
+            f"{path}: expected ImageNet weights of {arch}; remove it to download them"
+        ) from error
     except (URLError, OSError, RuntimeError) as error:
         raise WeightsError(
             f"ImageNet weights of {arch} could not be downloaded ({error}); "

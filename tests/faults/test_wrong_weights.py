@@ -22,6 +22,7 @@ from libs.app.build import build_model
 from libs.app.config import load_config
 from libs.core.errors import InputError
 from models.stm import STM
+from models.weights import WeightsError, load_imagenet
 from tests.helpers import fake_datasets
 from tests.helpers.small_network import TRAIN_ON_FOLDER, segment_folder, small, small_state_dict
 from tests.helpers.subprocess_runner import ROOT, Result, run_in_process
@@ -298,6 +299,18 @@ def test_the_content_of_a_file_says_its_format(tmp_path: Path, suffix: str) -> N
         save()
         loaded = build_model(config(path), CPU)[0].state_dict()
         assert all(torch.equal(loaded[key], state[key]) for key in state)
+
+
+def test_no_code_runs_in_a_file_of_torchs_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchvision compares the hash of ImageNet weights only when it downloads them."""
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr("models.weights.get_dir", lambda: str(tmp_path))
+    cached = tmp_path / "checkpoints/resnet18-f37072fd.pth"
+    cached.parent.mkdir()
+    torch.save({"conv1.weight": Payload(cached.parent / "pwned")}, cached)
+    with pytest.raises(WeightsError, match=f"{cached}.*remove it"):
+        load_imagenet(STM("resnet18", 8, 8, decoder_dim=8), "resnet18")
+    assert not (cached.parent / "pwned").exists()
 
 
 # ---- training states -----------------------------------------------------------------------------
