@@ -52,7 +52,7 @@ def test(cfg: CfgNode, videos: list[Video], folder: ResultFolder, complete: bool
     """
     device = build_device(cfg.gpu_id)
     model = for_inference(build_model(cfg, device)[0], cfg.amp, cfg.compile)
-    settings = inference_settings(cfg, object_probs=cfg.save_indexed_format == "heatmap")
+    settings = inference_settings(cfg)
     report, pending = folder.resume(videos) if cfg.skip_done else (Report(), videos)
     if len(pending) < len(videos):
         print(

@@ -73,9 +73,9 @@ def _read_frames(annotations: Annotations) -> Iterator[SourceFrame]:
             labels = annotations.read(position, image.shape[:2])
             labels = select_objects(labels, list(annotations.ids))
         submitted = index.submitted is None or position in index.submitted
-        yield SourceFrame(
-            name, image, labels if is_given else None, labels if index.annotated else None, submitted
-        )
+        file = "" if is_video_file(index) else index.frames[position].name
+        given, truth = labels if is_given else None, labels if index.annotated else None
+        yield SourceFrame(name, image, given, truth, submitted, file)
     late = [index.masks[t] for t in index.given if t > position]
     if late:
         warnings.warn(

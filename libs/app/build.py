@@ -14,6 +14,7 @@ from libs.core.errors import InputError
 from libs.core.named_weights import weights_file
 from libs.core.precision import DTYPES
 from libs.evaluation.inference import InferenceSettings
+from libs.evaluation.outputs import WITH_PROBABILITIES
 from libs.training.checkpoint import (
     fill_model,
     find_weights,
@@ -220,15 +221,17 @@ def result_folder(cfg: Config) -> Path:
     return Path(cfg.root) / cfg.output_dir / cfg.valset
 
 
-def inference_settings(cfg: Config, correct: bool = True, object_probs: bool = False) -> InferenceSettings:
+def inference_settings(cfg: Config, validation: bool = False) -> InferenceSettings:
     """Settings of test and demo.
 
     Args:
-        correct: use gradient correction as the config says; False for validation, as in the paper.
-        object_probs: keep the probability of each object, for heat maps.
+        validation: without gradient correction, as in the paper, and without probabilities, because
+            validation writes labels only.
     """
-    loop = cfg.loop if correct else 0
-    return settings_from(InferenceSettings, cfg, loop=loop, object_probs=object_probs)
+    object_probs = cfg.save_indexed_format in WITH_PROBABILITIES and not validation
+    return settings_from(
+        InferenceSettings, cfg, loop=0 if validation else cfg.loop, object_probs=object_probs
+    )
 
 
 def settings_from(kind: type[S], cfg: Mapping[str, Any], **given: Any) -> S:

@@ -18,7 +18,7 @@ from libs.app.key import (
     whole_numbers,
 )
 from libs.core.precision import DTYPES
-from libs.evaluation.visualize import FORMATS
+from libs.evaluation.outputs import STYLES
 from libs.method.losses import KINDS
 from libs.method.objective import MODES
 from libs.training.optim import SCHEDULES, SOLVERS
@@ -317,9 +317,11 @@ FILES = {
     "output_dir": Key("output", "Folder of the results. For test.py it is a folder below root."),
     "save_indexed_format": Key(
         "index",
-        "What is written for each frame: 'index' a palette PNG, 'segmentation' an overlay, 'heatmap' the "
-        "probability, 'mask' an overlay of the first object.",
-        one_of(*FORMATS),
+        "What is written for each frame: 'index' a palette PNG, 'segmentation' an overlay, 'heatmap' an "
+        "overlay of the probability, 'mask' an overlay of the first object. For each object and frame: "
+        "'binary' a PNG of 0 and 255, 'probability' a PNG of 16 bits (65535 is 1). For each video: 'coco' a "
+        "JSON file in the format of COCO.",
+        one_of(*STYLES),
         demo="segmentation",
     ),
     "skip_done": Key(

@@ -73,6 +73,13 @@ def exclusive_run(folder: Path, *beside: Path) -> Iterator[None]:
         lock.release()
 
 
+def remove_left_behind(folder: Path) -> None:
+    """Remove the temporary files that a killed run left in one folder."""
+    for path in folder.glob(".*.tmp*"):
+        if LEFT_BEHIND.match(path.name):
+            path.unlink(missing_ok=True)
+
+
 def _left_behind(folder: Path, beside: tuple[Path, ...]) -> list[Path]:
     """Temporary files in `folder` and its subfolders, except for subfolders that have a lock of their own."""
     own = [

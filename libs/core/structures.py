@@ -73,6 +73,7 @@ class SourceFrame:
     given: np.ndarray | None = None  # (Hs, Ws) uint8 labels that the network is given, objects 1..O
     truth: np.ndarray | None = None  # (Hs, Ws) uint8 ground truth to score with
     submitted: bool = True  # whether its mask is written
+    file: str = ""  # name of its image file; '' for a frame of a video file
 
 
 @dataclass(frozen=True)

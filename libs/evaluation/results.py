@@ -15,8 +15,8 @@ from libs.core.errors import InputError
 from libs.core.files import atomic_write, exclusive_run
 from libs.core.structures import Prediction, Video
 from libs.evaluation.evaluator import CorrectionRow, Report, RoundTripRow
+from libs.evaluation.outputs import VideoOutput, import_coco_masks, open_output
 from libs.evaluation.scores import VideoScores, format_table, write_csv, write_rows
-from libs.evaluation.visualize import save
 
 DRIFT = 0.5  # IoU below which a video is named
 TABLES = ("scores.csv", "drift.csv", "corrections.csv")
@@ -32,8 +32,9 @@ class ResultFolder:
 
     Args:
         fingerprint: of the settings and weights of this run, see libs/app/fingerprint.py.
-        style: how masks are drawn, one of FORMATS in libs/evaluation/visualize.py.
+        style: what is written, one of STYLES in libs/evaluation/outputs.py.
         only_submitted: write only the masks that belong into a submission.
+    Raises: InputError if a package is missing that the style needs.
     """
 
     def __init__(
@@ -43,7 +44,10 @@ class ResultFolder:
         self.fingerprint = fingerprint
         self.style = style
         self.only_submitted = only_submitted
-        self.masks: dict[str, Masks] = {}  # video -> masks of this run, and of earlier ones that were resumed
+        self.masks: dict[str, Masks] = {}  # complete video -> masks of this run, and of earlier ones resumed
+        self._pending: dict[str, tuple[VideoOutput, Masks]] = {}
+        if style == "coco":
+            import_coco_masks()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -76,17 +80,20 @@ class ResultFolder:
                 (self.path / name).unlink(missing_ok=True)
         for video in videos:
             self._record(video.name).unlink(missing_ok=True)
-            self.masks[video.name] = {}
+            self._pending[video.name] = open_output(self.path, video.name, self.style), {}
 
     def write(self, video: Video, prediction: Prediction) -> None:
         """Write one mask, with the data set's own labels."""
         frame = prediction.frame
         if frame.submitted or not self.only_submitted:
-            self.masks[video.name][frame.name] = set(video.ids)
-            save(self.path / video.name / f"{frame.name}.png", prediction.with_ids(video.ids), self.style)
+            output, masks = self._pending[video.name]
+            masks[frame.name] = set(video.ids)
+            output.write(prediction.with_ids(video.ids), video.ids)
 
     def finish(self, video: Video, report: Report) -> None:
-        """Record that the masks of a video are complete."""
+        """Complete the output of a video, and record that it is complete."""
+        output, self.masks[video.name] = self._pending.pop(video.name)
+        output.finish()
         masks = {name: sorted(ids) for name, ids in self.masks[video.name].items()}
         # The inputs count as the settings do: a mask that was repaired makes its video pending again.
         fingerprints = {"fingerprint": self.fingerprint, "inputs": video.fingerprint()}
@@ -105,10 +112,10 @@ class ResultFolder:
             if "inputs" not in record and "frames" in record:  # an older version wrote it
                 return None
             masks = {name: set(ids) for name, ids in record["frames"].items()}
-            there = {path.stem for path in (self.path / video.name).glob("*.png")}
+            output = open_output(self.path, video.name, self.style)
+            there = output.expected(masks) <= output.existing(self.path, video.name)
             same = record["fingerprint"] == self.fingerprint and record["inputs"] == video.fingerprint()
-            holds = same and masks.keys() <= there
-            return (masks, _report(record["report"])) if holds else None
+            return (masks, _report(record["report"])) if same and there else None
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
