@@ -6,9 +6,9 @@ from pathlib import Path
 from yacs.config import CfgNode
 
 from dataset.build import readable_videos
-from dataset.submission import TOP_LEVEL, Expected, check, make_zip
+from dataset.submission import TOP_LEVEL, Expected, check_expected, make_zip
 from libs.app.build import build_device, build_model, for_inference, inference_settings, result_folder
-from libs.app.fingerprint import settings_fingerprint
+from libs.app.fingerprint import settings_fingerprint, warn_of_other_runs
 from libs.app.script import SignalHandler, run_script
 from libs.core.errors import InputError, UnreadableError
 from libs.core.log import Progress
@@ -34,7 +34,8 @@ def main(cfg: CfgNode, signals: SignalHandler) -> None:
     fingerprint = settings_fingerprint(dict(cfg), weights_file(cfg.initial))
     folder = ResultFolder(result_folder(cfg), fingerprint, cfg.save_indexed_format, cfg.submission)
     with folder.locked():
-        failed += test(cfg, videos, folder, complete=not failed)
+        warn_of_other_runs(folder)
+        failed += test(cfg, videos, folder, unreadable=failed)
     if failed:
         told = ", ".join(failed[:LISTED]) + (" ..." if len(failed) > LISTED else "")
         raise InputError(
@@ -43,11 +44,11 @@ def main(cfg: CfgNode, signals: SignalHandler) -> None:
         )
 
 
-def test(cfg: CfgNode, videos: list[Video], folder: ResultFolder, complete: bool) -> list[str]:
+def test(cfg: CfgNode, videos: list[Video], folder: ResultFolder, unreadable: list[str]) -> list[str]:
     """Segment all pending videos, write masks and print scores.
 
     Args:
-        complete: whether no video of the set is missing; only then is a submission made.
+        unreadable: names of the set's other videos; a submission is made only if there are none.
     Returns: names of the videos that failed.
     """
     device = build_device(cfg.gpu_id)
@@ -73,7 +74,8 @@ def test(cfg: CfgNode, videos: list[Video], folder: ResultFolder, complete: bool
     print(f"{new.frames} frames segmented, masks written below {folder.path}")
     report = report.then(new)
     report_results(report, folder.path)
-    if cfg.submission and complete and not report.failed:
+    folder.warn_of_leftovers([*(video.name for video in videos), *unreadable])
+    if cfg.submission and not unreadable and not report.failed:
         pack(folder.path, cfg.valset, folder.masks)
     print(new.speed())
     return [name for name, _ in report.failed]
@@ -81,11 +83,12 @@ def test(cfg: CfgNode, videos: list[Video], folder: ResultFolder, complete: bool
 
 def pack(output: Path, valset: str, written: Expected) -> None:
     """Check the masks and make the zip that the data set's server expects."""
-    errors = check(output, expected=written)
+    errors = check_expected(output, written)
     if errors:
         more = f" (and {len(errors) - 1} more errors)" if len(errors) > 1 else ""
         raise InputError(f"{errors[0]}{more}; no zip was made")
-    print(f"for the server: {make_zip(output, output.with_suffix('.zip'), TOP_LEVEL.get(valset, ''))}")
+    target = make_zip(output, output.with_suffix(".zip"), TOP_LEVEL.get(valset, ""), written)
+    print(f"for the server: {target}")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import hashlib
 import os
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from libs.core.structures import SourceFrame, Video, VideoIndex
 # Fraction of the promised frames that must be readable. These formats store no count: FFmpeg estimates it.
 ESTIMATED = (".mkv", ".webm", ".ogv", ".flv", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob")
 PROMISED = dict.fromkeys(ESTIMATED, 0.9)
+END = 4096  # bytes at the end of a frame's file that are compared with an earlier run
 OPENCV_ERRORS = 2  # log level of OpenCV that leaves out warnings
 FFMPEG = {
     # Only these formats, told by content: a playlist under another name could lead to other files.
@@ -44,14 +46,26 @@ def open_video(index: VideoIndex) -> Video:
 
 
 def _fingerprint(index: VideoIndex) -> str:
-    """Hash the content of the masks, and name, size and time of change of the frames, which may be large."""
+    """Hash the content of the masks, and of the frames, which may be large, only what tells them apart.
+
+    That is name, size, time of change and the last bytes: in a compressed file, these change with nearly
+    everything before them.
+    """
     told = hashlib.sha256(repr((index.given, index.binary)).encode())
     for path in index.frames:
         stat = path.stat()
-        told.update(repr((path.name, stat.st_size, stat.st_mtime_ns)).encode())
+        told.update(repr((path.name, stat.st_size, stat.st_mtime_ns, _end_of(path, stat.st_size))).encode())
     for position in sorted(index.masks):
         told.update(repr((position, hashlib.sha256(index.masks[position].read_bytes()).digest())).encode())
     return told.hexdigest()
+
+
+def _end_of(path: Path, size: int) -> bytes:
+    """The last bytes of a file; none if it cannot be read, which is an error when it is decoded."""
+    with suppress(OSError), path.open("rb") as file:
+        file.seek(max(0, size - END))
+        return file.read(END)
+    return b""
 
 
 def is_video_file(index: VideoIndex) -> bool:

@@ -24,6 +24,7 @@ from libs.core.log import Progress  # noqa: E402
 from libs.core.structures import Prediction, Video  # noqa: E402
 from libs.evaluation.evaluator import Report, VideoSink, evaluate_video  # noqa: E402
 from libs.evaluation.inference import VideoSegmenter  # noqa: E402
+from libs.evaluation.leftovers import beside, warn_of_leftovers  # noqa: E402
 from libs.evaluation.outputs import VideoOutput, drawn_style, open_output  # noqa: E402
 from libs.evaluation.scores import format_table  # noqa: E402
 from libs.evaluation.visualize import GifWriter, Mp4Writer, render, round_trip_image  # noqa: E402
@@ -101,11 +102,13 @@ def segment(cfg: CfgNode, video: Video, outputs: Outputs) -> Report:
     model = for_inference(build_model(cfg, device)[0], cfg.amp, cfg.compile)
     settings, style = inference_settings(cfg), drawn_style(cfg.save_indexed_format)
     writer_type = GifWriter if cfg.demo_format == "gif" else Mp4Writer
+    masks: dict[str, tuple[int, ...]] = {}
     with writer_type(outputs.animation, cfg.fps) as animation:
 
         def write(video: Video, prediction: Prediction) -> None:
             """Write one frame, and the next image of the animation."""
             labelled = prediction.with_ids(video.ids)  # the labels of the given mask, which may have gaps
+            masks[prediction.frame.name] = video.ids
             outputs.frames.write(labelled, video.ids)
             animation.add(render(labelled, style))
 
@@ -114,6 +117,7 @@ def segment(cfg: CfgNode, video: Video, outputs: Outputs) -> Report:
         progress = Progress("demo", video.length, "frame")
         report = evaluate_video(VideoSegmenter(model, settings), sink, progress)
     outputs.frames.finish()
+    warn_of_leftovers(outputs.frames.folder, beside(outputs.frames, masks))
     if sink.returned:
         write_image(outputs.round_trip, round_trip_image(sink.returned.with_ids(video.ids)))
     return report

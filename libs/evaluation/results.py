@@ -1,8 +1,9 @@
 """The result folder of test.py: masks, completion records for `skip_done`, score tables, the drift table."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from statistics import mean
@@ -15,6 +16,7 @@ from libs.core.errors import InputError
 from libs.core.files import atomic_write, exclusive_run
 from libs.core.structures import Prediction, Video
 from libs.evaluation.evaluator import CorrectionRow, Report, RoundTripRow
+from libs.evaluation.leftovers import Leftovers, beside, of_other_videos, warn_of_leftovers
 from libs.evaluation.outputs import VideoOutput, import_coco_masks, open_output
 from libs.evaluation.scores import VideoScores, format_table, write_csv, write_rows
 
@@ -100,6 +102,25 @@ class ResultFolder:
         record = {**fingerprints, "frames": masks, "report": asdict(report)}
         with atomic_write(self._record(video.name)) as temporary:
             temporary.write_text(json.dumps(record, default=_plain), encoding="utf-8")
+
+    def fingerprints(self) -> Counter[str]:
+        """How many completion records there are of each fingerprint; what is no record is left out."""
+        found: Counter[str] = Counter()
+        for path in (self.path / ".done").glob("*.json"):
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                found[str(json.loads(path.read_text(encoding="utf-8"))["fingerprint"])] += 1
+        return found
+
+    def warn_of_leftovers(self, videos: Collection[str]) -> None:
+        """Warn once of the files of earlier runs that do not belong to the results of this run.
+
+        Args:
+            videos: names of all videos of the set. Those that are not complete are not looked at.
+        """
+        found: Leftovers = of_other_videos(self.path, videos)
+        for name, masks in self.masks.items():
+            found |= beside(open_output(self.path, name, self.style), masks)
+        warn_of_leftovers(self.path, found)
 
     def _read_record(self, video: Video) -> tuple[Masks, Report] | None:
         """Read the record of a video, if settings and inputs are the same and all its masks are still there.
