@@ -19,6 +19,7 @@ from libs.app.script import SignalHandler, run_script
 from libs.app.training import build_trainer, check_folders, checkpoint_file, run_settings
 from libs.core.files import exclusive_run
 from libs.core.log import RunLog, SilentLog
+from libs.core.structures import Video
 from libs.evaluation.evaluator import Report
 from libs.training.distributed import Processes, join_processes
 from libs.training.run import TrainingRun
@@ -33,15 +34,23 @@ DEFAULT_CFG = Path(__file__).with_name("config.yaml")
 def main(cfg: CfgNode, signals: SignalHandler) -> None:
     """Train under an exclusive lock on the checkpoint folder; on SIGINT or SIGTERM, save and exit."""
     sets = training_sets(Path(cfg.root), cfg.trainset, cfg.datafreq, cfg.distractors)
+    # All data is looked at before anything is written.
+    videos = test_videos(Path(cfg.root), cfg.valset, cfg.val_split) if cfg.epoch_per_test else []
     processes = join_processes(cfg.backend if cfg.gpu_id >= 0 else "gloo", cfg.init_method)
     with exclusive_run(Path(cfg.checkpoint)) if processes.is_main else nullcontext():
         check_folders(cfg)
-        train(cfg, signals, sets, processes)
+        train(cfg, signals, sets, videos, processes)
     processes.leave()
 
 
-def train(cfg: CfgNode, signals: SignalHandler, sets: list[TrainingSet], processes: Processes) -> None:
-    """Build the parts, resume if there is a state to resume from, and run."""
+def train(
+    cfg: CfgNode, signals: SignalHandler, sets: list[TrainingSet], videos: list[Video], processes: Processes
+) -> None:
+    """Build the parts, resume if there is a state to resume from, and run.
+
+    Args:
+        videos: to validate with.
+    """
     device = build_device(cfg.gpu_id, cfg.multi_gpu_ids, processes)
     loader = build_loader(
         cfg.data_backend,
@@ -63,7 +72,7 @@ def train(cfg: CfgNode, signals: SignalHandler, sets: list[TrainingSet], process
         loader,
         run_settings(cfg),
         log,
-        validate=_validation(cfg, signals, processes, log),
+        validate=_validation(cfg, videos, signals, processes, log),
         stop_requested=lambda: signals.requested is not None,
     )
     if saved:
@@ -99,10 +108,9 @@ def clip_settings(cfg: CfgNode) -> ClipSettings:
 
 
 def _validation(
-    cfg: CfgNode, signals: SignalHandler, processes: Processes, log: RunLog
+    cfg: CfgNode, videos: list[Video], signals: SignalHandler, processes: Processes, log: RunLog
 ) -> Callable[[STM], Report]:
     """The function that segments and scores the validation set."""
-    videos = test_videos(Path(cfg.root), cfg.valset, cfg.val_split) if cfg.epoch_per_test else []
     settings = inference_settings(cfg, validation=True)
     folder = result_folder(cfg) if cfg.save_validation else None
 
