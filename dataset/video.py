@@ -11,19 +11,22 @@ import cv2
 import numpy as np
 
 from dataset.annotations import Annotations
+from dataset.edit_list import shown_frames
 from dataset.folder import VIDEOS
 from libs.core.errors import UnreadableError
 from libs.core.image_io import read_image
 from libs.core.masks import select_objects
 from libs.core.structures import SourceFrame, Video, VideoIndex
 
-# Fraction of the promised frames that must be readable. These formats store no count: FFmpeg estimates it.
-ESTIMATED = (".mkv", ".webm", ".ogv", ".flv", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob")
-PROMISED = dict.fromkeys(ESTIMATED, 0.9)
+# These containers store how many frames there are; of others, FFmpeg estimates it.
+COUNTED = (".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v", ".ismv", ".avi", ".divx", ".mxf", ".y4m")
+ESTIMATE = 0.1  # fraction of an estimate, beside one frame, that may be missing
 OPENCV_ERRORS = 2  # log level of OpenCV that leaves out warnings
+# Only these formats, told by content: a playlist under another name could lead to other files.
+FORMATS = "mov,avi,matroska,mpegts,flv,asf,mpeg,ogg,mpegvideo,mxf,dv,rm,wtv,nut,ivf,yuv4mpegpipe,gif"
+FORMATS += ",mjpeg,h264,hevc,m4v"
 FFMPEG = {
-    # Only these formats, told by content: a playlist under another name could lead to other files.
-    "OPENCV_FFMPEG_CAPTURE_OPTIONS": "format_whitelist;mov,avi,matroska,mpegts,flv,asf,mpeg,ogg",
+    "OPENCV_FFMPEG_CAPTURE_OPTIONS": f"format_whitelist;{FORMATS}",
     "OPENCV_FFMPEG_LOGLEVEL": "-8",  # silent: our own messages name the file
 }
 
@@ -48,8 +51,8 @@ def _fingerprint(index: VideoIndex) -> str:
     for path in index.frames:
         stat = path.stat()
         told.update(repr((path.name, stat.st_size, stat.st_mtime_ns)).encode())
-    for position in sorted(index.masks):
-        told.update(repr((position, hashlib.sha256(index.masks[position].read_bytes()).digest())).encode())
+    for position, path in index.mask_files():
+        told.update(repr((position, hashlib.sha256(path.read_bytes()).digest())).encode())
     return told.hexdigest()
 
 
@@ -116,7 +119,7 @@ def _decode_video(path: Path) -> Iterator[tuple[str, np.ndarray]]:
     # Other back ends would take an image, and its neighbours, for a video.
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     try:
-        position, promised = 0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        position, promised = 0, capture.get(cv2.CAP_PROP_FRAME_COUNT)
         while True:
             found, image = capture.read()
             if not found:
@@ -127,10 +130,24 @@ def _decode_video(path: Path) -> Iterator[tuple[str, np.ndarray]]:
             raise UnreadableError(
                 f"{path}: expected a video, could not read a single frame; convert it to MP4 (H.264)"
             )
-        if position < PROMISED.get(path.suffix.lower(), 1) * promised:
-            warnings.warn(
-                f"{path}: only {position} of {promised} frames could be read; is the file cut off?",
-                stacklevel=2,
-            )
+        if position < promised:
+            whole, slack = _expected_frames(path, promised)
+            if position < whole - slack:
+                warnings.warn(
+                    f"{path}: only {position} of {whole:.0f} frames could be read; is the file cut off?",
+                    stacklevel=2,
+                )
     finally:
         capture.release()
+
+
+def _expected_frames(path: Path, promised: float) -> tuple[float, float]:
+    """How many frames a video file has, and how many less may be readable before it counts as cut off.
+
+    Args:
+        promised: their number by the header, which an edit list may shorten, or an estimate.
+    """
+    if path.suffix.lower() not in COUNTED:
+        return promised, ESTIMATE * promised + 1
+    shown = shown_frames(path)
+    return (promised, 0) if shown is None or shown >= promised else (shown, 1)  # its times are rounded

@@ -18,6 +18,8 @@ class VideoIndex:
 
     frames: image files in order, or one video file.
     masks: position of a frame -> its annotation file.
+    object_masks: position of a frame -> label -> the mask of this one object, if each object has a folder of
+        masks; `masks` then holds the first of these files.
     given: positions whose masks the network is given; the other masks serve scoring and training only.
     submitted: positions whose masks belong into a submission; None: all.
     binary: every label above 0 is one and the same object (DAVIS 2016 stores it as 255); None: that is so if
@@ -30,6 +32,12 @@ class VideoIndex:
     given: tuple[int, ...] = (0,)
     submitted: tuple[int, ...] | None = None
     binary: bool | None = False
+    object_masks: dict[int, dict[int, Path]] = field(default_factory=dict)
+
+    def mask_files(self) -> list[tuple[int, Path]]:
+        """Each annotation file, with the position of its frame, in the order of the frames."""
+        files = {t: self.object_masks.get(t, {0: path}).values() for t, path in self.masks.items()}
+        return [(t, path) for t in sorted(files) for path in files[t]]
 
     @property
     def annotated(self) -> bool:
