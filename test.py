@@ -10,7 +10,7 @@ from dataset.submission import TOP_LEVEL, Expected, check, make_zip
 from libs.app.build import build_device, build_model, for_inference, inference_settings, result_folder
 from libs.app.fingerprint import settings_fingerprint
 from libs.app.script import SignalHandler, run_script
-from libs.core.errors import InputError, UnreadableError
+from libs.core.errors import InputError, UnreadableError, named
 from libs.core.log import Progress
 from libs.core.named_weights import weights_file
 from libs.core.structures import Video
@@ -18,7 +18,6 @@ from libs.evaluation.evaluator import Report, VideoSink, count_frames, evaluate_
 from libs.evaluation.inference import VideoSegmenter
 from libs.evaluation.results import ResultFolder, report_results
 
-LISTED = 10  # failed videos that are named at the end
 DEFAULT_CFG = Path(__file__).with_name("config.yaml")
 
 
@@ -29,16 +28,15 @@ def main(cfg: CfgNode, signals: SignalHandler) -> None:
             "key 'initial': expected trained weights; give a file as `initial PATH_TO_MODEL`, "
             "or try `initial shipped`"
         )
-    videos, failed = readable_videos(Path(cfg.root), cfg.valset, cfg.val_split)
+    videos, failed = readable_videos(Path(cfg.root), cfg.valset, cfg.val_split, cfg.davis_resolution)
     count = len(videos) + len(failed)
     fingerprint = settings_fingerprint(dict(cfg), weights_file(cfg.initial))
     folder = ResultFolder(result_folder(cfg), fingerprint, cfg.save_indexed_format, cfg.submission)
     with folder.locked():
         failed += test(cfg, videos, folder, complete=not failed)
     if failed:
-        told = ", ".join(failed[:LISTED]) + (" ..." if len(failed) > LISTED else "")
         raise InputError(
-            f"{len(failed)} of {count} videos failed, as warned above: {told}; "
+            f"{len(failed)} of {count} videos failed, as warned above: {named(failed)}; "
             "mend them and run again, with `skip_done True` for them alone"
         )
 

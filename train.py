@@ -17,6 +17,7 @@ from dataset.sampling import ClipSettings, TrainingSet
 from libs.app.build import build_device, build_model, inference_settings, result_folder, settings_from
 from libs.app.script import SignalHandler, run_script
 from libs.app.training import build_trainer, check_folders, checkpoint_file, run_settings
+from libs.core.errors import InputError
 from libs.core.files import exclusive_run
 from libs.core.log import RunLog, SilentLog
 from libs.evaluation.evaluator import Report
@@ -32,7 +33,7 @@ DEFAULT_CFG = Path(__file__).with_name("config.yaml")
 
 def main(cfg: CfgNode, signals: SignalHandler) -> None:
     """Train under an exclusive lock on the checkpoint folder; on SIGINT or SIGTERM, save and exit."""
-    sets = training_sets(Path(cfg.root), cfg.trainset, cfg.datafreq, cfg.distractors)
+    sets = training_sets(Path(cfg.root), cfg.trainset, cfg.datafreq, cfg.distractors, cfg.davis_resolution)
     processes = join_processes(cfg.backend if cfg.gpu_id >= 0 else "gloo", cfg.init_method)
     with exclusive_run(Path(cfg.checkpoint)) if processes.is_main else nullcontext():
         check_folders(cfg)
@@ -101,8 +102,21 @@ def clip_settings(cfg: CfgNode) -> ClipSettings:
 def _validation(
     cfg: CfgNode, signals: SignalHandler, processes: Processes, log: RunLog
 ) -> Callable[[STM], Report]:
-    """The function that segments and scores the validation set."""
-    videos = test_videos(Path(cfg.root), cfg.valset, cfg.val_split) if cfg.epoch_per_test else []
+    """The function that segments and scores the validation set.
+
+    Raises: InputError naming the keys that choose another set, or none, if this one is not there.
+    """
+    try:
+        videos = (
+            test_videos(Path(cfg.root), cfg.valset, cfg.val_split, cfg.davis_resolution)
+            if cfg.epoch_per_test
+            else []
+        )
+    except InputError as error:
+        raise InputError(
+            f"{error}; training validates on this set: choose another with `valset`, or none with "
+            "`epoch_per_test 0`"
+        ) from error
     settings = inference_settings(cfg, correct=False)
     folder = result_folder(cfg) if cfg.save_validation else None
 

@@ -73,7 +73,8 @@ def scored_videos(cfg: CfgNode, splits: list[str], without: list[str]) -> list[V
 
     Raises: InputError if there are none.
     """
-    indices = [index for split in splits for index in recorded_videos(Path(cfg.root), cfg.valset, split)]
+    found = [recorded_videos(Path(cfg.root), cfg.valset, split, cfg.davis_resolution)[0] for split in splits]
+    indices = [index for videos in found for index in videos]
     videos = [open_video(index) for index in indices if index.name not in without]
     videos = [video for video in videos if video.scored]
     if not videos:

@@ -6,6 +6,8 @@ A mask file takes one of three forms (`MaskStyle`):
     one object      grey PNG of 0 and 255 (DAVIS 2016, saliency tools): here 255 is object 1, not void
     colours         RGB PNG: black is background, every other colour is an object
 
+If each object has a folder of masks, dataset/object_folders.py makes label numbers of them.
+
 `VideoIndex.binary` says whether a data set has the second form. If the index leaves that open, `Annotations`
 looks at the masks of the video and decides once for all of them.
 """
@@ -18,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dataset.object_folders import merge
 from libs.core.errors import UnreadableError
 from libs.core.image_io import open_image
 from libs.core.masks import VOID, object_ids, palette
@@ -124,7 +127,8 @@ class Annotations:
     def _decode(self, position: int) -> np.ndarray:
         if position in self._kept:
             return self._kept[position]
-        raw = _decode(self.index.masks[position])
+        objects = self.index.object_masks.get(position)
+        raw = merge(objects, _decode) if objects else _decode(self.index.masks[position])
         if position in self._kept_positions:  # a clip has a few frames; a whole video is never kept
             self._kept[position] = raw
         return raw

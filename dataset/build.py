@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from dataset import registry
+from dataset.davis import RESOLUTIONS
 from dataset.loader import ClipLoader, PilLoader
 from dataset.sampling import ClipSettings, TrainingSet
 from dataset.video import open_video
@@ -14,35 +15,45 @@ from libs.core.structures import Video
 
 
 def training_sets(
-    root: Path, names: list[str], freqs: list[int], distractors: bool = True
+    root: Path, names: list[str], freqs: list[int], distractors: bool = True, resolution: str = RESOLUTIONS[0]
 ) -> list[TrainingSet]:
     """Index the training split of each set, or prepare to generate it (with or without distractors).
+
+    Args:
+        resolution: the subfolder of frames and masks in a DAVIS set.
 
     Raises: InputError if a set has no video with at least two annotated frames.
     """
     return [
         TrainingSet(
-            name, registry.training_videos(root, name, distractors), freq, registry.find(name).skip_step
+            name,
+            registry.training_videos(root, name, distractors, resolution),
+            freq,
+            registry.find(name).skip_step,
         )
         for name, freq in zip(names, freqs)
     ]
 
 
-def test_videos(root: Path, name: str, split: str) -> list[Video]:
-    """Open the videos of a set to segment; reads their given masks.
+def test_videos(root: Path, name: str, split: str, resolution: str = RESOLUTIONS[0]) -> list[Video]:
+    """Open the videos of a set to segment; reads their given masks. Incomplete ones are left out.
 
     Raises: InputError naming a mask that cannot be read.
     """
-    return [open_video(index) for index in registry.recorded_videos(root, name, split)]
+    videos, _ = registry.recorded_videos(root, name, split, resolution)
+    return [open_video(index) for index in videos]
 
 
-def readable_videos(root: Path, name: str, split: str) -> tuple[list[Video], list[str]]:
-    """Open the videos of a set to segment; warn of each one whose given masks cannot be read.
+def readable_videos(
+    root: Path, name: str, split: str, resolution: str = RESOLUTIONS[0]
+) -> tuple[list[Video], list[str]]:
+    """Open the videos of a set to segment; warn of each one that is incomplete or has unreadable masks.
 
     Returns: the readable videos; the names of the others.
     """
-    videos, failed = [], []
-    for index in registry.recorded_videos(root, name, split):
+    indices, incomplete = registry.recorded_videos(root, name, split, resolution)
+    videos, failed = [], [video.name for video in incomplete]
+    for index in indices:
         try:
             videos.append(open_video(index))
         except UnreadableError as error:

@@ -5,6 +5,7 @@ it or leave it.
 """
 
 import math
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +13,9 @@ import cv2
 import numpy as np
 
 from dataset.annotations import check_size, read_labels
-from dataset.folder import list_images
+from dataset.listing import list_images, refuse_duplicates, warn_of_unused
 from dataset.synthetic.textures import GeneratedTextures
-from libs.core.errors import InputError
+from libs.core.errors import InputError, counted, named
 from libs.core.image_io import read_image
 from libs.core.masks import VOID, object_ids
 from libs.core.structures import VideoIndex
@@ -25,7 +26,6 @@ MARKED = 0.7  # fraction of backdrops in which an object is marked
 MARKED_DIAMETER = 0.12, 0.4
 MIN_AREA, MAX_AREA = 0.01, 0.5  # fraction of its image that an object covers
 OBJECT_DRAWS = 6  # of an object of an image, until one has a useful size
-MAX_NAMED = 10  # images without a mask that an error names
 
 
 def index_images(
@@ -36,20 +36,28 @@ def index_images(
     Every label of a mask is an object. 0 is background. 255 is void, or the object if there is no other
     label, as in saliency data sets.
 
-    Raises: InputError if there are no images (the message ends with `hint`), or if an image has no mask.
+    Warns of images without a mask, and of files that are not used.
+
+    Raises: InputError if there are no images (the message ends with `hint`), or if none has a mask.
     """
     images, masks = root / name / "images", root / name / "masks"
-    by_stem = {path.stem: path for path in list_images(masks)}
-    found = list_images(images)
+    mask_files, found = list_images(masks), list_images(images)
     if not found:
         raise InputError(f"{images}: expected images, found none; {hint}")
+    refuse_duplicates(masks, (path.stem for path in mask_files))
+    by_stem = {path.stem: path for path in mask_files}
     missing = [path.name for path in found if path.stem not in by_stem]
+    if len(missing) == len(found):
+        raise InputError(f"{masks}: expected a mask for each image, found none for {named(missing)}")
+    indices = [VideoIndex(p.stem, (p,), {0: by_stem[p.stem]}) for p in found if p.stem in by_stem]
     if missing:
-        more = f" and {len(missing) - MAX_NAMED} more" if len(missing) > MAX_NAMED else ""
-        raise InputError(
-            f"{masks}: expected a mask for each image, found none for {', '.join(missing[:MAX_NAMED])}{more}"
+        warnings.warn(
+            f"{masks}: {counted(len(missing), 'image')} of {len(found)} left out, without a mask of that "
+            f"name: {named(missing)}",
+            stacklevel=2,
         )
-    return [VideoIndex(path.stem, (path,), {0: by_stem[path.stem]}) for path in found]
+    warn_of_unused(root / name, indices)
+    return indices
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,14 @@ DATA = {
     "valset": Key("DAVIS17", "The data set that test.py and validation segment: one name, as in trainset."),
     "val_split": Key(
         "val",
-        "Which part of valset is segmented. Only DAVIS17 has a test-dev.",
-        one_of("val", "train", "test-dev"),
+        "Which part of valset is segmented. Only DAVIS17 has 'test-dev' and 'test-challenge', and only the "
+        "archive of DAVIS16 has 'trainval'.",
+        one_of("val", "train", "trainval", "test-dev", "test-challenge"),
+    ),
+    "davis_resolution": Key(
+        "480p",
+        "Which frames and masks of DAVIS16 and DAVIS17 are used: a folder below JPEGImages and Annotations.",
+        one_of("480p", "1080p", "Full-Resolution"),
     ),
     "datafreq": Key(
         [5, 1], "How often each training set is repeated in an epoch: one number per set.", whole_numbers(1)

@@ -1,5 +1,6 @@
 """Data sets on disk -> videos: the layouts of the real sets, your own sets, video files, damaged files."""
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -611,36 +612,72 @@ def test_void_stays_void_in_clips_that_show_nothing_else(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "suffix, codec",
     [
-        ("m4v", "mp4v"),
-        ("mov", "mp4v"),
-        ("3gp", "mp4v"),
-        ("avi", "MJPG"),
-        ("mkv", "mp4v"),
-        ("webm", "VP80"),
-        ("ts", "mp4v"),
-        ("m2ts", "mp4v"),
+        *((suffix, "mp4v") for suffix in ("mp4", "m4v", "mov", "3gp", "3g2", "ismv", "mkv", "nut", "wtv")),
+        *((suffix, "XVID") for suffix in ("ts", "mts", "m2ts", "m2t")),
+        *((suffix, "MPG2") for suffix in ("mpg", "mpeg", "vob", "mxf", "m2v")),
+        *((suffix, "VP80") for suffix in ("webm", "ogv", "ogg", "ivf")),
+        *((suffix, "WMV2") for suffix in ("wmv", "asf")),
+        *((suffix, "MJPG") for suffix in ("avi", "mjpeg", "mjpg")),
+        ("wmv", "MPG2"),  # its count is too high by one
+        ("m1v", "MPG1"),
         ("flv", "FLV1"),
-        ("wmv", "WMV2"),
-        ("mpg", "MPEG"),
+        ("rm", "RV10"),
+        ("dv", "dvsd"),
+        ("y4m", "Y4M"),
+        ("MP4", "mp4v"),
+        ("Avi", "MJPG"),
+        # OpenCV writes no files of these names, so that they are copied.
+        ("qt from mov", "mp4v"),
+        ("f4v from mp4", "mp4v"),
+        ("divx from avi", "XVID"),
+        ("ogm from ogg", "VP80"),
+        ("mpe from mpg", "MPG2"),
+        ("mod from mpg", "MPG2"),
+        ("mpv from m2v", "MPG2"),
+        ("rmvb from rm", "RV10"),
+        ("gif", "GIF"),
     ],
 )
 def test_every_container_of_opencv_is_a_video(tmp_path: Path, suffix: str, codec: str) -> None:
+    """Each is read to its end, without a warning that it is cut off."""
     (tmp_path / "JPEGImages").mkdir()
+    suffix, _, written = suffix.partition(" from ")
     path = tmp_path / f"JPEGImages/one.{suffix}"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), 25, (64, 48))
-    for t in range(5):
-        writer.write(trees.scene([1], t)[0])
-    writer.release()
-    trees.save_mask(tmp_path / "Annotations/one/00000.png", trees.scene([1])[1])
+    size = {"dvsd": (576, 720), "RV10": (144, 176)}.get(codec, trees.SIZE)  # these have sizes of their own
+    images = [trees.scene([1], t, size)[0] for t in range(5)]
+    write_video_file(path.with_suffix(f".{written or suffix}"), codec, images)
+    if written:
+        path.with_suffix(f".{written}").rename(path)
+    trees.save_mask(tmp_path / "Annotations/one/00000.png", trees.scene([1], size=size)[1])
     (video,) = videos_of(tmp_path, "FOLDER", "val")
-    assert [frame.name for frame in video.read()] == [f"{t:05d}" for t in range(5)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert [frame.name for frame in video.read()] == [f"{t:05d}" for t in range(5)]
+
+
+def write_video_file(path: Path, codec: str, images: list[np.ndarray]) -> None:
+    """codec: of OpenCV, or GIF or Y4M, which it does not write."""
+    height, width, _ = images[0].shape
+    if codec == "GIF":
+        first, *others = map(Image.fromarray, images)
+        first.save(path, save_all=True, append_images=others)
+    elif codec == "Y4M":
+        frames = (b"FRAME\n" + cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420).tobytes() for image in images)
+        path.write_bytes(f"YUV4MPEG2 W{width} H{height} F25:1 C420jpeg\n".encode() + b"".join(frames))
+    else:
+        fourcc = cv2.VideoWriter.fourcc(*codec)
+        writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, fourcc, 25, (width, height))
+        assert writer.isOpened()
+        for image in images:
+            writer.write(image)
+        writer.release()
 
 
 def test_what_is_no_video_is_named_once(tmp_path: Path) -> None:
     trees.folder(tmp_path)
     (tmp_path / "JPEGImages/notes.txt").write_text("x")
     (tmp_path / "JPEGImages/.hidden").write_text("x")
-    with pytest.warns(UserWarning, match="1 entries are left out.*notes.txt") as told:
+    with pytest.warns(UserWarning, match="1 entry left out, not a folder.*: notes.txt") as told:
         folder(tmp_path, "val")
     assert len(told) == 1
 
