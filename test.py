@@ -29,7 +29,12 @@ def main(cfg: CfgNode, signals: SignalHandler) -> None:
             "key 'initial': expected trained weights; give a file as `initial PATH_TO_MODEL`, "
             "or try `initial shipped`"
         )
-    videos, failed = readable_videos(Path(cfg.root), cfg.valset, cfg.val_split)
+    if cfg.backward and cfg.submission:
+        raise InputError(
+            "key 'backward': the server expects no object before its first mask; leave out backward or "
+            "submission"
+        )
+    videos, failed = readable_videos(Path(cfg.root), cfg.valset, cfg.val_split, cfg.given_masks, print)
     count = len(videos) + len(failed)
     fingerprint = settings_fingerprint(dict(cfg), weights_file(cfg.initial))
     folder = ResultFolder(result_folder(cfg), fingerprint, cfg.save_indexed_format, cfg.submission)
@@ -58,6 +63,8 @@ def test(cfg: CfgNode, videos: list[Video], folder: ResultFolder, complete: bool
         print(
             f"skip_done: {len(videos) - len(pending)} of {len(videos)} videos are there from an earlier run"
         )
+    for video in pending:
+        print(video.describe(cfg.backward))
     folder.start(pending)
     new, progress = Report(), Progress("test", count_frames(pending), "frame")
     for video in pending:

@@ -103,7 +103,7 @@ def _validation(
 ) -> Callable[[STM], Report]:
     """The function that segments and scores the validation set."""
     videos = test_videos(Path(cfg.root), cfg.valset, cfg.val_split) if cfg.epoch_per_test else []
-    settings = inference_settings(cfg, correct=False)
+    settings = inference_settings(cfg, validation=True)
     folder = result_folder(cfg) if cfg.save_validation else None
 
     def run(model: STM) -> Report:

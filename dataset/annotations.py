@@ -13,14 +13,13 @@ looks at the masks of the video and decides once for all of them.
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from libs.core.errors import UnreadableError
 from libs.core.image_io import open_image
-from libs.core.masks import VOID, object_ids, palette
+from libs.core.masks import VOID, palette
 from libs.core.structures import VideoIndex
 
 # More labels or colours than this in one video are the smoothed edges of a mask, not objects.
@@ -56,20 +55,7 @@ class Annotations:
         self.index = index
         self._kept_positions = frozenset(positions)
         self._kept: dict[int, np.ndarray] = {}
-        self._distinct: dict[int, np.ndarray] = {}
         self._style = self._decide_style() if index.binary is None else MaskStyle(index.binary)
-
-    @cached_property
-    def ids(self) -> tuple[int, ...]:
-        """Sorted labels of all objects that the given masks show.
-
-        Raises: UnreadableError naming a mask that cannot be read.
-        """
-        # `read` decodes these masks again. The videos of a set are all opened before the first one is read:
-        # keeping the masks until then would need hundreds of megabytes for YouTube-VOS.
-        given = self.index.given
-        labels = [_to_labels(self._distinct_values(t), self._style, self.index.masks[t]) for t in given]
-        return tuple(sorted({i for values in labels for i in object_ids(values)}))
 
     def read(self, position: int, size: tuple[int, int] | None = None) -> np.ndarray:
         """Read the label map of one frame.
@@ -116,10 +102,8 @@ class Annotations:
         return MaskStyle(colours=tuple(known if values <= set(known) else sorted(values)))
 
     def _distinct_values(self, position: int) -> np.ndarray:
-        """Each value of a mask once; remembered, so that style and `ids` together decode a mask only once."""
-        if position not in self._distinct:
-            self._distinct[position] = np.unique(self._decode(position))
-        return self._distinct[position]
+        """Each value of a mask once."""
+        return np.unique(self._decode(position))
 
     def _decode(self, position: int) -> np.ndarray:
         if position in self._kept:

@@ -1,6 +1,7 @@
 """From names in the config to training sets, loaders and test videos."""
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -29,22 +30,25 @@ def training_sets(
 
 
 def test_videos(root: Path, name: str, split: str) -> list[Video]:
-    """Open the videos of a set to segment; reads their given masks.
+    """Open the videos of a set to segment; reads the first mask with an object of each.
 
     Raises: InputError naming a mask that cannot be read.
     """
     return [open_video(index) for index in registry.recorded_videos(root, name, split)]
 
 
-def readable_videos(root: Path, name: str, split: str) -> tuple[list[Video], list[str]]:
-    """Open the videos of a set to segment; warn of each one whose given masks cannot be read.
+def readable_videos(
+    root: Path, name: str, split: str, given_masks: str, announce: Callable[[str], None]
+) -> tuple[list[Video], list[str]]:
+    """Open the videos of a set to segment; warn of each one whose first mask cannot be read.
 
+    Args: see `open_video`.
     Returns: the readable videos; the names of the others.
     """
     videos, failed = [], []
     for index in registry.recorded_videos(root, name, split):
         try:
-            videos.append(open_video(index))
+            videos.append(open_video(index, given_masks, announce))
         except UnreadableError as error:
             warnings.warn(f"video '{index.name}' failed: {error}", stacklevel=2)
             failed.append(index.name)

@@ -1,8 +1,10 @@
 """DAVIS 2016 and 2017: index of the videos, frames and masks on disk."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from dataset.folder import index_all, index_video, read_annotation_text
+from dataset.protocol import DAVIS
 from libs.core.errors import InputError
 from libs.core.files import parse_yaml
 from libs.core.structures import VideoIndex
@@ -32,7 +34,11 @@ def _davis(folder: Path, split: str, year: int) -> list[VideoIndex]:
         )
     images, masks = folder / "JPEGImages" / RESOLUTION, folder / "Annotations" / RESOLUTION
     binary = year == 2016  # masks of 0 and 255: here 255 is the object, not void
-    return index_all(names, lambda name: index_video(name, images / name, masks / name, binary))
+
+    def index(name: str) -> VideoIndex:
+        return replace(index_video(name, images / name, masks / name, binary), protocol=DAVIS)
+
+    return index_all(names, index)
 
 
 def _names(folder: Path, split: str, year: int) -> list[str]:

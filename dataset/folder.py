@@ -8,7 +8,6 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -41,9 +40,9 @@ def folder(root: Path, split: str) -> list[VideoIndex]:
     A video is a folder `root`/JPEGImages/<video>/ or a file such as `root`/JPEGImages/<video>.mp4, with the
     masks in `root`/Annotations/<video>/.
 
-    A mask has the name of its frame, or the frame's number if the video is a file. If every frame has a mask,
-    the first is given to the network and the results are scored; otherwise all masks are given. Masks may
-    have any of the forms that dataset/annotations.py lists.
+    A mask has the name of its frame, or the frame's number if the video is a file. Each object is given to
+    the network in the first mask that shows it, and scored in later ones. Masks may have any of the forms
+    that dataset/annotations.py lists.
 
     Raises: InputError naming the folder if a part of this layout is missing.
     """
@@ -65,9 +64,8 @@ def single_video(video: Path, mask: Path) -> VideoIndex:
     """Index one video, a folder of frames or a video file.
 
     Args:
-        mask: of the first frame, or a folder of masks. Masks in a folder have the names of their frames, or
-            the frames' numbers if the video is a file. If every frame has one, the first is given and the
-            results are scored; otherwise all are given.
+        mask: a mask, or a folder of masks. They have the names of their frames, or the frames' numbers if the
+            video is a file. A single mask with another name is that of the first frame.
     Raises: InputError if either is missing.
     """
     video = Path(os.path.abspath(video))  # '.' has no name
@@ -84,7 +82,15 @@ def single_video(video: Path, mask: Path) -> VideoIndex:
     if not mask.is_file():
         raise InputError(f"{mask} does not exist; set mask_path to the mask of the first frame")
     _refuse_duplicates(video, (path.stem for path in frames))
-    return VideoIndex(video.name if video.is_dir() else video.stem, tuple(frames), {0: mask}, binary=None)
+    name, position = (video.name if video.is_dir() else video.stem), _position(mask, video, frames)
+    return VideoIndex(name, tuple(frames), {position: mask}, given=(position,), binary=None)
+
+
+def _position(mask: Path, video: Path, frames: list[Path]) -> int:
+    """Position of the frame after which a mask is named; 0 if it has another name."""
+    if video.is_file():
+        return int(mask.stem) if mask.stem.isdecimal() else 0
+    return next((i for i, frame in enumerate(frames) if frame.stem == mask.stem), 0)
 
 
 def _warn_of_others(images: Path, videos: list[Path]) -> None:
@@ -106,12 +112,11 @@ def _is_video(entry: Path) -> bool:
 def _with_masks(video: Path, masks: Path) -> VideoIndex:
     """Index a folder of frames or a video file, and the folder of its masks."""
     if not video.is_file():
-        index = index_video(video.name, video, masks, binary=None)
-        return index if index.annotated else replace(index, given=tuple(sorted(index.masks)))
+        return index_video(video.name, video, masks, binary=None)
     found = {int(path.stem): path for path in list_images(masks) if path.stem.isdecimal()}
     if not found:
         raise InputError(f"{masks}: expected the mask of frame 0 of {video.name} as 00000.png, found none")
-    return VideoIndex(video.stem, (video,), found, given=tuple(sorted(found)), binary=None)
+    return VideoIndex(video.stem, (video,), found, given=(min(found),), binary=None)
 
 
 def index_video(name: str, images: Path, masks: Path, binary: bool | None = False) -> VideoIndex:

@@ -3,8 +3,10 @@
 import hashlib
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache, partial
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -12,9 +14,10 @@ import numpy as np
 
 from dataset.annotations import Annotations
 from dataset.folder import VIDEOS
+from dataset.protocol import MaskSplitter, Protocol, Roles
 from libs.core.errors import UnreadableError
-from libs.core.image_io import read_image
-from libs.core.masks import select_objects
+from libs.core.image_io import read_image, write_image
+from libs.core.masks import keep_objects, object_ids
 from libs.core.structures import SourceFrame, Video, VideoIndex
 
 # Fraction of the promised frames that must be readable. These formats store no count: FFmpeg estimates it.
@@ -28,23 +31,47 @@ FFMPEG = {
 }
 
 
-def open_video(index: VideoIndex) -> Video:
-    """Open a video to segment; reads its given masks, to know which objects there are.
+def open_video(
+    index: VideoIndex, given_masks: str = "first", announce: Callable[[str], None] = lambda line: None
+) -> Video:
+    """Open a video to segment; reads its masks up to the first one that shows an object.
 
-    Raises: UnreadableError if a given mask cannot be read, or if none shows an object.
+    Args:
+        given_masks: 'first' gives the first mask of each object, 'all' every mask; see dataset/protocol.py.
+        announce: called with a line where an object appears that the first mask did not show.
+    Raises: UnreadableError if one of these masks cannot be read, or if none shows an object.
     """
-    annotations = Annotations(index)
-    if not annotations.ids:
-        first = index.masks[index.given[0]]
-        raise UnreadableError(f"{first}: expected a mask with at least one object, found background only")
-    length = 0 if is_video_file(index) else len(index.frames)
-    read, fingerprint = partial(_read_frames, annotations), partial(_fingerprint, index)
-    return Video(index.name, annotations.ids, length, index.annotated, read, fingerprint)
+    annotations, start, ids = _find_start(index)
+    protocol = Protocol(annotations.index, start, ids, given_masks == "all", partial(_frame_name, index))
+    recording = _Recording(annotations, protocol, announce)
+    return Video(
+        index.name,
+        length=0 if is_video_file(index) else len(index.frames),
+        read=recording.read,
+        scored=bool(protocol.scored_positions),
+        read_backward=recording.read_backward,
+        describe=protocol.describe,
+        fingerprint=partial(_fingerprint, index),
+    )
+
+
+def _find_start(index: VideoIndex) -> tuple[Annotations, int, tuple[int, ...]]:
+    """Open the masks of a video, and find the first one that shows an object, and its objects.
+
+    Raises: UnreadableError if none does.
+    """
+    for position in sorted(index.masks):
+        annotations = Annotations(replace(index, given=(position,)))
+        ids = object_ids(annotations.read(position))
+        if ids:
+            return annotations, position, tuple(ids)
+    first = index.masks[min(index.masks)]
+    raise UnreadableError(f"{first}: expected a mask with at least one object, found background only")
 
 
 def _fingerprint(index: VideoIndex) -> str:
     """Hash the content of the masks, and name, size and time of change of the frames, which may be large."""
-    told = hashlib.sha256(repr((index.given, index.binary)).encode())
+    told = hashlib.sha256(repr((index.protocol, index.binary)).encode())
     for path in index.frames:
         stat = path.stat()
         told.update(repr((path.name, stat.st_size, stat.st_mtime_ns)).encode())
@@ -58,30 +85,87 @@ def is_video_file(index: VideoIndex) -> bool:
     return index.frames[0].suffix.lower() in VIDEOS
 
 
-def _read_frames(annotations: Annotations) -> Iterator[SourceFrame]:
-    """Yield the frames in order, with the masks that are given and, if every frame has one, the ground truth.
+class _Recording:
+    """The frames and masks of a video on disk. Each mask is read when its frame comes."""
 
-    Raises: UnreadableError naming the frame or mask.
-    """
-    index = annotations.index
-    position = -1
-    for position, (name, image) in enumerate(_decode_frames(index)):
-        is_given = position in index.given
-        labels = None
-        if position in index.masks and (is_given or index.annotated):
-            labels = annotations.read(position, image.shape[:2])
-            labels = select_objects(labels, list(annotations.ids))
-        submitted = index.submitted is None or position in index.submitted
-        yield SourceFrame(
-            name, image, labels if is_given else None, labels if index.annotated else None, submitted
-        )
-    late = [index.masks[t] for t in index.given if t > position]
-    if late:
+    def __init__(self, annotations: Annotations, protocol: Protocol, announce: Callable[[str], None]) -> None:
+        self.index = annotations.index
+        self.annotations, self.protocol, self.announce = annotations, protocol, announce
+
+    def read(self) -> Iterator[SourceFrame]:
+        """Yield the frames in order, each with what its mask serves for.
+
+        Raises: UnreadableError naming the frame or mask.
+        """
+        index, splitter = self.index, MaskSplitter(self.protocol)
+        position = -1
+        for position, (name, image) in enumerate(_decode_frames(index)):
+            roles = Roles()
+            if position in index.masks:
+                roles = splitter.split(position, self.annotations.read(position, image.shape[:2]))
+            if roles.new and position > self.protocol.start:
+                self.announce(self.protocol.describe_new(position, roles))
+            submitted = index.submitted is None or position in index.submitted
+            yield SourceFrame(name, image, roles.given, roles.truth, roles.scored, submitted)
+        self._check_end(position)
+        splitter.warn_of_left_out()
+
+    def read_backward(self, scratch: Path) -> Iterator[SourceFrame]:
+        """Yield the frames from the last one in which an object first appears to the first one.
+
+        The given masks are those of `read`. Of a video file, these frames are kept as PNG in `scratch`.
+
+        Raises: UnreadableError naming the frame or mask.
+        """
+        splitter, last, given = MaskSplitter(self.protocol), 0, {}
+        for position in sorted(self.index.masks):
+            roles = splitter.split(position, self.annotations.read(position))
+            last = position if roles.new else last
+            if roles.given is not None:
+                given[position] = object_ids(roles.given)
+        for position, path in reversed(list(enumerate(self._frame_files(last, scratch)))):
+            image = read_image(path)
+            labels = None
+            if position in given:
+                labels = self.annotations.read(position, image.shape[:2])
+                labels = keep_objects(labels, given[position])
+            yield SourceFrame(_frame_name(self.index, position), image, labels)
+
+    def _frame_files(self, last: int, scratch: Path) -> list[Path]:
+        """Image files of the frames up to position `last`; none if that is the first frame."""
+        if last == 0:
+            return []
+        if not is_video_file(self.index):
+            return list(self.index.frames[: last + 1])
+        files = []
+        for name, image in islice(_decode_frames(self.index), last + 1):
+            files.append(scratch / f"{name}.png")
+            write_image(files[-1], image)
+        return files
+
+    def _check_end(self, last: int) -> None:
+        """Warn of masks that are for frames after the last one.
+
+        Raises: UnreadableError if there is no mask for an earlier one, so that nothing was segmented.
+        """
+        late = sorted(t for t in self.index.masks if t > last)
+        if not late:
+            return
+        film, mask = self.index.frames[0], self.index.masks[late[0]]
+        if self.protocol.start > last:
+            raise UnreadableError(
+                f"{film} ends at frame {last}: its first mask with an object, {mask}, is for a later one; "
+                "name a mask after its frame, 00000 for the first"
+            )
         warnings.warn(
-            f"{index.frames[0]} ends at frame {position}: "
-            f"{len(late)} masks are for later ones, the first of them {late[0]}",
+            f"{film} ends at frame {last}: {len(late)} masks are for later ones, the first of them {mask}",
             stacklevel=2,
         )
+
+
+def _frame_name(index: VideoIndex, position: int) -> str:
+    """Name of a frame: of its file, without suffix; in a video file, its number."""
+    return f"{position:05d}" if is_video_file(index) else index.frames[position].stem
 
 
 def _decode_frames(index: VideoIndex) -> Iterator[tuple[str, np.ndarray]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dataset.folder import index_all, index_video, read_annotation_text
+from dataset.protocol import YOUTUBE_VOS
 from libs.core.errors import InputError
 from libs.core.structures import VideoIndex
 
@@ -70,7 +71,7 @@ def listed_frames(meta: Meta) -> dict[str, dict[str, set[int]]]:
 
 
 def _index(name: str, objects: dict[int, list[str]], folder: Path) -> VideoIndex:
-    """Index one video; the masks of the frames in which an object first appears are given to the network."""
+    """Index one video; the frames in which an object first appears must have masks."""
     index = index_video(name, folder / "JPEGImages" / name, folder / "Annotations" / name)
     first = {frames[0] for frames in objects.values()}
     submitted = {frame for frames in objects.values() for frame in frames}
@@ -88,4 +89,5 @@ def _index(name: str, objects: dict[int, list[str]], folder: Path) -> VideoIndex
             f"{folder}: video '{name}': {len(absent)} frames that meta.json lists are missing: "
             f"{', '.join(absent[:10])}; complete the data set"
         )
-    return replace(index, given=given, submitted=tuple(positions[frame] for frame in sorted(submitted)))
+    listed = tuple(positions[frame] for frame in sorted(submitted))
+    return replace(index, protocol=YOUTUBE_VOS, objects=tuple(sorted(objects)), submitted=listed)

@@ -1,4 +1,4 @@
-"""Segment a video of your own from the mask of its first frame.
+"""Segment a video of your own from the first masks of its objects.
 
 python3 demo/demo.py [video_path FRAMES_OR_VIDEO mask_path MASK] [initial MODEL] [KEY VALUE ...]
 Without arguments it segments the bundled clip with the model that ships.
@@ -46,7 +46,7 @@ def main(cfg: CfgNode, signals: SignalHandler) -> None:
     video_path, mask_path = resolve_path(cfg.video_path), resolve_path(cfg.mask_path)
     index = single_video(video_path, mask_path)
     check_own_input(video_path=video_path, mask_path=mask_path)
-    video = open_video(index)
+    video = open_video(index, cfg.given_masks, announce=print)
     parent = Path(cfg.output_dir)
     outputs = Outputs(
         folder=parent / video.name,
@@ -58,10 +58,11 @@ def main(cfg: CfgNode, signals: SignalHandler) -> None:
 
     # 2. Segment it. No second run may write to the same files meanwhile.
     with exclusive_run(outputs.folder, outputs.animation, outputs.round_trip):
+        print(video.describe(cfg.backward))
         outputs.round_trip.unlink(missing_ok=True)  # left by an earlier run; this run need not write one
         report = segment(cfg, video, outputs)
 
-    # 3. Tell what was written and, if the video has masks for all frames, how good it is.
+    # 3. Print what was written and, if the video has further masks, how good it is.
     print(f"wrote {report.frames} images to {outputs.folder}")
     print(f"wrote the animation {outputs.animation}")
     for row in report.round_trips:
@@ -104,16 +105,15 @@ def segment(cfg: CfgNode, video: Video, outputs: Outputs) -> Report:
 
         def write(video: Video, prediction: Prediction) -> None:
             """Write one frame: an image of its own, and the next image of the animation."""
-            labelled = prediction.with_ids(video.ids)  # the labels of the given mask, which may have gaps
-            save(outputs.folder / f"{prediction.frame.name}.png", labelled, style)
-            animation.add(render(labelled, style))
+            save(outputs.folder / f"{prediction.frame.name}.png", prediction, style)
+            animation.add(render(prediction, style))
 
         # The sink writes and scores in a thread of its own, while the network is busy with the next frame.
         sink = VideoSink(video, write, cfg.score_copy)
         progress = Progress("demo", video.length, "frame")
         report = evaluate_video(VideoSegmenter(model, settings), sink, progress)
     if sink.returned:
-        write_image(outputs.round_trip, round_trip_image(sink.returned.with_ids(video.ids)))
+        write_image(outputs.round_trip, round_trip_image(sink.returned))
     return report
 
 

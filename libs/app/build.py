@@ -220,15 +220,17 @@ def result_folder(cfg: Config) -> Path:
     return Path(cfg.root) / cfg.output_dir / cfg.valset
 
 
-def inference_settings(cfg: Config, correct: bool = True, object_probs: bool = False) -> InferenceSettings:
+def inference_settings(
+    cfg: Config, validation: bool = False, object_probs: bool = False
+) -> InferenceSettings:
     """Settings of test and demo.
 
     Args:
-        correct: use gradient correction as the config says; False for validation, as in the paper.
+        validation: without gradient correction, as in the paper, and without backward segmentation.
         object_probs: keep the probability of each object, for heat maps.
     """
-    loop = cfg.loop if correct else 0
-    return settings_from(InferenceSettings, cfg, loop=loop, object_probs=object_probs)
+    settings = settings_from(InferenceSettings, cfg, object_probs=object_probs)
+    return replace(settings, loop=0, backward=False) if validation else settings
 
 
 def settings_from(kind: type[S], cfg: Mapping[str, Any], **given: Any) -> S:

@@ -287,6 +287,21 @@ MEMORY = {
     ),
 }
 
+GIVEN = {
+    "given_masks": Key(
+        "first",
+        "Which masks test.py and the demo give to the network. 'first': each object's first mask; later "
+        "masks are ground truth to score with. 'all': every mask as it stands, and nothing is scored. "
+        "DATASET.md has the protocol of each data set.",
+        one_of("first", "all"),
+    ),
+    "backward": Key(
+        False,
+        "test.py and the demo also segment backward in time, to fill the frames before an object's first "
+        "mask.",
+    ),
+}
+
 VIEWS = {
     "max_size": Key(
         0,
@@ -328,7 +343,9 @@ FILES = {
     ),
     "submission": Key(False, "test.py also makes the zip file for the data set's server, and checks it."),
     "score_copy": Key(
-        False, "Also score a copy of the first mask on every frame, to compare the network's scores with."
+        False,
+        "Also score a copy of each object's given mask on every later frame, to compare the network's scores "
+        "with.",
     ),
 }
 
@@ -336,8 +353,9 @@ DEMO = {
     "video_path": Key("", "Folder of frames, or a video file."),
     "mask_path": Key(
         "",
-        "Mask of the first frame, or a folder of masks. If the folder has a mask for every frame, the demo "
-        "prints scores.",
+        "A mask, or a folder of masks. A mask is for the frame whose name it has (of a video file: its "
+        "number, 00000 for the first), a single one with another name for the first frame. Later masks of "
+        "the folder are scored.",
     ),
     "fps": Key(12.0, "Frames per second of the GIF or MP4.", number(0.1, 100)),
     "demo_format": Key("gif", "Format of the demo's video.", one_of("gif", "mp4")),
@@ -369,6 +387,7 @@ SECTIONS = {
     "Network": NETWORK,
     "Training": TRAINING,
     "Memory and gradient correction": MEMORY,
+    "Given masks": GIVEN,
     "Input size and test-time augmentation": VIEWS,
     "Files": FILES,
     "Demo": DEMO,

@@ -79,11 +79,11 @@ class ResultFolder:
             self.masks[video.name] = {}
 
     def write(self, video: Video, prediction: Prediction) -> None:
-        """Write one mask, with the data set's own labels."""
+        """Write one mask."""
         frame = prediction.frame
         if frame.submitted or not self.only_submitted:
-            self.masks[video.name][frame.name] = set(video.ids)
-            save(self.path / video.name / f"{frame.name}.png", prediction.with_ids(video.ids), self.style)
+            self.masks[video.name][frame.name] = set(prediction.ids)
+            save(self.path / video.name / f"{frame.name}.png", prediction, self.style)
 
     def finish(self, video: Video, report: Report) -> None:
         """Record that the masks of a video are complete."""
@@ -129,15 +129,7 @@ def _plain(value: object) -> object:
 
 def _report(told: dict[str, Any]) -> Report:
     """Rebuild a report from a completion record."""
-    scores, copies = (
-        [
-            VideoScores(
-                s["name"], tuple(s["ids"]), np.array(s["jaccard"], float), np.array(s["boundary"], float)
-            )
-            for s in told[key]
-        ]
-        for key in ("scores", "copies")
-    )
+    scores, copies = ([_scores(video) for video in told[key]] for key in ("scores", "copies"))
     return Report(
         scores=scores,
         copies=copies,
@@ -147,6 +139,22 @@ def _report(told: dict[str, Any]) -> Report:
         frames=int(told["frames"]),
         seconds=float(told["seconds"]),
     )
+
+
+def _scores(told: dict[str, Any]) -> VideoScores:
+    """Rebuild the scores of a video from a completion record.
+
+    Raises: ValueError unless each object has as many values of J as of F.
+    """
+    jaccard, boundary = (
+        tuple(np.array(values, float).reshape(len(values)) for values in told[key])
+        for key in ("jaccard", "boundary")
+    )
+    if not [len(values) for values in jaccard] == [len(values) for values in boundary]:
+        raise ValueError("J and F of different lengths")
+    if len(jaccard) != len(told["ids"]):
+        raise ValueError("scores of other objects than `ids`")
+    return VideoScores(str(told["name"]), tuple(map(int, told["ids"])), jaccard, boundary)
 
 
 def _row(kind: type[R], told: dict[str, Any]) -> R:

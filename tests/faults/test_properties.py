@@ -182,9 +182,9 @@ def _record(root: Path) -> Path:
         "inputs": "",
         "frames": {},
         "report": {
-            "scores": [],
+            "scores": [{"name": "v", "ids": [1, 7], "jaccard": [[0.5, 1.0], []], "boundary": [[1, 0], []]}],
             "copies": [],
-            "unscored": ["v"],
+            "unscored": [],
             "corrections": [],
             "round_trips": [],
             "frames": 3,
@@ -212,10 +212,7 @@ READERS: dict[str, tuple[Callable[[Path], Path], Callable[[Path, Path], object]]
     "meta.json": (_meta, lambda root, path: read_meta(path)),
     "db_info.yaml": (_info, lambda root, path: davis17(root, "val")),
     "weights": (_weights, lambda root, path: read_weights(path)),
-    "record": (
-        _record,
-        lambda root, path: ResultFolder(root, "r").resume([Video("v", (1,), 3, False, iter)]),
-    ),
+    "record": (_record, lambda root, path: ResultFolder(root, "r").resume([Video("v", 3, iter)])),
 }
 
 
