@@ -47,6 +47,8 @@ def _fill(prediction: Prediction, folder: Path) -> Prediction:
     with np.load(path) as stored:
         labels, ids, probs = stored["labels"], stored["ids"].tolist(), stored["probs"]
     rows = [row for row, number in enumerate(ids) if number not in prediction.ids]
+    if not rows:
+        return prediction
     later = tuple(ids[row] for row in rows)
     filled = np.where(prediction.labels == 0, keep_objects(labels, later), prediction.labels)
     object_probs = prediction.object_probs

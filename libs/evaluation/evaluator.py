@@ -154,7 +154,7 @@ class VideoSink:
             self.scorer.feed(prediction.labels, frame.truth, frame.scored)
             if self.copy:
                 self.copy.feed(self._copied, frame.truth, frame.scored)
-        if frame.given is not None:
+        if self.copy and frame.given is not None:
             before = 0 if self._copied is None else self._copied
             self._copied = np.where(frame.given > 0, frame.given, before)
         if prediction.correction:
