@@ -48,9 +48,9 @@ def breakdown(arch: str, amp: str, device: torch.device, size: tuple[int, int]) 
     with tempfile.TemporaryDirectory() as folder:
         write_tree(Path(folder), train=0, val=1, frames=12, size=(480, 854))
         (video,) = test_videos(Path(folder), "DAVIS17", "val")
+        num_objects = len(object_ids(next(video.read()).given))
         parts = time_parts(model, video, device, size, Path(folder) / "mask.png")
     total = sum(parts.values())
-    num_objects = len(object_ids(next(video.read()).given))
     print(f"{arch}, {num_objects} objects, {amp}:")
     for name, seconds in parts.items():
         print(f"  {name:24} {1000 * seconds:8.1f} ms {seconds / total:6.1%}")

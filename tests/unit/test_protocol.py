@@ -131,6 +131,7 @@ def test_davis_does_not_depend_on_numbers(ids: tuple[int, int]) -> None:
 def test_an_object_that_vanishes_is_still_scored() -> None:
     masks = [mask(o1=0, o2=30), mask(o1=0), mask(), mask(o1=0, o2=30)]
     assert J(score([masks[0]] * 4, masks, OWN_SET)) == {1: [1, 0, 1], 2: [0, 0, 1]}
+    assert J(score(masks, masks, OWN_SET)) == {1: [1, 1, 1], 2: [1, 1, 1]}  # absent, and predicted so
 
 
 def report_on(labels: Sequence[np.ndarray], masks: Sequence[np.ndarray | None]) -> Report:
