@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from dataset.mask_files import decode_mask
 from dataset.youtube_vos import listed_frames, read_meta
 from libs.core.errors import InputError, UnreadableError
 from libs.core.files import atomic_write
-from libs.core.image_io import image_size, open_image
+from libs.core.image_io import image_size
 from libs.core.masks import object_ids, palette
 
 TOP_LEVEL = {"VOS": "Annotations"}  # top folder in the zip of YouTube-VOS; DAVIS has the videos at the top
@@ -66,22 +67,21 @@ def _masks(folder: Path) -> list[Path]:
 def _check_mask(path: Path, image: Path | None, allowed: set[int] | None) -> list[str]:
     """The first problem of one mask, if any; `image` is its frame, `allowed` the objects that it may hold."""
     try:
-        with open_image(path, "mask") as mask:
-            labels, mode = np.array(mask), mask.mode
-            colours = np.array(mask.getpalette() or [], np.uint8)
+        mask = decode_mask(path)
     except UnreadableError as error:
         return [str(error)]
-    if mode != "P":
+    if mask.palette is None:
         return [
-            f"{path}: mode {mode}, expected an indexed PNG (mode P); write with save_indexed_format index"
+            f"{path}: mode {mask.mode}, expected an indexed PNG (mode P); "
+            "write with save_indexed_format index"
         ]
-    if not np.array_equal(colours, palette().ravel()[: len(colours)]):
+    if not np.array_equal(mask.palette, palette()[: len(mask.palette)]):
         return [f"{path}: expected the palette of the DAVIS masks"]
-    unexpected = set(object_ids(labels)) - allowed if allowed is not None else set()
+    unexpected = set(object_ids(mask.values)) - allowed if allowed is not None else set()
     if allowed is not None and unexpected:
         found = ", ".join(map(str, sorted(unexpected)))
         return [f"{path}: holds object {found}, but the video has only {sorted(allowed)} by then"]
-    return _check_size(path, image, labels.shape) if image else []
+    return _check_size(path, image, mask.values.shape) if image else []
 
 
 def _check_size(path: Path, image: Path, size: tuple[int, ...]) -> list[str]:

@@ -11,12 +11,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from dataset.annotations import check_size, read_labels
+from dataset.annotations import Annotations
 from dataset.folder import list_images
 from dataset.synthetic.textures import GeneratedTextures
 from libs.core.errors import InputError
 from libs.core.image_io import read_image
-from libs.core.masks import VOID, object_ids
+from libs.core.masks import VOID
 from libs.core.structures import VideoIndex
 
 GENERATED = 0.25  # fraction of surfaces and outlines that are generated instead of taken from an image
@@ -29,13 +29,15 @@ MAX_NAMED = 10  # images without a mask that an error names
 
 
 def index_images(
-    root: Path, name: str = "STATIC", hint: str = "set root, see DATASET.md"
+    root: Path, name: str = "STATIC", hint: str = "set root, see DATASET.md", binary: bool | None = None
 ) -> list[VideoIndex]:
     """List the images in `root`/`name`/images with their masks of the same name in `root`/`name`/masks.
 
-    Every label of a mask is an object. 0 is background. 255 is void, or the object if there is no other
-    label, as in saliency data sets.
+    Every label of a mask is an object. 0 is background.
 
+    Args:
+        binary: see VideoIndex. None: 255 is void, or the object if there is no other label, as in saliency
+            data sets.
     Raises: InputError if there are no images (the message ends with `hint`), or if an image has no mask.
     """
     images, masks = root / name / "images", root / name / "masks"
@@ -49,7 +51,7 @@ def index_images(
         raise InputError(
             f"{masks}: expected a mask for each image, found none for {', '.join(missing[:MAX_NAMED])}{more}"
         )
-    return [VideoIndex(path.stem, (path,), {0: by_stem[path.stem]}) for path in found]
+    return [VideoIndex(path.stem, (path,), {0: by_stem[path.stem]}, binary=binary) for path in found]
 
 
 @dataclass(frozen=True)
@@ -128,14 +130,13 @@ def open_photo_textures(images: list[VideoIndex], first: int, rng: np.random.Gen
 
 
 def _read(index: VideoIndex) -> AnnotatedImage:
-    """Read an image and its labels. Label 255 is void, or the object if there is no other label.
+    """Read an image and its labels.
 
     Raises: InputError naming the file that cannot be read, or a mask of another size than its image.
     """
-    image, labels = read_image(index.frames[0]), read_labels(index.masks[0])
-    check_size(index.masks[0], labels, image.shape[:2])
-    void_as = 0 if object_ids(labels) else 1
-    return AnnotatedImage(image, np.where(labels == VOID, void_as, labels).astype(np.uint8))
+    image = read_image(index.frames[0])
+    labels = Annotations(index, warn=None).read(0, image.shape[:2])
+    return AnnotatedImage(image, np.where(labels == VOID, 0, labels).astype(np.uint8))
 
 
 def _choose_object(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray | None:

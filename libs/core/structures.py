@@ -21,7 +21,7 @@ class VideoIndex:
     given: positions whose masks the network is given; the other masks serve scoring and training only.
     submitted: positions whose masks belong into a submission; None: all.
     binary: every label above 0 is one and the same object (DAVIS 2016 stores it as 255); None: that is so if
-        the given masks hold nothing but 0 and 255.
+        the first mask that shows anything holds nothing but 0 and 255.
     """
 
     name: str

@@ -10,7 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dataset.annotations import read_labels
+from dataset.annotations import Annotations
 from dataset.davis import davis17
 from dataset.sampling import increase_max_skip, sample_frames
 from dataset.youtube_vos import read_meta
@@ -19,7 +19,7 @@ from libs.app.defaults import KEYS
 from libs.core.errors import InputError
 from libs.core.image_io import read_image
 from libs.core.masks import VOID, Letterbox, object_ids, one_hot, select_objects
-from libs.core.structures import Video
+from libs.core.structures import Video, VideoIndex
 from libs.evaluation.results import ResultFolder
 from libs.method.memory_bank import MemoryBank
 from libs.training.checkpoint import read_weights
@@ -199,7 +199,7 @@ def _record(root: Path) -> Path:
 READERS: dict[str, tuple[Callable[[Path], Path], Callable[[Path, Path], object]]] = {
     "mask": (
         lambda root: fake_datasets.folder(root) / "Annotations/mine/00000.png",
-        lambda root, path: read_labels(path),
+        lambda root, path: Annotations(VideoIndex("v", (path,), {0: path}, binary=None)).read(0),
     ),
     "png": (
         lambda root: fake_datasets.folder(root) / "JPEGImages/mine/00000.png",
