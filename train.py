@@ -10,7 +10,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from dataset.build import build_loader, test_videos, training_sets
+from dataset.build import build_loader, check_masks, test_videos, training_sets
 from dataset.framing import Crop
 from dataset.paste import open_paster
 from dataset.sampling import ClipSettings, TrainingSet
@@ -43,15 +43,17 @@ def main(cfg: CfgNode, signals: SignalHandler) -> None:
 def train(cfg: CfgNode, signals: SignalHandler, sets: list[TrainingSet], processes: Processes) -> None:
     """Build the parts, resume if there is a state to resume from, and run."""
     device = build_device(cfg.gpu_id, cfg.multi_gpu_ids, processes)
+    settings = clip_settings(cfg)
     loader = build_loader(
         cfg.data_backend,
         device,
         sets,
-        clip_settings(cfg),
+        settings,
         workers=cfg.workers,
         rank=processes.rank,
         world_size=processes.world_size,
     )
+    check_masks(sets, settings, cfg.checked_masks)
     model, saved = build_model(cfg, device, resume=True)
     trainer = build_trainer(cfg, model, len(loader), processes)
     # After the trainer has copied the model for the running average: a compiled one is not to be copied.

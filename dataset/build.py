@@ -1,16 +1,22 @@
 """From names in the config to training sets, loaders and test videos."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from dataset import registry
+from dataset.annotations import Annotations
 from dataset.loader import ClipLoader, PilLoader
+from dataset.mask_style import VideoStyle
 from dataset.sampling import ClipSettings, TrainingSet
+from dataset.synthetic.clips import SyntheticVideo
 from dataset.video import open_video
 from libs.core.errors import InputError, UnreadableError
-from libs.core.structures import Video
+from libs.core.image_io import image_size
+from libs.core.structures import Video, VideoIndex
 
 
 def training_sets(
@@ -26,6 +32,50 @@ def training_sets(
         )
         for name, freq in zip(names, freqs)
     ]
+
+
+def check_masks(sets: Sequence[TrainingSet], settings: ClipSettings, count: int) -> None:
+    """Read `count` masks of each training set, and of the photographs to paste, before training starts.
+
+    They are spread evenly over the set. Warns with one line per set if masks are unusual.
+
+    Raises: InputError with the first problem of a set, and how many masks have one.
+    """
+    for data in sets:
+        photos = (v.photo if isinstance(v, SyntheticVideo) else v for v in data.videos)
+        _check_set(data.name, [index for index in photos if index], count)
+    if settings.paste:
+        _check_set("INSTANCES (key 'paste')", settings.paste.photographs, count)
+
+
+def _check_set(name: str, videos: Sequence[VideoIndex], count: int) -> None:
+    """Read masks of one training set, see `check_masks`."""
+    masks = [(video, position) for video in videos for position in sorted(video.masks)]
+    count = min(count, len(masks))
+    styles: dict[str, VideoStyle] = {}
+    notes: list[str] = []
+    problems: list[InputError] = []
+    for i in np.linspace(0, len(masks) - 1, count).round().astype(int).tolist():
+        video, position = masks[i]
+        style = styles.setdefault(video.name, VideoStyle(video))
+        try:
+            size = image_size(video.frames[position])
+            Annotations(video, style=style, warn=notes.append).read(position, size)
+        except UnreadableError as error:
+            problems.append(error)
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        raise InputError(
+            f"training set '{name}': {len(problems)} of {count} checked masks are wrong, "
+            f"the first: {problems[0]}"
+        )
+    if notes:
+        warnings.warn(
+            f"training set '{name}': {len(notes)} of {count} checked masks are unusual, "
+            f"the first: {notes[0]}",
+            stacklevel=3,
+        )
 
 
 def test_videos(root: Path, name: str, split: str) -> list[Video]:

@@ -70,6 +70,12 @@ DATA = {
         "background. Needs data_backend PIL.",
         number(0, 1),
     ),
+    "checked_masks": Key(
+        100,
+        "Number of masks of each training set that are read before training starts, spread evenly over the "
+        "set. A mask that cannot be used ends the run at once. 0 checks none.",
+        whole_number(0),
+    ),
     "sampled_frames": Key(3, "Number of frames in a training clip.", whole_number(2)),
     "max_skip": Key(
         [5, 3],
