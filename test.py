@@ -6,11 +6,11 @@ from pathlib import Path
 from yacs.config import CfgNode
 
 from dataset.build import readable_videos
-from dataset.submission import TOP_LEVEL, Expected, check, make_zip
+from dataset.submission import TOP_LEVEL, Expected, check_expected, make_zip
 from libs.app.build import build_device, build_model, for_inference, inference_settings, result_folder
-from libs.app.fingerprint import settings_fingerprint
+from libs.app.fingerprint import settings_fingerprint, warn_of_other_runs
 from libs.app.script import SignalHandler, run_script
-from libs.core.errors import InputError, UnreadableError
+from libs.core.errors import InputError, UnreadableError, named
 from libs.core.log import Progress
 from libs.core.named_weights import weights_file
 from libs.core.structures import Video
@@ -18,7 +18,6 @@ from libs.evaluation.evaluator import Report, VideoSink, count_frames, evaluate_
 from libs.evaluation.inference import VideoSegmenter
 from libs.evaluation.results import ResultFolder, report_results
 
-LISTED = 10  # failed videos that are named at the end
 DEFAULT_CFG = Path(__file__).with_name("config.yaml")
 
 
@@ -29,35 +28,44 @@ def main(cfg: CfgNode, signals: SignalHandler) -> None:
             "key 'initial': expected trained weights; give a file as `initial PATH_TO_MODEL`, "
             "or try `initial shipped`"
         )
-    videos, failed = readable_videos(Path(cfg.root), cfg.valset, cfg.val_split)
+    if cfg.backward and cfg.submission:
+        raise InputError(
+            "key 'backward': the server expects no object before its first mask; leave out backward or "
+            "submission"
+        )
+    videos, failed = readable_videos(
+        Path(cfg.root), cfg.valset, cfg.val_split, cfg.given_masks, print, cfg.davis_resolution
+    )
     count = len(videos) + len(failed)
     fingerprint = settings_fingerprint(dict(cfg), weights_file(cfg.initial))
     folder = ResultFolder(result_folder(cfg), fingerprint, cfg.save_indexed_format, cfg.submission)
     with folder.locked():
-        failed += test(cfg, videos, folder, complete=not failed)
+        warn_of_other_runs(folder)
+        failed += test(cfg, videos, folder, unreadable=failed)
     if failed:
-        told = ", ".join(failed[:LISTED]) + (" ..." if len(failed) > LISTED else "")
         raise InputError(
-            f"{len(failed)} of {count} videos failed, as warned above: {told}; "
+            f"{len(failed)} of {count} videos failed, as warned above: {named(failed)}; "
             "mend them and run again, with `skip_done True` for them alone"
         )
 
 
-def test(cfg: CfgNode, videos: list[Video], folder: ResultFolder, complete: bool) -> list[str]:
+def test(cfg: CfgNode, videos: list[Video], folder: ResultFolder, unreadable: list[str]) -> list[str]:
     """Segment all pending videos, write masks and print scores.
 
     Args:
-        complete: whether no video of the set is missing; only then is a submission made.
+        unreadable: names of the set's other videos; a submission is made only if there are none.
     Returns: names of the videos that failed.
     """
     device = build_device(cfg.gpu_id)
     model = for_inference(build_model(cfg, device)[0], cfg.amp, cfg.compile)
-    settings = inference_settings(cfg, object_probs=cfg.save_indexed_format == "heatmap")
+    settings = inference_settings(cfg)
     report, pending = folder.resume(videos) if cfg.skip_done else (Report(), videos)
     if len(pending) < len(videos):
         print(
             f"skip_done: {len(videos) - len(pending)} of {len(videos)} videos are there from an earlier run"
         )
+    for video in pending:
+        print(video.describe(cfg.backward))
     folder.start(pending)
     new, progress = Report(), Progress("test", count_frames(pending), "frame")
     for video in pending:
@@ -73,7 +81,8 @@ def test(cfg: CfgNode, videos: list[Video], folder: ResultFolder, complete: bool
     print(f"{new.frames} frames segmented, masks written below {folder.path}")
     report = report.then(new)
     report_results(report, folder.path)
-    if cfg.submission and complete and not report.failed:
+    folder.warn_of_leftovers([*(video.name for video in videos), *unreadable])
+    if cfg.submission and not unreadable and not report.failed:
         pack(folder.path, cfg.valset, folder.masks)
     print(new.speed())
     return [name for name, _ in report.failed]
@@ -81,11 +90,12 @@ def test(cfg: CfgNode, videos: list[Video], folder: ResultFolder, complete: bool
 
 def pack(output: Path, valset: str, written: Expected) -> None:
     """Check the masks and make the zip that the data set's server expects."""
-    errors = check(output, expected=written)
+    errors = check_expected(output, written)
     if errors:
         more = f" (and {len(errors) - 1} more errors)" if len(errors) > 1 else ""
         raise InputError(f"{errors[0]}{more}; no zip was made")
-    print(f"for the server: {make_zip(output, output.with_suffix('.zip'), TOP_LEVEL.get(valset, ''))}")
+    target = make_zip(output, output.with_suffix(".zip"), TOP_LEVEL.get(valset, ""), written)
+    print(f"for the server: {target}")
 
 
 if __name__ == "__main__":

@@ -10,15 +10,17 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from dataset.build import build_loader, test_videos, training_sets
+from dataset.build import build_loader, check_masks, test_videos, training_sets
 from dataset.framing import Crop
 from dataset.paste import open_paster
 from dataset.sampling import ClipSettings, TrainingSet
 from libs.app.build import build_device, build_model, inference_settings, result_folder, settings_from
 from libs.app.script import SignalHandler, run_script
 from libs.app.training import build_trainer, check_folders, checkpoint_file, run_settings
+from libs.core.errors import InputError
 from libs.core.files import exclusive_run
 from libs.core.log import RunLog, SilentLog
+from libs.core.structures import Video
 from libs.evaluation.evaluator import Report
 from libs.training.distributed import Processes, join_processes
 from libs.training.run import TrainingRun
@@ -32,26 +34,35 @@ DEFAULT_CFG = Path(__file__).with_name("config.yaml")
 
 def main(cfg: CfgNode, signals: SignalHandler) -> None:
     """Train under an exclusive lock on the checkpoint folder; on SIGINT or SIGTERM, save and exit."""
-    sets = training_sets(Path(cfg.root), cfg.trainset, cfg.datafreq, cfg.distractors)
+    sets = training_sets(Path(cfg.root), cfg.trainset, cfg.datafreq, cfg.distractors, cfg.davis_resolution)
+    videos = validation_videos(cfg) if cfg.epoch_per_test else []  # before anything is written
     processes = join_processes(cfg.backend if cfg.gpu_id >= 0 else "gloo", cfg.init_method)
     with exclusive_run(Path(cfg.checkpoint)) if processes.is_main else nullcontext():
         check_folders(cfg)
-        train(cfg, signals, sets, processes)
+        train(cfg, signals, sets, videos, processes)
     processes.leave()
 
 
-def train(cfg: CfgNode, signals: SignalHandler, sets: list[TrainingSet], processes: Processes) -> None:
-    """Build the parts, resume if there is a state to resume from, and run."""
+def train(
+    cfg: CfgNode, signals: SignalHandler, sets: list[TrainingSet], videos: list[Video], processes: Processes
+) -> None:
+    """Build the parts, resume if there is a state to resume from, and run.
+
+    Args:
+        videos: to validate with.
+    """
     device = build_device(cfg.gpu_id, cfg.multi_gpu_ids, processes)
+    settings = clip_settings(cfg)
     loader = build_loader(
         cfg.data_backend,
         device,
         sets,
-        clip_settings(cfg),
+        settings,
         workers=cfg.workers,
         rank=processes.rank,
         world_size=processes.world_size,
     )
+    check_masks(sets, settings, cfg.checked_masks)
     model, saved = build_model(cfg, device, resume=True)
     trainer = build_trainer(cfg, model, len(loader), processes)
     # After the trainer has copied the model for the running average: a compiled one is not to be copied.
@@ -63,7 +74,7 @@ def train(cfg: CfgNode, signals: SignalHandler, sets: list[TrainingSet], process
         loader,
         run_settings(cfg),
         log,
-        validate=_validation(cfg, signals, processes, log),
+        validate=_validation(cfg, videos, signals, processes, log),
         stop_requested=lambda: signals.requested is not None,
     )
     if saved:
@@ -98,12 +109,25 @@ def clip_settings(cfg: CfgNode) -> ClipSettings:
     )
 
 
+def validation_videos(cfg: CfgNode) -> list[Video]:
+    """Open the videos of the validation set.
+
+    Raises: InputError naming the keys that choose another set, or none, if this one is not there.
+    """
+    try:
+        return test_videos(Path(cfg.root), cfg.valset, cfg.val_split, cfg.davis_resolution)
+    except InputError as error:
+        raise InputError(
+            f"{error}; training validates on this set: choose another with `valset`, or none with "
+            "`epoch_per_test 0`"
+        ) from error
+
+
 def _validation(
-    cfg: CfgNode, signals: SignalHandler, processes: Processes, log: RunLog
+    cfg: CfgNode, videos: list[Video], signals: SignalHandler, processes: Processes, log: RunLog
 ) -> Callable[[STM], Report]:
     """The function that segments and scores the validation set."""
-    videos = test_videos(Path(cfg.root), cfg.valset, cfg.val_split) if cfg.epoch_per_test else []
-    settings = inference_settings(cfg, correct=False)
+    settings = inference_settings(cfg, validation=True)
     folder = result_folder(cfg) if cfg.save_validation else None
 
     def run(model: STM) -> Report:

@@ -16,7 +16,7 @@ from dataset.synthetic.export import write_tree
 from libs.app.build import for_inference, settings_from
 from libs.app.defaults import DEFAULTS
 from libs.core.image_io import save_index_png
-from libs.core.masks import one_hot
+from libs.core.masks import object_ids, one_hot
 from libs.core.precision import DTYPES
 from libs.core.structures import Video
 from libs.evaluation.inference import InferenceSettings, VideoSegmenter, segment_video
@@ -48,9 +48,10 @@ def breakdown(arch: str, amp: str, device: torch.device, size: tuple[int, int]) 
     with tempfile.TemporaryDirectory() as folder:
         write_tree(Path(folder), train=0, val=1, frames=12, size=(480, 854))
         (video,) = test_videos(Path(folder), "DAVIS17", "val")
+        num_objects = len(object_ids(next(video.read()).given))
         parts = time_parts(model, video, device, size, Path(folder) / "mask.png")
     total = sum(parts.values())
-    print(f"{arch}, {len(video.ids)} objects, {amp}:")
+    print(f"{arch}, {num_objects} objects, {amp}:")
     for name, seconds in parts.items():
         print(f"  {name:24} {1000 * seconds:8.1f} ms {seconds / total:6.1%}")
 
@@ -61,9 +62,10 @@ def time_parts(
     """Measure the seconds per frame of each part of test.py; `mask`: file to write to."""
     settings = settings_from(InferenceSettings, DEFAULTS, input_size=size, loop=0, object_probs=False)
     corrected = replace(settings, save_freq=EVERY, loop=LOOP)
-    frames, view, scorer = list(video.read()), View(size), VideoScorer("", list(video.ids))
-    labels = list(segment_video(VideoSegmenter(model, settings), video))[-1].labels
-    masks = one_hot(torch.from_numpy(labels), len(video.ids) + 1)[None].to(device)
+    frames, view, scorer = list(video.read()), View(size), VideoScorer("")
+    prediction = list(segment_video(VideoSegmenter(model, settings), video))[-2]  # the last one is not scored
+    labels, ids, truth = prediction.labels, prediction.ids, prediction.frame.truth
+    masks = one_hot(torch.from_numpy(labels), max(ids) + 1)[None].to(device)
     small = torch.nn.functional.interpolate(masks, size)
 
     def time_video(chosen: InferenceSettings) -> float:
@@ -77,7 +79,7 @@ def time_parts(
         "network": plain / len(frames),
         "correction": (with_correction - plain) / len(frames),
         "enlarging masks": time_one(lambda: view.undo(small, frames[0].image.shape[:2]).argmax(0), device),
-        "scoring": time_one(lambda: scorer.feed(labels, frames[-1].truth), device),
+        "scoring": time_one(lambda: scorer.feed(labels, truth, ids), device),
         "writing": time_one(lambda: save_index_png(mask, labels), device),
     }
     parts["network"] -= parts["letterbox and normalise"] + parts["enlarging masks"]  # parts of the loop

@@ -16,7 +16,6 @@ from imgaug.augmentables.heatmaps import HeatmapsOnImage
 from torch import Tensor
 
 from benchmarks.measure import add_device_and_size, describe_machine
-from dataset.annotations import read_labels
 from dataset.build import build_loader, training_sets
 from dataset.clips import ClipSampler
 from dataset.loader import PilLoader
@@ -81,10 +80,10 @@ def plain(sampler: ClipSampler) -> Iterator[tuple[Tensor, Tensor]]:
     """
     for position in range(len(sampler)):
         draw = sampler.draw(position)
-        index = draw.source.index
+        annotations = draw.source
         pipeline, frames, masks = augmenter(position), [], []
         for t in draw.positions:
-            image, labels = read_image(index.frames[t]), read_labels(index.masks[t])
+            image, labels = read_image(annotations.index.frames[t]), annotations.read(t)
             hot = one_hot(torch.from_numpy(labels), 6).movedim(0, -1).numpy()
             image, maps = pipeline(image=image, heatmaps=HeatmapsOnImage(hot, labels.shape))
             box = Letterbox(image.shape[:2], sampler.settings.size)

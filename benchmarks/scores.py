@@ -24,6 +24,7 @@ from libs.app.config import load_config
 from libs.app.script import run_with_error_messages
 from libs.core.errors import InputError
 from libs.core.log import Progress
+from libs.core.masks import object_ids
 from libs.core.structures import Video
 from libs.evaluation.evaluator import RoundTripRow, count_frames, evaluate
 from libs.evaluation.scores import VideoScorer, VideoScores, j_and_f, summarise
@@ -69,16 +70,17 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def scored_videos(cfg: CfgNode, splits: list[str], without: list[str]) -> list[Video]:
-    """Open the videos that have a mask for every frame.
+    """Open the videos that have masks to score with.
 
     Raises: InputError if there are none.
     """
-    indices = [index for split in splits for index in recorded_videos(Path(cfg.root), cfg.valset, split)]
+    found = [recorded_videos(Path(cfg.root), cfg.valset, split, cfg.davis_resolution)[0] for split in splits]
+    indices = [index for videos in found for index in videos]
     videos = [open_video(index) for index in indices if index.name not in without]
     videos = [video for video in videos if video.scored]
     if not videos:
         raise InputError(
-            f"{cfg.valset} below {cfg.root}: no video with a mask for every frame is left to score"
+            f"{cfg.valset} below {cfg.root}: no video with a mask beside the given one is left to score"
         )
     return videos
 
@@ -108,7 +110,7 @@ def run_methods(
 
 
 def carry_by_flow(video: Video) -> Iterator[np.ndarray]:
-    """Carry the first mask from frame to frame by dense optical flow (DIS, Kroeger et al., ECCV 2016).
+    """Carry given masks from frame to frame by dense optical flow (DIS, Kroeger et al., ECCV 2016).
 
     Yields: label maps (H, W) uint8, one for each frame.
     """
@@ -116,22 +118,27 @@ def carry_by_flow(video: Video) -> Iterator[np.ndarray]:
     before, labels = None, None
     for frame in video.read():
         grey = cv2.cvtColor(frame.image, cv2.COLOR_RGB2GRAY)
-        if before is None:
-            labels = frame.given
+        if before is None or labels is None:
+            labels = np.zeros(grey.shape, np.uint8)
         else:
             back = flow.calc(grey, before, None)  # where each pixel of this frame was in the frame before
             y, x = np.mgrid[: grey.shape[0], : grey.shape[1]].astype(np.float32)
             labels = cv2.remap(labels, x + back[..., 0], y + back[..., 1], cv2.INTER_NEAREST)
+        if frame.given is not None:
+            labels = np.where(frame.given > 0, frame.given, labels)
         before = grey
         yield labels
 
 
 def score(video: Video, predictions: Iterator[np.ndarray]) -> VideoScores:
     """Score label maps that come in the order of the video's frames."""
-    scorer = VideoScorer(video.name, list(video.ids))
+    scorer, ids = VideoScorer(video.name), set[int]()
     for frame, labels in zip(video.read(), predictions):
-        scorer.feed(labels, frame.truth)
-    return scorer.result()
+        if frame.given is not None:
+            ids.update(object_ids(frame.given))
+        if frame.truth is not None:
+            scorer.feed(labels, frame.truth, frame.scored)
+    return scorer.result(ids)
 
 
 def line(scores: list[VideoScores]) -> str:

@@ -1,75 +1,61 @@
-"""Mask files to label maps. THE place that decides which object a value in a mask file means.
+"""Masks to label maps. THE place where masks are read, for training, testing and the demo.
 
-A mask file takes one of three forms (`MaskStyle`):
+The masks of one video take one of three forms:
 
     label numbers   palette or grey PNG: 0 is background, 1..254 are objects, 255 is void
     one object      grey PNG of 0 and 255 (DAVIS 2016, saliency tools): here 255 is object 1, not void
     colours         RGB PNG: black is background, every other colour is an object
 
-`VideoIndex.binary` says whether a data set has the second form. If the index leaves that open, `Annotations`
-looks at the masks of the video and decides once for all of them.
+A mask goes through three files: dataset/mask_files.py decodes it, dataset/mask_kinds.py says what it shows by
+itself, and dataset/mask_style.py decides what its values mean in its video. If each object has a folder of
+masks, dataset/object_folders.py makes label numbers of them.
 """
 
 import warnings
-from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from dataset.mask_files import MaskFile, decode_mask
+from dataset.mask_kinds import THRESHOLD, Kind, Shown, examine, list_present, list_values
+from dataset.mask_style import VideoStyle, label_one_object
+from dataset.object_folders import merge
 from libs.core.errors import UnreadableError
-from libs.core.image_io import open_image
-from libs.core.masks import VOID, object_ids, palette
+from libs.core.masks import VOID
 from libs.core.structures import VideoIndex
 
-# More labels or colours than this in one video are the smoothed edges of a mask, not objects.
-MAX_VALUES = 64
-LISTED = 5  # labels that a message names
-OPAQUE = 128  # least alpha of a pixel that counts; what is more transparent is background
 
-
-@dataclass(frozen=True)
-class MaskStyle:
-    """How the masks of one video encode objects; the default is label numbers.
-
-    binary: every value above 0 is object 1.
-    colours: the colours of objects 1, 2, ... as packed RGB (see `_pack`); None if masks hold label numbers.
-    """
-
-    binary: bool = False
-    colours: tuple[int, ...] | None = None
+def print_warning(message: str) -> None:
+    """Print a warning of one line."""
+    warnings.warn(message, stacklevel=2)
 
 
 class Annotations:
-    """The masks of one video: decides their style when it is created, then reads label maps on demand."""
+    """The masks of one video, read on demand as label maps."""
 
-    def __init__(self, index: VideoIndex, positions: Iterable[int] = ()):
-        """Decide the style of the masks; decodes masks only if the index leaves the style open.
+    def __init__(
+        self,
+        index: VideoIndex,
+        positions: Iterable[int] = (),
+        style: VideoStyle | None = None,
+        warn: Callable[[str], object] | None = print_warning,
+    ):
+        """Decode nothing yet.
 
         Args:
-            positions: frames of a training clip. Their masks are decoded once and kept, because a clip reads
-                some of them twice; and they take part in the decision, because a data set's given mask may
-                lack values that they show.
-        Raises: UnreadableError naming a mask that cannot be read or has smoothed edges.
+            positions: frames of a training clip. Their label maps are kept, because a clip reads some of them
+                twice.
+            style: that of the same video, if it has been decided before.
+            warn: called with a line for each peculiarity of the masks, once per video; None: never.
         """
         self.index = index
+        self._style = style or VideoStyle(index)
+        self._warn = warn
+        self._warned: set[str] = set()
         self._kept_positions = frozenset(positions)
         self._kept: dict[int, np.ndarray] = {}
-        self._distinct: dict[int, np.ndarray] = {}
-        self._style = self._decide_style() if index.binary is None else MaskStyle(index.binary)
-
-    @cached_property
-    def ids(self) -> tuple[int, ...]:
-        """Sorted labels of all objects that the given masks show.
-
-        Raises: UnreadableError naming a mask that cannot be read.
-        """
-        # `read` decodes these masks again. The videos of a set are all opened before the first one is read:
-        # keeping the masks until then would need hundreds of megabytes for YouTube-VOS.
-        given = self.index.given
-        labels = [_to_labels(self._distinct_values(t), self._style, self.index.masks[t]) for t in given]
-        return tuple(sorted({i for values in labels for i in object_ids(values)}))
 
     def read(self, position: int, size: tuple[int, int] | None = None) -> np.ndarray:
         """Read the label map of one frame.
@@ -77,66 +63,65 @@ class Annotations:
         Args:
             size: (height, width) of the frame, to compare with; None skips this check.
         Returns: (Hs, Ws) uint8; 0 is background, 255 is void.
-        Raises: UnreadableError naming the file if it cannot be read or does not have the size of its frame.
+        Raises: UnreadableError naming the file if it cannot be read, does not have the size of its frame, or
+            has another form than the first mask of its video, which is named, too.
         """
-        path = self.index.masks[position]
-        labels = _to_labels(self._decode(position), self._style, path)
+        labels = self._kept.get(position)
+        if labels is None:
+            labels = self._read(position)
+        if position in self._kept_positions:  # a clip has a few frames; a whole video is never kept
+            self._kept[position] = labels
         if size is not None:
-            check_size(path, labels, size)
+            check_size(self.index.masks[position], labels, size)
         return labels
 
-    def _decide_style(self) -> MaskStyle:
-        """Find the style from the values in the given masks and in those of the clip.
+    def _read(self, position: int) -> np.ndarray:
+        objects = self.index.object_masks.get(position)
+        if objects:
+            return merge(objects, self._read_object, partial(self._warn_once, "overlap"))
+        mask = decode_mask(self.index.masks[position])
+        shown = examine(mask)
+        labels = self._style.label(position, mask, shown)
+        self._warn_of_edges(mask, shown)
+        values = list_present(labels) if self._warn and self.index.binary is None else ()
+        if len(values) > 1 and values[-1] == VOID:
+            self._warn_once("void", _describe_void(self.index.name, values[:-1]))
+        return labels
 
-        255 is an object if no other value exists beside 0; beside other labels it is void. Colours of the
-        DAVIS palette keep their labels; other colours are numbered in the order of their RGB values.
-        """
-        values: set[int] = set()
-        coloured = False
-        for position in sorted({*self.index.given, *self._kept_positions}):
-            distinct = self._distinct_values(position)
-            coloured |= _is_coloured(distinct)
-            values |= set(distinct.tolist()) - {0}
-            if len(values) > MAX_VALUES:
-                raise UnreadableError(
-                    f"{self.index.masks[position]}: expected one label or colour per object, "
-                    f"found {len(values)} of them: the mask has smoothed (anti-aliased) edges; "
-                    "save it again without smoothing, as PNG"
-                )
-        if not coloured:
-            if VOID in values and len(values) > 1 and not self._kept_positions:  # once, not for each clip
-                others = ", ".join(map(str, sorted(values - {VOID})[:LISTED]))
-                warnings.warn(
-                    f"video '{self.index.name}': its masks hold 255 beside other labels ({others}), so 255 "
-                    "counts as void, which is background; give it another number if it is an object",
-                    stacklevel=4,
-                )
-            return MaskStyle(binary=values == {VOID})
-        known = [int(colour) for colour in _pack(palette())[1:VOID]]
-        return MaskStyle(colours=tuple(known if values <= set(known) else sorted(values)))
+    def _read_object(self, path: Path) -> np.ndarray:
+        """Read where a mask of one object shows it, (Hs, Ws) bool."""
+        mask = decode_mask(path)
+        shown = examine(mask)
+        if shown.kind in (Kind.LABELS, Kind.COLOURS) and len(shown.values) > 1:
+            raise UnreadableError(
+                f"{path}: expected one object, because its folder holds the masks of one, found {shown}"
+            )
+        self._warn_of_edges(mask, shown)
+        return label_one_object(mask, shown) > 0
 
-    def _distinct_values(self, position: int) -> np.ndarray:
-        """Each value of a mask once; remembered, so that style and `ids` together decode a mask only once."""
-        if position not in self._distinct:
-            self._distinct[position] = np.unique(self._decode(position))
-        return self._distinct[position]
+    def _warn_of_edges(self, mask: MaskFile, shown: Shown) -> None:
+        if self._warn and shown.kind in (Kind.SMOOTHED, Kind.UNCLEAR):
+            self._warn_once("smoothed", _describe_smoothed(mask))
 
-    def _decode(self, position: int) -> np.ndarray:
-        if position in self._kept:
-            return self._kept[position]
-        raw = _decode(self.index.masks[position])
-        if position in self._kept_positions:  # a clip has a few frames; a whole video is never kept
-            self._kept[position] = raw
-        return raw
+    def _warn_once(self, topic: str, line: str) -> None:
+        if self._warn and topic not in self._warned:
+            self._warned.add(topic)
+            self._warn(line)
 
 
-def read_labels(path: Path) -> np.ndarray:
-    """Read one mask file of label numbers that belongs to no video.
+def _describe_smoothed(mask: MaskFile) -> str:
+    lost = int(((mask.values > 0) & (mask.values < THRESHOLD)).sum())
+    return (
+        f"{mask.path}: {'JPEG' if mask.is_lossy else 'smoothed edges'}; read as one object, values from "
+        f"{THRESHOLD} on ({lost} pixels below become background)"
+    )
 
-    Returns: label map (Hs, Ws) uint8; 0 is background, 255 is void.
-    Raises: UnreadableError naming the file, also if it holds colours.
-    """
-    return _to_labels(_decode(path), MaskStyle(), path)
+
+def _describe_void(video: str, others: tuple[int, ...]) -> str:
+    return (
+        f"video '{video}': its masks hold 255 beside other labels ({list_values(others)}), so 255 counts as "
+        "void, which is background; give it another number if it is an object"
+    )
 
 
 def check_size(path: Path, labels: np.ndarray, size: tuple[int, int]) -> None:
@@ -149,49 +134,3 @@ def check_size(path: Path, labels: np.ndarray, size: tuple[int, int]) -> None:
             f"{path}: expected a mask of its frame's size {size[1]}x{size[0]}, "
             f"found {labels.shape[1]}x{labels.shape[0]}"
         )
-
-
-def _to_labels(raw: np.ndarray, style: MaskStyle, path: Path) -> np.ndarray:
-    """Values of a mask file (see `_decode`) to labels of the same shape, uint8."""
-    if not _is_coloured(raw):
-        labels = raw
-    elif style.colours is None:
-        raise UnreadableError(
-            f"{path}: expected a mask of label numbers (palette or grey PNG), found colours (mode RGB)"
-        )
-    else:
-        labels = np.zeros(raw.shape, np.uint8)
-        for number, colour in enumerate(style.colours, start=1):
-            labels[raw == colour] = number
-    # Here 255 becomes an object: DAVIS 2016 and saliency tools store their one object as 255.
-    return (labels > 0).astype(np.uint8) if style.binary else labels
-
-
-def _decode(path: Path) -> np.ndarray:
-    """Decode a mask file to (Hs, Ws): label numbers as uint8, or colours as packed RGB in int32."""
-    with open_image(path, "mask") as image:
-        if image.mode in ("P", "L"):
-            return np.array(image)
-        if image.mode == "1":
-            return np.array(image.convert("L"))
-        if image.mode == "RGB":
-            return _pack(np.array(image))
-        if image.mode == "LA":  # one mask of DAVIS 2016 is of this kind
-            grey = np.array(image)
-            return np.where(grey[..., 1] < OPAQUE, 0, grey[..., 0])
-        if image.mode == "RGBA":
-            rgba = np.array(image)
-            return np.where(rgba[..., 3] < OPAQUE, 0, _pack(rgba[..., :3]))
-        raise UnreadableError(
-            f"{path}: expected a palette, grey or RGB mask of 8 bits, found mode {image.mode}"
-        )
-
-
-def _pack(colours: np.ndarray) -> np.ndarray:
-    """(..., 3) uint8 RGB to (...) int32, one number per colour."""
-    return colours.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
-
-
-def _is_coloured(raw: np.ndarray) -> bool:
-    """Whether values of `_decode` are packed colours rather than label numbers."""
-    return raw.dtype == np.int32

@@ -1,50 +1,119 @@
 """From names in the config to training sets, loaders and test videos."""
 
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from dataset import registry
+from dataset.annotations import Annotations
+from dataset.davis import RESOLUTIONS
 from dataset.loader import ClipLoader, PilLoader
+from dataset.mask_style import VideoStyle
 from dataset.sampling import ClipSettings, TrainingSet
+from dataset.synthetic.clips import SyntheticVideo
 from dataset.video import open_video
 from libs.core.errors import InputError, UnreadableError
-from libs.core.structures import Video
+from libs.core.image_io import image_size
+from libs.core.structures import Video, VideoIndex
 
 
 def training_sets(
-    root: Path, names: list[str], freqs: list[int], distractors: bool = True
+    root: Path, names: list[str], freqs: list[int], distractors: bool = True, resolution: str = RESOLUTIONS[0]
 ) -> list[TrainingSet]:
     """Index the training split of each set, or prepare to generate it (with or without distractors).
+
+    Args:
+        resolution: the subfolder of frames and masks in a DAVIS set.
 
     Raises: InputError if a set has no video with at least two annotated frames.
     """
     return [
         TrainingSet(
-            name, registry.training_videos(root, name, distractors), freq, registry.find(name).skip_step
+            name,
+            registry.training_videos(root, name, distractors, resolution),
+            freq,
+            registry.find(name).skip_step,
         )
         for name, freq in zip(names, freqs)
     ]
 
 
-def test_videos(root: Path, name: str, split: str) -> list[Video]:
-    """Open the videos of a set to segment; reads their given masks.
+def check_masks(sets: Sequence[TrainingSet], settings: ClipSettings, count: int) -> None:
+    """Read `count` masks of each training set, and of the photographs to paste, before training starts.
+
+    They are spread evenly over the set. Warns with one line per set if masks are unusual.
+
+    Raises: InputError with the first problem of a set, and how many masks have one.
+    """
+    for data in sets:
+        photos = (v.photo if isinstance(v, SyntheticVideo) else v for v in data.videos)
+        _check_set(data.name, [index for index in photos if index], count)
+    if settings.paste:
+        _check_set("INSTANCES (key 'paste')", settings.paste.photographs, count)
+
+
+def _check_set(name: str, videos: Sequence[VideoIndex], count: int) -> None:
+    """Read masks of one training set, see `check_masks`."""
+    masks = [(video, position) for video in videos for position in sorted(video.masks)]
+    count = min(count, len(masks))
+    styles: dict[str, VideoStyle] = {}
+    notes: list[str] = []
+    problems: list[InputError] = []
+    for i in np.linspace(0, len(masks) - 1, count).round().astype(int).tolist():
+        video, position = masks[i]
+        style = styles.setdefault(video.name, VideoStyle(video))
+        try:
+            size = image_size(video.frames[position])
+            Annotations(video, style=style, warn=notes.append).read(position, size)
+        except UnreadableError as error:
+            problems.append(error)
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        raise InputError(
+            f"training set '{name}': {len(problems)} of {count} checked masks are wrong, "
+            f"the first: {problems[0]}"
+        )
+    if notes:
+        warnings.warn(
+            f"training set '{name}': {len(notes)} of {count} checked masks are unusual, "
+            f"the first: {notes[0]}",
+            stacklevel=3,
+        )
+
+
+def test_videos(root: Path, name: str, split: str, resolution: str = RESOLUTIONS[0]) -> list[Video]:
+    """Open the videos of a set to segment; reads the first mask with an object of each.
+
+    Incomplete ones are left out, with a warning.
 
     Raises: InputError naming a mask that cannot be read.
     """
-    return [open_video(index) for index in registry.recorded_videos(root, name, split)]
+    videos, _ = registry.recorded_videos(root, name, split, resolution)
+    return [open_video(index) for index in videos]
 
 
-def readable_videos(root: Path, name: str, split: str) -> tuple[list[Video], list[str]]:
-    """Open the videos of a set to segment; warn of each one whose given masks cannot be read.
+def readable_videos(
+    root: Path,
+    name: str,
+    split: str,
+    given_masks: str,
+    announce: Callable[[str], None],
+    resolution: str = RESOLUTIONS[0],
+) -> tuple[list[Video], list[str]]:
+    """Open the videos of a set to segment; warn of each incomplete one, or whose first mask is unreadable.
 
+    Args: see `open_video`.
     Returns: the readable videos; the names of the others.
     """
-    videos, failed = [], []
-    for index in registry.recorded_videos(root, name, split):
+    indices, incomplete = registry.recorded_videos(root, name, split, resolution)
+    videos, failed = [], [video.name for video in incomplete]
+    for index in indices:
         try:
-            videos.append(open_video(index))
+            videos.append(open_video(index, given_masks, announce))
         except UnreadableError as error:
             warnings.warn(f"video '{index.name}' failed: {error}", stacklevel=2)
             failed.append(index.name)

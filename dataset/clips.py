@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from dataset.annotations import Annotations
 from dataset.framing import cut, scale
+from dataset.mask_style import VideoStyle
 from dataset.released import distort, to_tensors
 from dataset.sampling import (
     ClipSettings,
@@ -70,6 +71,7 @@ class ClipSampler(Dataset):
         self.epoch = epoch
         self.order = epoch_order(sets, settings, epoch)
         self._clips_per_step = settings.train_batch * world_size
+        self._styles: dict[tuple[int, int], VideoStyle] = {}  # of the masks of a video, kept for later clips
 
     def __len__(self) -> int:
         return len(self.order)
@@ -109,7 +111,8 @@ class ClipSampler(Dataset):
                 return Draw(name, video, sample_times(count, max_skip, rng), size, rng, retry)
             annotated = sorted(video.masks)  # only frames with a mask can be trained on
             positions = [annotated[i] for i in sample_frames(len(annotated), count, max_skip, rng)]
-            annotations = Annotations(video, positions)
+            style = self._styles.setdefault((which, number), VideoStyle(video))
+            annotations = Annotations(video, positions, style, warn=None)  # `check_masks` has warned
             if self.accepts([annotations.read(positions[0])]):
                 return Draw(name, annotations, positions, size, rng, retry)
         raise InputError(

@@ -153,8 +153,12 @@ def plan_clip(sampler: ClipSampler, position: int, attempt: int = 0) -> ClipPlan
 def read_file(path: Path) -> np.ndarray:
     """Read the bytes of an image file as (bytes,) uint8.
 
+    TIFF is decoded here, because DALI reads 16 bits and orientation in its own way.
+
     Raises: InputError naming the file.
     """
+    if path.suffix.lower() in (".tif", ".tiff"):
+        return uncompressed(read_image(path))
     try:
         return np.fromfile(path, np.uint8)
     except OSError as error:

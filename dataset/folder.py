@@ -1,49 +1,45 @@
-"""FOLDER, the data set of your own videos, and the functions with which every data set lists its files.
+"""FOLDER, the data set of your own videos, and the functions that index one video of any data set.
 
 `folder` is also the template of a new data set: write such a function and name it in dataset/registry.py.
 """
 
 import os
-import re
-import warnings
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
-from libs.core.errors import InputError
+from dataset.listing import (
+    Incomplete,
+    entries,
+    index_all,
+    is_broken_link,
+    list_images,
+    refuse_duplicates,
+    warn_of_others,
+    warn_of_unused,
+)
+from dataset.object_folders import Files, object_masks, warn_of_objects
+from libs.core.errors import InputError, counted, named
 from libs.core.image_io import IMAGES
 from libs.core.structures import VideoIndex
 
-# Suffixes of video files, in containers that OpenCV opens.
-VIDEOS: tuple[str, ...] = (
-    ".mp4",
-    ".m4v",
-    ".mov",
-    ".3gp",
-    ".avi",
-    ".mkv",
-    ".webm",
-    ".ogv",
-    ".flv",
-    ".wmv",
-    ".asf",
-)
-VIDEOS += (".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob")
-LISTED = 10  # incomplete videos, or entries that are left out, that a message names
-T = TypeVar("T")
+# Suffixes of video files: of the formats that dataset/video.py lets FFmpeg open.
+VIDEOS: tuple[str, ...] = (".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v", ".ismv", ".avi", ".divx")
+VIDEOS += (".mkv", ".webm", ".ogv", ".ogg", ".ogm", ".flv", ".wmv", ".asf", ".wtv", ".rm", ".rmvb")
+VIDEOS += (".ts", ".mts", ".m2ts", ".m2t", ".mpg", ".mpeg", ".mpe", ".vob", ".mod", ".m1v", ".m2v", ".mpv")
+VIDEOS += (".mxf", ".dv", ".nut", ".ivf", ".y4m", ".gif", ".mjpeg", ".mjpg", ".h264", ".264", ".h265", ".265")
+VIDEOS += (".hevc",)
+A_VIDEO = "a folder of frames or a video file (.mp4, .mov, .avi, .mkv and others, see DATASET.md)"
 
 
-def folder(root: Path, split: str) -> list[VideoIndex]:
+def folder(root: Path, split: str) -> list[VideoIndex | Incomplete]:
     """Index the videos of a FOLDER; it has the same ones in every split.
 
     A video is a folder `root`/JPEGImages/<video>/ or a file such as `root`/JPEGImages/<video>.mp4, with the
     masks in `root`/Annotations/<video>/.
 
-    A mask has the name of its frame, or the frame's number if the video is a file. If every frame has a mask,
-    the first is given to the network and the results are scored; otherwise all masks are given. Masks may
-    have any of the forms that dataset/annotations.py lists.
+    A mask has the name of its frame, or the frame's number if the video is a file. Each object is given to
+    the network in the first mask that shows it, and scored in later ones. Masks may have any of the forms
+    that dataset/annotations.py lists.
 
     Raises: InputError naming the folder if a part of this layout is missing.
     """
@@ -52,70 +48,85 @@ def folder(root: Path, split: str) -> list[VideoIndex]:
         raise InputError(
             f"{images} does not exist; FOLDER expects JPEGImages/<video> and Annotations/<video> below root"
         )
-    entries = [entry for entry in sorted(images.iterdir()) if _is_video(entry)]
-    _warn_of_others(images, entries)
-    videos = [_with_masks(entry, masks / (entry.name if entry.is_dir() else entry.stem)) for entry in entries]
+    videos: dict[str, list[Path]] = {}
+    for entry in entries(images):
+        if _is_video(entry):
+            videos.setdefault(entry.stem if _is_file(entry) else entry.name, []).append(entry)
     if not videos:
-        raise InputError(f"{images}: expected a folder of frames or a video file for each video, found none")
-    _refuse_duplicates(images, (video.name for video in videos))
-    return videos
+        raise InputError(
+            f"{images}: expected {A_VIDEO} for each video, found {_what_is_there(images)}; "
+            "frames belong into JPEGImages/<video>"
+        )
+
+    def index(name: str) -> VideoIndex:
+        if len(videos[name]) > 1:
+            both = " and ".join(entry.name for entry in videos[name])
+            raise InputError(f"{images}: '{name}' is there twice, as {both}; rename or remove one")
+        return _with_masks(videos[name][0], masks / name)
+
+    warn_of_others(images, masks, [e.name for found in videos.values() for e in found], f"not {A_VIDEO}")
+    return index_all(videos, index)
 
 
 def single_video(video: Path, mask: Path) -> VideoIndex:
     """Index one video, a folder of frames or a video file.
 
     Args:
-        mask: of the first frame, or a folder of masks. Masks in a folder have the names of their frames, or
-            the frames' numbers if the video is a file. If every frame has one, the first is given and the
-            results are scored; otherwise all are given.
+        mask: a mask, or a folder of masks. They have the names of their frames, or the frames' numbers if the
+            video is a file. A single mask with another name is that of the first frame.
     Raises: InputError if either is missing.
     """
     video = Path(os.path.abspath(video))  # '.' has no name
-    if video.is_dir():
-        frames = list_images(video)
-    else:
-        frames = [video] if video.suffix.lower() in VIDEOS and video.exists() else []
-    if not frames:
-        raise InputError(
-            f"{video}: expected a folder of frames or a video file ({', '.join(VIDEOS)}); set video_path"
-        )
+    if not video.is_dir() and not (video.suffix.lower() in VIDEOS and video.exists()):
+        raise InputError(f"{video}: expected {A_VIDEO}; set video_path")
     if mask.is_dir():
-        return _with_masks(video, mask)
+        index = _with_masks(video, mask)
+        warn_of_unused(video.parent, [index])
+        warn_of_objects(mask, [index])
+        return index
+    frames = list_frames(video.name, video) if video.is_dir() else [video]
     if not mask.is_file():
         raise InputError(f"{mask} does not exist; set mask_path to the mask of the first frame")
-    _refuse_duplicates(video, (path.stem for path in frames))
-    return VideoIndex(video.name if video.is_dir() else video.stem, tuple(frames), {0: mask}, binary=None)
+    name, position = (video.name if video.is_dir() else video.stem), _position(mask, video, frames)
+    index = VideoIndex(name, tuple(frames), {position: mask}, binary=None)
+    warn_of_unused(video.parent, [index], with_masks=False)
+    return index
 
 
-def _warn_of_others(images: Path, videos: list[Path]) -> None:
-    """Name the entries of a folder of videos that are no videos; hidden ones are not counted."""
-    others = sorted(e.name for e in images.iterdir() if not e.name.startswith(".") and e not in videos)
-    if others:
-        names = ", ".join(others[:LISTED]) + (" ..." if len(others) > LISTED else "")
-        warnings.warn(
-            f"{images}: {len(others)} entries are left out, because they are neither folders of frames nor "
-            f"video files ({', '.join(VIDEOS)}): {names}",
-            stacklevel=3,
-        )
+def _position(mask: Path, video: Path, frames: list[Path]) -> int:
+    """Position of the frame after which a mask is named; 0 if it has another name."""
+    if video.is_file():
+        return _frame_number(mask) or 0
+    return next((i for i, frame in enumerate(frames) if frame.stem == mask.stem), 0)
+
+
+def _is_file(entry: Path) -> bool:
+    """Whether an entry would be a video file; also if it is a broken link of such a name."""
+    return not entry.is_dir() and entry.suffix.lower() in VIDEOS
 
 
 def _is_video(entry: Path) -> bool:
-    return not entry.name.startswith(".") and (entry.is_dir() or entry.suffix.lower() in VIDEOS)
+    return entry.is_dir() or _is_file(entry) or is_broken_link(entry)
 
 
 def _with_masks(video: Path, masks: Path) -> VideoIndex:
     """Index a folder of frames or a video file, and the folder of its masks."""
     if not video.is_file():
-        index = index_video(video.name, video, masks, binary=None)
-        return index if index.annotated else replace(index, given=tuple(sorted(index.masks)))
-    found = {int(path.stem): path for path in list_images(masks) if path.stem.isdecimal()}
-    if not found:
-        raise InputError(f"{masks}: expected the mask of frame 0 of {video.name} as 00000.png, found none")
-    return VideoIndex(video.stem, (video,), found, given=tuple(sorted(found)), binary=None)
+        return index_video(video.name, video, masks, binary=None)
+    found, objects = match_masks(masks, _frame_number, "00000.png")
+    binary = False if objects else None
+    return VideoIndex(video.stem, (video,), found, binary=binary, object_masks=objects)
+
+
+def _frame_number(mask: Path) -> int | None:
+    """The frame of a video file to which a mask belongs."""
+    return int(mask.stem) if mask.stem.isdecimal() else None
 
 
 def index_video(name: str, images: Path, masks: Path, binary: bool | None = False) -> VideoIndex:
     """List the frames of one video in the folder `images` and match masks to them by file name.
+
+    `masks` holds a mask per frame, or a folder of them for each object.
 
     Args:
         binary: True if 255 in the masks is the object, False if it is void; None: the masks decide.
@@ -125,78 +136,72 @@ def index_video(name: str, images: Path, masks: Path, binary: bool | None = Fals
         raise InputError(
             f"video name '{name}' would leave the folder {images.parent}; correct the list of the data set"
         )
+    frames = list_frames(name, images)
+    positions = {frame.stem: i for i, frame in enumerate(frames)}
+    found, objects = match_masks(masks, lambda mask: positions.get(mask.stem), f"{frames[0].stem}.png")
+    binary = False if objects else binary
+    return VideoIndex(name, tuple(frames), found, binary=binary, object_masks=objects)
+
+
+def list_frames(name: str, images: Path) -> list[Path]:
+    """List the frames of the video `name`, in order.
+
+    Raises: InputError saying what is in the folder if it holds no image, or two of a name.
+    """
     frames = list_images(images)
     if not frames:
-        raise InputError(
-            f"{images}: expected the frames of video '{name}', found no image; complete the data set"
-        )
-    _refuse_duplicates(images, (path.stem for path in frames))
-    by_stem = {path.stem: path for path in list_images(masks)}
-    found = {i: by_stem[frame.stem] for i, frame in enumerate(frames) if frame.stem in by_stem}
-    if not found:
-        raise InputError(
-            f"{masks}: expected a mask for '{frames[0].stem}', found none for any frame; "
-            "complete the data set"
-        )
-    others = sorted(by_stem.keys() - {path.stem for path in frames})
-    if others:
-        warnings.warn(
-            f"{masks}: {len(others)} masks have no frame, the first of them is '{others[0]}'", stacklevel=2
-        )
-    return VideoIndex(name, tuple(frames), found, given=(min(found),), binary=binary)
+        found, advice = f"no image ({', '.join(IMAGES)})", "complete the data set"
+        if not images.is_dir():
+            found = "a link to nothing" if is_broken_link(images) else "no such folder"
+        elif entries(images):
+            found, advice = f"{found} but {_what_is_there(images)}", f"convert the files, or {advice}"
+        raise InputError(f"{images}: expected the frames of video '{name}', found {found}; {advice}")
+    refuse_duplicates(images, (path.stem for path in frames))
+    return frames
 
 
-def _refuse_duplicates(where: Path, names: Iterable[str]) -> None:
-    """Raises: InputError if a name occurs twice; results are saved under these names."""
-    duplicates = [name for name, times in Counter(names).items() if times > 1]
-    if duplicates:
-        raise InputError(
-            f"{where}: '{duplicates[0]}' is there twice, with different suffixes; rename or remove one"
-        )
+def match_masks(
+    masks: Path, position_of: Callable[[Path], int | None], example: str
+) -> tuple[dict[int, Path], dict[int, Files]]:
+    """Match the masks of a video to its frames.
 
-
-def index_all(names: Sequence[str], index: Callable[[str], VideoIndex]) -> list[VideoIndex]:
-    """Index each video, and collect the errors of all of them.
-
-    Raises: InputError with the errors of the first ten incomplete videos.
+    Args:
+        position_of: the frame to which a mask of this name belongs; None if there is no such frame.
+        example: name of the first frame's mask, for the error message.
+    Returns: position of a frame -> mask; position -> label -> mask if each object has a folder of its own.
+    Raises: InputError saying what is in the folder if no frame has a mask, or if a frame has two.
     """
-    found, errors = [], []
-    for name in names:
-        try:
-            found.append(index(name))
-        except InputError as error:
-            errors.append(str(error))
-    if errors:
-        several = f"{len(errors)} of {len(names)} videos are incomplete, the first of them: "
-        raise InputError((several if len(errors) > 1 else "") + "; ".join(errors[:LISTED]))
-    return found
 
+    def match(files: list[Path]) -> dict[int, Path]:
+        matched: dict[int, Path] = {}
+        for path in files:
+            position = position_of(path)
+            if position in matched:
+                raise InputError(
+                    f"{path.parent}: {matched[position].name} and {path.name} are masks of the same frame; "
+                    "remove one"
+                )
+            if position is not None:
+                matched[position] = path
+        return matched
 
-def list_images(where: Path) -> list[Path]:
-    """List the image files of a folder in the order of the numbers in their names, 9 before 10.
-
-    Hidden files are left out. A folder that does not exist has none.
-    """
-    if not where.is_dir():
-        return []
-    images = (p for p in where.iterdir() if p.suffix.lower() in IMAGES and not p.name.startswith("."))
-    return sorted(images, key=_numeric_order)
-
-
-def _numeric_order(path: Path) -> tuple[list[str | int], str]:
-    """Sort key: texts and numbers of the name alternate, so that each is compared with its own kind."""
-    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", path.stem))], path.name
-
-
-def read_annotation_text(path: Path, parse: Callable[[str], T]) -> T:
-    """Read and parse a text file of a data set.
-
-    Raises: InputError naming the file if it cannot be read or parsed.
-    """
-    try:
-        return parse(path.read_text(encoding="utf-8-sig"))  # some editors write a byte order mark
-    except (OSError, ValueError, RecursionError) as error:
-        # UnicodeDecodeError and JSONDecodeError are ValueErrors.
+    found = match(list_images(masks))
+    objects = {} if found else object_masks(masks, match)
+    if objects:
+        return {position: next(iter(files.values())) for position, files in objects.items()}, objects
+    if found:
+        return found, {}
+    if not masks.is_dir():
         raise InputError(
-            f"{path} cannot be read: {' '.join(str(error).split())}; download the data set's file again"
-        ) from error
+            f"{masks} does not exist; expected masks in it, such as {example}; complete the data set"
+        )
+    raise InputError(
+        f"{masks}: expected masks with the names of their frames, such as {example}, found "
+        f"{_what_is_there(masks)}; rename them, or complete the data set"
+    )
+
+
+def _what_is_there(folder: Path) -> str:
+    """The entries of a folder, for an error message."""
+    names = [entry.name for entry in entries(folder)]
+    return f"{named(names, 3)} ({counted(len(names), 'entry')})" if names else "an empty folder"

@@ -1,7 +1,9 @@
 """Which clips come in which step, and the PIL back end. dataset/dali.py is the other back end."""
 
+import os
 import re
 import signal
+import warnings
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass, replace
 
@@ -87,11 +89,21 @@ class ClipLoader:
 
 
 class PilLoader(ClipLoader):
-    """Clips loaded by `workers` processes; 0 loads them in this process."""
+    """Clips loaded by `workers` processes; 0 loads them in this process. Warns if there are too many."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        cores = _count_cores()
+        if self.workers > cores:
+            warnings.warn(
+                f"key 'workers': {self.workers} loader processes share {cores} CPU cores, which is slow and "
+                f"takes more memory; set workers {cores} or less",
+                stacklevel=2,
+            )
 
     def _load(self, sampler: ClipSampler, steps: list[list[int]]) -> Iterator[list[Clip]]:
         try:
-            yield from DataLoader(
+            yield from _QuietDataLoader(
                 sampler,
                 batch_sampler=steps,
                 num_workers=self.workers,
@@ -102,6 +114,20 @@ class PilLoader(ClipLoader):
             line = LOADER_DIED if self.workers and _worker_died(error) else _last_line(error)
             # Drop the traceback: it would keep the workers alive.
             raise InputError(line) from error.with_traceback(None)
+
+
+class _QuietDataLoader(DataLoader):
+    """A DataLoader that does not warn of too many workers, because PilLoader does, with the key's name."""
+
+    def check_worker_number_rationality(self) -> None:
+        """Do not warn."""
+
+
+def _count_cores() -> int:
+    """The CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _last_line(error: Exception) -> str:

@@ -10,12 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dataset.davis import davis16, davis17
-from dataset.folder import LISTED, folder
+from dataset.davis import RESOLUTIONS, davis16, davis17
+from dataset.folder import folder
+from dataset.listing import Incomplete, warn_of_incomplete, warn_of_unused
+from dataset.object_folders import warn_of_objects
 from dataset.synthetic.clips import SyntheticVideo, instances, procedural, static
 from dataset.video import is_video_file
 from dataset.youtube_vos import youtube_vos
-from libs.core.errors import InputError
+from libs.core.errors import LISTED, InputError, named
 from libs.core.structures import VideoIndex
 
 
@@ -23,19 +25,21 @@ from libs.core.structures import VideoIndex
 class DataSet:
     """A data set that the config can name.
 
-    index: (root, split) -> its videos on disk; None for a synthetic set.
+    index: (root, split) -> its videos on disk, also the incomplete ones; None for a synthetic set.
     skip_step: how much max_skip grows at each increment of the curriculum.
     make: (root, distractors) -> the training videos of a synthetic set; None for a set on disk.
+    has_resolutions: whether `index` takes the resolution as a third argument.
     """
 
-    index: Callable[[Path, str], list[VideoIndex]] | None
+    index: Callable[..., Sequence[VideoIndex | Incomplete]] | None
     skip_step: int
     make: Callable[[Path, bool], list[SyntheticVideo]] | None = None
+    has_resolutions: bool = False
 
 
 REGISTRY = {
-    "DAVIS16": DataSet(davis16, skip_step=5),
-    "DAVIS17": DataSet(davis17, skip_step=5),
+    "DAVIS16": DataSet(davis16, skip_step=5, has_resolutions=True),
+    "DAVIS17": DataSet(davis17, skip_step=5, has_resolutions=True),
     "VOS": DataSet(youtube_vos, skip_step=1),
     "FOLDER": DataSet(folder, skip_step=5),
     "PROCEDURAL": DataSet(None, skip_step=1, make=procedural),
@@ -57,36 +61,59 @@ def find(name: str) -> DataSet:
     return REGISTRY[name]
 
 
-def training_videos(root: Path, name: str, distractors: bool = True) -> Sequence[VideoIndex | SyntheticVideo]:
-    """The videos of a set to train on.
+def training_videos(
+    root: Path, name: str, distractors: bool = True, resolution: str = RESOLUTIONS[0]
+) -> Sequence[VideoIndex | SyntheticVideo]:
+    """The videos of a set to train on. Warns of those that are left out.
 
     Args:
         distractors: whether synthetic clips show distractors and objects without a label.
-    Raises: InputError if no video has two annotated frames.
+        resolution: the subfolder of frames and masks in a DAVIS set.
+    Raises: InputError if no video is a folder of frames with two masks.
     """
     data = find(name)
     if data.make:
         return data.make(root, distractors)
-    # Training needs two annotated frames per clip, and does not seek in video files.
-    recorded = recorded_videos(root, name, "train")
+    recorded, _ = recorded_videos(root, name, "train", resolution)
     videos = [video for video in recorded if len(video.masks) > 1 and not is_video_file(video)]
+    reasons = _unusable(recorded)
     if not videos:
-        raise InputError(f"training set '{name}' below {root}: no video has two annotated frames to train on")
-    others = [video.name for video in recorded if video not in videos]
-    if others:
-        names = ", ".join(others[:LISTED]) + (" ..." if len(others) > LISTED else "")
-        warnings.warn(
-            f"training set '{name}': {len(others)} of {len(recorded)} videos are left out: training needs "
-            f"two masks, and frames in a folder instead of a video file: {names}",
-            stacklevel=2,
+        raise InputError(
+            f"training set '{name}' below {root}: no video has two annotated frames to train on; "
+            + "; ".join(reasons)
         )
+    for reason in reasons:
+        left_out = f"{len(recorded) - len(videos)} of {len(recorded)} videos are left out"
+        warnings.warn(f"training set '{name}': {left_out}: {reason}", stacklevel=2)
     return videos
 
 
-def recorded_videos(root: Path, name: str, split: str) -> list[VideoIndex]:
-    """The videos of a set on disk.
+def _unusable(recorded: list[VideoIndex]) -> list[str]:
+    """Why videos cannot be trained on, each reason with the names of its videos."""
+    films = [video.frames[0] for video in recorded if is_video_file(video)]
+    short = [video.name for video in recorded if len(video.masks) < 2 and not is_video_file(video)]
+    reasons = []
+    if short:
+        reasons.append(f"training needs two masks, which these lack: {named(short)}")
+    if films:
+        frames = films[0].with_suffix("")
+        reasons.append(
+            f"training takes frames from folders, not from video files ({named(f.name for f in films)}); "
+            f"extract them: `mkdir '{frames}'; ffmpeg -i '{films[0]}' -vsync 0 -start_number 0 "
+            f"'{frames}/%05d.png'`, and move the file out of {frames.parent.name}"
+        )
+    return reasons
 
-    Raises: InputError if the set is synthetic and only serves training.
+
+def recorded_videos(
+    root: Path, name: str, split: str, resolution: str = RESOLUTIONS[0]
+) -> tuple[list[VideoIndex], list[Incomplete]]:
+    """The videos of a set on disk; warns of the incomplete ones, and of files that are not used.
+
+    Args:
+        resolution: the subfolder of frames and masks in a DAVIS set.
+    Returns: the videos; those that are incomplete.
+    Raises: InputError if the set is synthetic and only serves training, or if all videos are incomplete.
     """
     data = find(name)
     if not data.index:
@@ -94,4 +121,14 @@ def recorded_videos(root: Path, name: str, split: str) -> list[VideoIndex]:
             f"key 'valset': {name} is synthetic, for training only, and has no videos on disk; "
             "`python3 -m dataset.synthetic --out DIR` writes some as DIR/DAVIS17"
         )
-    return data.index(root, split)
+    found = data.index(root, split, resolution) if data.has_resolutions else data.index(root, split)
+    videos = [video for video in found if isinstance(video, VideoIndex)]
+    incomplete = [video for video in found if isinstance(video, Incomplete)]
+    if not videos:
+        several = f"{len(incomplete)} of {len(found)} videos are incomplete, the first of them: "
+        reasons = "; ".join(video.reason for video in incomplete[:LISTED])
+        raise InputError((several if len(incomplete) > 1 else "") + reasons)
+    warn_of_incomplete(incomplete, len(found))
+    warn_of_unused(root, videos)
+    warn_of_objects(root, videos)
+    return videos, incomplete

@@ -10,23 +10,27 @@ from pathlib import Path
 
 import numpy as np
 
+from dataset.mask_files import decode_mask
 from dataset.youtube_vos import listed_frames, read_meta
 from libs.core.errors import InputError, UnreadableError
 from libs.core.files import atomic_write
-from libs.core.image_io import image_size, open_image
+from libs.core.image_io import image_size
 from libs.core.masks import object_ids, palette
 
 TOP_LEVEL = {"VOS": "Annotations"}  # top folder in the zip of YouTube-VOS; DAVIS has the videos at the top
 Expected = dict[str, dict[str, set[int]]]  # video -> frame -> object ids that may be in its mask
 
 
-def make_zip(folder: Path, target: Path, top_level: str = "") -> Path:
-    """Pack the masks of every video below `folder` as <top_level>/<video>/<frame>.png.
+def make_zip(folder: Path, target: Path, top_level: str = "", expected: Expected | None = None) -> Path:
+    """Pack masks as <top_level>/<video>/<frame>.png.
 
+    Args:
+        expected: the masks to pack; None packs those of every video below `folder`.
     Returns: `target`.
     """
+    masks = _masks(folder) if expected is None else _paths(folder, expected)
     with atomic_write(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-        for path in _masks(folder):
+        for path in masks:
             archive.write(path, str(Path(top_level) / path.relative_to(folder)))
     return target
 
@@ -49,9 +53,9 @@ def check(folder: Path, images: Path | None = None, expected: Expected | None = 
         missing = sorted({p.name for p in images.iterdir() if p.is_dir()} - {p.parent.name for p in masks})
         errors += [f"{folder}: no masks of video '{name}'" for name in missing]
     if expected is not None:
-        wanted = {folder / video / f"{frame}.png" for video, frames in expected.items() for frame in frames}
-        errors += [f"{path}: is missing" for path in sorted(wanted - set(masks))]
-        surplus = sorted(set(masks) - wanted)
+        wanted = _paths(folder, expected)
+        errors += _missing(wanted)
+        surplus = sorted(set(masks) - set(wanted))
         errors += [f"{path}: the server expects no mask of this frame; remove it" for path in surplus]
     for video in sorted({path.parent for path in masks}):
         others = [p.name for p in video.iterdir() if p.suffix != ".png"]
@@ -59,29 +63,48 @@ def check(folder: Path, images: Path | None = None, expected: Expected | None = 
     return errors
 
 
+def check_expected(folder: Path, expected: Expected) -> list[str]:
+    """List what a server would refuse in the expected masks of a folder; other files are not looked at.
+
+    Returns: a line per problem.
+    """
+    errors = _missing(_paths(folder, expected))
+    for path in _paths(folder, expected):
+        if path.exists():
+            errors += _check_mask(path, None, expected[path.parent.name][path.stem])
+    return errors
+
+
 def _masks(folder: Path) -> list[Path]:
     return sorted(folder.glob("*/*.png"))
+
+
+def _paths(folder: Path, expected: Expected) -> list[Path]:
+    return sorted(folder / video / f"{frame}.png" for video, frames in expected.items() for frame in frames)
+
+
+def _missing(masks: list[Path]) -> list[str]:
+    return [f"{path}: is missing" for path in masks if not path.exists()]
 
 
 def _check_mask(path: Path, image: Path | None, allowed: set[int] | None) -> list[str]:
     """The first problem of one mask, if any; `image` is its frame, `allowed` the objects that it may hold."""
     try:
-        with open_image(path, "mask") as mask:
-            labels, mode = np.array(mask), mask.mode
-            colours = np.array(mask.getpalette() or [], np.uint8)
+        mask = decode_mask(path)
     except UnreadableError as error:
         return [str(error)]
-    if mode != "P":
+    if mask.palette is None:
         return [
-            f"{path}: mode {mode}, expected an indexed PNG (mode P); write with save_indexed_format index"
+            f"{path}: mode {mask.mode}, expected an indexed PNG (mode P); "
+            "write with save_indexed_format index"
         ]
-    if not np.array_equal(colours, palette().ravel()[: len(colours)]):
+    if not np.array_equal(mask.palette, palette()[: len(mask.palette)]):
         return [f"{path}: expected the palette of the DAVIS masks"]
-    unexpected = set(object_ids(labels)) - allowed if allowed is not None else set()
+    unexpected = set(object_ids(mask.values)) - allowed if allowed is not None else set()
     if allowed is not None and unexpected:
         found = ", ".join(map(str, sorted(unexpected)))
         return [f"{path}: holds object {found}, but the video has only {sorted(allowed)} by then"]
-    return _check_size(path, image, labels.shape) if image else []
+    return _check_size(path, image, mask.values.shape) if image else []
 
 
 def _check_size(path: Path, image: Path, size: tuple[int, ...]) -> list[str]:

@@ -3,54 +3,98 @@
 import hashlib
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache, partial
+from itertools import islice
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from dataset.annotations import Annotations
+from dataset.edit_list import shown_frames
 from dataset.folder import VIDEOS
+from dataset.protocol import MaskSplitter, Protocol, Roles
 from libs.core.errors import UnreadableError
-from libs.core.image_io import read_image
-from libs.core.masks import select_objects
+from libs.core.foreign_files import recognize
+from libs.core.image_io import read_image, write_image
+from libs.core.masks import keep_objects, object_ids
 from libs.core.structures import SourceFrame, Video, VideoIndex
 
-# Fraction of the promised frames that must be readable. These formats store no count: FFmpeg estimates it.
-ESTIMATED = (".mkv", ".webm", ".ogv", ".flv", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob")
-PROMISED = dict.fromkeys(ESTIMATED, 0.9)
+# These containers store how many frames there are; of others, FFmpeg estimates it.
+COUNTED = (".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v", ".ismv", ".avi", ".divx", ".mxf", ".y4m")
+ESTIMATE = 0.1  # fraction of an estimate, beside one frame, that may be missing
+END = 4096  # bytes at the end of a frame's file that are compared with an earlier run
 OPENCV_ERRORS = 2  # log level of OpenCV that leaves out warnings
+# Only these formats, told by content: a playlist under another name could lead to other files.
+FORMATS = "mov,avi,matroska,mpegts,flv,asf,mpeg,ogg,mpegvideo,mxf,dv,rm,wtv,nut,ivf,yuv4mpegpipe,gif"
+FORMATS += ",mjpeg,h264,hevc,m4v"
 FFMPEG = {
-    # Only these formats, told by content: a playlist under another name could lead to other files.
-    "OPENCV_FFMPEG_CAPTURE_OPTIONS": "format_whitelist;mov,avi,matroska,mpegts,flv,asf,mpeg,ogg",
+    "OPENCV_FFMPEG_CAPTURE_OPTIONS": f"format_whitelist;{FORMATS}",
     "OPENCV_FFMPEG_LOGLEVEL": "-8",  # silent: our own messages name the file
 }
 
 
-def open_video(index: VideoIndex) -> Video:
-    """Open a video to segment; reads its given masks, to know which objects there are.
+def open_video(
+    index: VideoIndex, given_masks: str = "first", announce: Callable[[str], None] = lambda line: None
+) -> Video:
+    """Open a video to segment; reads its masks up to the first one that shows an object.
 
-    Raises: UnreadableError if a given mask cannot be read, or if none shows an object.
+    Args:
+        given_masks: 'first' gives the first mask of each object, 'all' every mask; see dataset/protocol.py.
+        announce: called with a line where an object appears that the first mask did not show.
+    Raises: UnreadableError if one of these masks cannot be read, or if none shows an object.
+    """
+    annotations, start, ids = _find_start(index)
+    protocol = Protocol(annotations.index, start, ids, given_masks == "all", partial(_frame_name, index))
+    recording = _Recording(annotations, protocol, announce)
+    return Video(
+        index.name,
+        length=0 if is_video_file(index) else len(index.frames),
+        read=recording.read,
+        scored=bool(protocol.scored_positions),
+        read_backward=recording.read_backward,
+        describe=protocol.describe,
+        fingerprint=partial(_fingerprint, index),
+    )
+
+
+def _find_start(index: VideoIndex) -> tuple[Annotations, int, tuple[int, ...]]:
+    """Open the masks of a video, and find the first one that shows an object, and its objects.
+
+    Raises: UnreadableError if none does.
     """
     annotations = Annotations(index)
-    if not annotations.ids:
-        first = index.masks[index.given[0]]
-        raise UnreadableError(f"{first}: expected a mask with at least one object, found background only")
-    length = 0 if is_video_file(index) else len(index.frames)
-    read, fingerprint = partial(_read_frames, annotations), partial(_fingerprint, index)
-    return Video(index.name, annotations.ids, length, index.annotated, read, fingerprint)
+    for position in sorted(index.masks):
+        ids = object_ids(annotations.read(position))
+        if ids:
+            return annotations, position, tuple(ids)
+    first = index.masks[min(index.masks)]
+    raise UnreadableError(f"{first}: expected a mask with at least one object, found background only")
 
 
 def _fingerprint(index: VideoIndex) -> str:
-    """Hash the content of the masks, and name, size and time of change of the frames, which may be large."""
-    told = hashlib.sha256(repr((index.given, index.binary)).encode())
+    """Hash the content of the masks, and of the frames, which may be large, only what tells them apart.
+
+    That is name, size, time of change and the last bytes: in a compressed file, these change with nearly
+    everything before them.
+    """
+    told = hashlib.sha256(repr((index.protocol, index.binary)).encode())
     for path in index.frames:
         stat = path.stat()
-        told.update(repr((path.name, stat.st_size, stat.st_mtime_ns)).encode())
-    for position in sorted(index.masks):
-        told.update(repr((position, hashlib.sha256(index.masks[position].read_bytes()).digest())).encode())
+        told.update(repr((path.name, stat.st_size, stat.st_mtime_ns, _end_of(path, stat.st_size))).encode())
+    for position, path in index.mask_files():
+        told.update(repr((position, hashlib.sha256(path.read_bytes()).digest())).encode())
     return told.hexdigest()
+
+
+def _end_of(path: Path, size: int) -> bytes:
+    """The last bytes of a file; none if it cannot be read, which is an error when it is decoded."""
+    with suppress(OSError), path.open("rb") as file:
+        file.seek(max(0, size - END))
+        return file.read(END)
+    return b""
 
 
 def is_video_file(index: VideoIndex) -> bool:
@@ -58,30 +102,88 @@ def is_video_file(index: VideoIndex) -> bool:
     return index.frames[0].suffix.lower() in VIDEOS
 
 
-def _read_frames(annotations: Annotations) -> Iterator[SourceFrame]:
-    """Yield the frames in order, with the masks that are given and, if every frame has one, the ground truth.
+class _Recording:
+    """The frames and masks of a video on disk. Each mask is read when its frame comes."""
 
-    Raises: UnreadableError naming the frame or mask.
-    """
-    index = annotations.index
-    position = -1
-    for position, (name, image) in enumerate(_decode_frames(index)):
-        is_given = position in index.given
-        labels = None
-        if position in index.masks and (is_given or index.annotated):
-            labels = annotations.read(position, image.shape[:2])
-            labels = select_objects(labels, list(annotations.ids))
-        submitted = index.submitted is None or position in index.submitted
-        yield SourceFrame(
-            name, image, labels if is_given else None, labels if index.annotated else None, submitted
-        )
-    late = [index.masks[t] for t in index.given if t > position]
-    if late:
+    def __init__(self, annotations: Annotations, protocol: Protocol, announce: Callable[[str], None]) -> None:
+        self.index = annotations.index
+        self.annotations, self.protocol, self.announce = annotations, protocol, announce
+
+    def read(self) -> Iterator[SourceFrame]:
+        """Yield the frames in order, each with what its mask serves for.
+
+        Raises: UnreadableError naming the frame or mask.
+        """
+        index, splitter = self.index, MaskSplitter(self.protocol)
+        position = -1
+        for position, (name, image) in enumerate(_decode_frames(index)):
+            roles = Roles()
+            if position in index.masks:
+                roles = splitter.split(position, self.annotations.read(position, image.shape[:2]))
+            if roles.new and position > self.protocol.start:
+                self.announce(self.protocol.describe_new(position, roles))
+            submitted = index.submitted is None or position in index.submitted
+            file = "" if is_video_file(index) else index.frames[position].name
+            yield SourceFrame(name, image, roles.given, roles.truth, roles.scored, submitted, file)
+        self._check_end(position)
+        splitter.warn_of_left_out()
+
+    def read_backward(self, scratch: Path) -> Iterator[SourceFrame]:
+        """Yield the frames from the last one in which an object first appears to the first one.
+
+        The given masks are those of `read`. Of a video file, these frames are kept as PNG in `scratch`.
+
+        Raises: UnreadableError naming the frame or mask.
+        """
+        splitter, last, given = MaskSplitter(self.protocol), 0, {}
+        for position in sorted(self.index.masks):
+            roles = splitter.split(position, self.annotations.read(position))
+            last = position if roles.new else last
+            if roles.given is not None:
+                given[position] = object_ids(roles.given)
+        for position, path in reversed(list(enumerate(self._frame_files(last, scratch)))):
+            image = read_image(path)
+            labels = None
+            if position in given:
+                labels = self.annotations.read(position, image.shape[:2])
+                labels = keep_objects(labels, given[position])
+            yield SourceFrame(_frame_name(self.index, position), image, labels)
+
+    def _frame_files(self, last: int, scratch: Path) -> list[Path]:
+        """Image files of the frames up to position `last`; none if that is the first frame."""
+        if last == 0:
+            return []
+        if not is_video_file(self.index):
+            return list(self.index.frames[: last + 1])
+        files = []
+        for name, image in islice(_decode_frames(self.index), last + 1):
+            files.append(scratch / f"{name}.png")
+            write_image(files[-1], image)
+        return files
+
+    def _check_end(self, last: int) -> None:
+        """Warn of masks that are for frames after the last one.
+
+        Raises: UnreadableError if there is no mask for an earlier one, so that nothing was segmented.
+        """
+        late = sorted(t for t in self.index.masks if t > last)
+        if not late:
+            return
+        film, mask = self.index.frames[0], self.index.masks[late[0]]
+        if self.protocol.start > last:
+            raise UnreadableError(
+                f"{film} ends at frame {last}: its first mask with an object, {mask}, is for a later one; "
+                "name a mask after its frame, 00000 for the first"
+            )
         warnings.warn(
-            f"{index.frames[0]} ends at frame {position}: "
-            f"{len(late)} masks are for later ones, the first of them {late[0]}",
+            f"{film} ends at frame {last}: {len(late)} masks are for later ones, the first of them {mask}",
             stacklevel=2,
         )
+
+
+def _frame_name(index: VideoIndex, position: int) -> str:
+    """Name of a frame: of its file, without suffix; in a video file, its number."""
+    return f"{position:05d}" if is_video_file(index) else index.frames[position].stem
 
 
 def _decode_frames(index: VideoIndex) -> Iterator[tuple[str, np.ndarray]]:
@@ -116,7 +218,7 @@ def _decode_video(path: Path) -> Iterator[tuple[str, np.ndarray]]:
     # Other back ends would take an image, and its neighbours, for a video.
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     try:
-        position, promised = 0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        position, promised = 0, capture.get(cv2.CAP_PROP_FRAME_COUNT)
         while True:
             found, image = capture.read()
             if not found:
@@ -124,13 +226,26 @@ def _decode_video(path: Path) -> Iterator[tuple[str, np.ndarray]]:
             yield f"{position:05d}", cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
             position += 1
         if position == 0:
-            raise UnreadableError(
-                f"{path}: expected a video, could not read a single frame; convert it to MP4 (H.264)"
-            )
-        if position < PROMISED.get(path.suffix.lower(), 1) * promised:
-            warnings.warn(
-                f"{path}: only {position} of {promised} frames could be read; is the file cut off?",
-                stacklevel=2,
-            )
+            advice = recognize(path) or "convert it to MP4 (H.264)"
+            raise UnreadableError(f"{path}: expected a video, could not read a single frame; {advice}")
+        if position < promised:
+            whole, slack = _expected_frames(path, promised)
+            if position < whole - slack:
+                warnings.warn(
+                    f"{path}: only {position} of {whole:.0f} frames could be read; is the file cut off?",
+                    stacklevel=2,
+                )
     finally:
         capture.release()
+
+
+def _expected_frames(path: Path, promised: float) -> tuple[float, float]:
+    """How many frames a video file has, and how many less may be readable before it counts as cut off.
+
+    Args:
+        promised: their number by the header, which an edit list may shorten, or an estimate.
+    """
+    if path.suffix.lower() not in COUNTED:
+        return promised, ESTIMATE * promised + 1
+    shown = shown_frames(path)
+    return (promised, 0) if shown is None or shown >= promised else (shown, 1)  # its times are rounded

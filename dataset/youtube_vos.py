@@ -5,15 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dataset.folder import index_all, index_video, read_annotation_text
-from libs.core.errors import InputError
+from dataset.folder import index_video
+from dataset.listing import Incomplete, index_all, read_annotation_text, warn_of_others
+from dataset.protocol import YOUTUBE_VOS
+from libs.core.errors import InputError, named
 from libs.core.structures import VideoIndex
 
 # Video -> object id -> names of the frames in which it is listed, in order.
 Meta = dict[str, dict[int, list[str]]]
 
 
-def youtube_vos(root: Path, split: str) -> list[VideoIndex]:
+def youtube_vos(root: Path, split: str) -> list[VideoIndex | Incomplete]:
     """The set in which objects may first appear mid-video. `split` is 'train' or 'val' (folder valid).
 
     Raises: InputError if meta.json is missing or does not match the files.
@@ -21,10 +23,11 @@ def youtube_vos(root: Path, split: str) -> list[VideoIndex]:
     folder = root / "Youtube-VOS" / ("valid" if split == "val" else split)
     meta = folder / "meta.json"
     if not meta.is_file():
-        raise InputError(
-            f"{meta} does not exist; set root to the folder that holds Youtube-VOS, see DATASET.md"
-        )
+        others = sorted(path.parent.name for path in folder.parent.glob("*/meta.json"))
+        advice = f"there is one in {named(others)}; check val_split" if others else "see DATASET.md"
+        raise InputError(f"{meta} does not exist; set root to the folder that holds Youtube-VOS, {advice}")
     videos = read_meta(meta)
+    warn_of_others(folder / "JPEGImages", folder / "Annotations", videos, "not in meta.json")
     return index_all(sorted(videos), lambda name: _index(name, videos[name], folder))
 
 
@@ -70,7 +73,7 @@ def listed_frames(meta: Meta) -> dict[str, dict[str, set[int]]]:
 
 
 def _index(name: str, objects: dict[int, list[str]], folder: Path) -> VideoIndex:
-    """Index one video; the masks of the frames in which an object first appears are given to the network."""
+    """Index one video; the frames in which an object first appears must have masks."""
     index = index_video(name, folder / "JPEGImages" / name, folder / "Annotations" / name)
     first = {frames[0] for frames in objects.values()}
     submitted = {frame for frames in objects.values() for frame in frames}
@@ -88,4 +91,5 @@ def _index(name: str, objects: dict[int, list[str]], folder: Path) -> VideoIndex
             f"{folder}: video '{name}': {len(absent)} frames that meta.json lists are missing: "
             f"{', '.join(absent[:10])}; complete the data set"
         )
-    return replace(index, given=given, submitted=tuple(positions[frame] for frame in sorted(submitted)))
+    listed = tuple(positions[frame] for frame in sorted(submitted))
+    return replace(index, protocol=YOUTUBE_VOS, objects=tuple(sorted(objects)), submitted=listed)

@@ -1,4 +1,4 @@
-"""Segment a video of your own from the mask of its first frame.
+"""Segment a video of your own from the first masks of its objects.
 
 python3 demo/demo.py [video_path FRAMES_OR_VIDEO mask_path MASK] [initial MODEL] [KEY VALUE ...]
 Without arguments it segments the bundled clip with the model that ships.
@@ -24,15 +24,17 @@ from libs.core.log import Progress  # noqa: E402
 from libs.core.structures import Prediction, Video  # noqa: E402
 from libs.evaluation.evaluator import Report, VideoSink, evaluate_video  # noqa: E402
 from libs.evaluation.inference import VideoSegmenter  # noqa: E402
+from libs.evaluation.leftovers import beside, warn_of_leftovers  # noqa: E402
+from libs.evaluation.outputs import VideoOutput, drawn_style, open_output  # noqa: E402
 from libs.evaluation.scores import format_table  # noqa: E402
-from libs.evaluation.visualize import GifWriter, Mp4Writer, render, round_trip_image, save  # noqa: E402
+from libs.evaluation.visualize import GifWriter, Mp4Writer, render, round_trip_image  # noqa: E402
 
 
 @dataclass(frozen=True)
 class Outputs:
     """The files that the demo writes."""
 
-    folder: Path  # an image for each frame
+    frames: VideoOutput  # what the key save_indexed_format says
     animation: Path  # all of them as GIF or MP4
     round_trip: Path  # the given mask beside the same mask, predicted back from the last frame
 
@@ -46,23 +48,25 @@ def main(cfg: CfgNode, signals: SignalHandler) -> None:
     video_path, mask_path = resolve_path(cfg.video_path), resolve_path(cfg.mask_path)
     index = single_video(video_path, mask_path)
     check_own_input(video_path=video_path, mask_path=mask_path)
-    video = open_video(index)
+    video = open_video(index, cfg.given_masks, announce=print)
     parent = Path(cfg.output_dir)
+    folder = parent / video.name
     outputs = Outputs(
-        folder=parent / video.name,
+        frames=open_output(parent, video.name, cfg.save_indexed_format),
         animation=parent / f"{video.name}.{cfg.demo_format}",
         round_trip=parent / f"{video.name}_round_trip.png",
     )
-    if outputs.folder.resolve() in (video_path.resolve(), mask_path.resolve(), mask_path.resolve().parent):
-        raise InputError(f"key 'output_dir': {outputs.folder} holds the demo's input; give another folder")
+    if folder.resolve() in (video_path.resolve(), mask_path.resolve(), mask_path.resolve().parent):
+        raise InputError(f"key 'output_dir': {folder} holds the demo's input; give another folder")
 
     # 2. Segment it. No second run may write to the same files meanwhile.
-    with exclusive_run(outputs.folder, outputs.animation, outputs.round_trip):
+    with exclusive_run(folder, outputs.frames.place, outputs.animation, outputs.round_trip):
+        print(video.describe(cfg.backward))
         outputs.round_trip.unlink(missing_ok=True)  # left by an earlier run; this run need not write one
         report = segment(cfg, video, outputs)
 
-    # 3. Tell what was written and, if the video has masks for all frames, how good it is.
-    print(f"wrote {report.frames} images to {outputs.folder}")
+    # 3. Print what was written and, if the video has further masks, how good it is.
+    print(f"wrote {report.frames} frames to {outputs.frames.place}")
     print(f"wrote the animation {outputs.animation}")
     for row in report.round_trips:
         # Needs no ground truth: a low IoU means that the objects were lost on the way.
@@ -94,26 +98,28 @@ def check_own_input(**paths: Path) -> None:
 
 
 def segment(cfg: CfgNode, video: Video, outputs: Outputs) -> Report:
-    """Load the model, segment the video frame by frame and write the images as they come."""
+    """Load the model, segment the video frame by frame and write the frames as they come."""
     device = build_device(cfg.gpu_id)
     model = for_inference(build_model(cfg, device)[0], cfg.amp, cfg.compile)
-    style = cfg.save_indexed_format
-    settings = inference_settings(cfg, object_probs=style == "heatmap")
+    settings, style = inference_settings(cfg), drawn_style(cfg.save_indexed_format)
     writer_type = GifWriter if cfg.demo_format == "gif" else Mp4Writer
+    masks: dict[str, tuple[int, ...]] = {}
     with writer_type(outputs.animation, cfg.fps) as animation:
 
         def write(video: Video, prediction: Prediction) -> None:
-            """Write one frame: an image of its own, and the next image of the animation."""
-            labelled = prediction.with_ids(video.ids)  # the labels of the given mask, which may have gaps
-            save(outputs.folder / f"{prediction.frame.name}.png", labelled, style)
-            animation.add(render(labelled, style))
+            """Write one frame, and the next image of the animation."""
+            masks[prediction.frame.name] = prediction.ids
+            outputs.frames.write(prediction)
+            animation.add(render(prediction, style))
 
         # The sink writes and scores in a thread of its own, while the network is busy with the next frame.
         sink = VideoSink(video, write, cfg.score_copy)
         progress = Progress("demo", video.length, "frame")
         report = evaluate_video(VideoSegmenter(model, settings), sink, progress)
+    outputs.frames.finish()
+    warn_of_leftovers(outputs.frames.folder, beside(outputs.frames, masks))
     if sink.returned:
-        write_image(outputs.round_trip, round_trip_image(sink.returned.with_ids(video.ids)))
+        write_image(outputs.round_trip, round_trip_image(sink.returned))
     return report
 
 

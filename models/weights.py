@@ -2,12 +2,16 @@
 
 import re
 import warnings
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
 from urllib.error import URLError
 
 import torch
 from torch import Tensor
+from torch.hub import get_dir
 from torchvision.models import get_model_weights
 
 from models.encoders import CONTEXTS
@@ -22,12 +26,18 @@ LISTED = 5  # names shown of a long list
 UNREAD = ("num_batches_tracked", "Encoder_M.mean", "Encoder_M.std", "Encoder_Q.mean", "Encoder_Q.std")
 ENCODER_LAYER = re.compile(r"Encoder_[MQ]\.res\d\.")
 
-# Where training code bases keep the weights in a checkpoint, and what they put before the names of entries.
+# Where training code bases keep the weights in a checkpoint, the best first; where an average of them.
 STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model", "network", "net")
-PREFIXES = re.compile(r"^((module|_orig_mod|model|network|net)\.)+")
+AVERAGES = re.compile(r"ema|average|swa|teacher", re.IGNORECASE)
+DEEPEST = 4  # dictionaries within each other that are searched for weights
+# Parts that wrappers such as DataParallel and torch.compile put into names.
+WRAPPERS = re.compile(r"(?<![^.])(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+PREFIXES = re.compile(r"^((model|network|net)\.)+")
 
 # Width of the network -> the entry whose length it is.
 WIDTHS = {"keydim": "KV_Q_r4.Key.bias", "valdim": "KV_Q_r4.Value.bias", "decoder_dim": "Decoder.convFM.bias"}
+MARK = WIDTHS["keydim"]  # the entry by which weights of such a network are recognized
+CLASSIFIER = {"layer1.0.conv1.weight", "fc.weight"}  # entries of a ResNet of torchvision
 
 # Number of blocks in res4, and whether they are bottlenecks -> ResNet.
 RESNETS = {(2, False): "resnet18", (6, False): "resnet34", (6, True): "resnet50", (23, True): "resnet101"}
@@ -62,6 +72,11 @@ def describe_network(state: Mapping[str, Tensor]) -> NetworkDescription:
     arch = guess_arch(state)
     missing = [] if arch else ["the layers Encoder_Q.res4 of a known ResNet"]
     missing += [name for name in WIDTHS.values() if not _length(state, name)]
+    if missing and state.keys() >= CLASSIFIER:
+        raise WeightsError(
+            "expected weights of a Space-Time Memory network, found those of an image classifier; give "
+            "another file (to train a new network from ImageNet weights, set `pretrained True`, no `initial`)"
+        )
     if missing:
         raise WeightsError(
             f"expected weights of a Space-Time Memory network; missing: {_listed(missing)}; give another file"
@@ -86,27 +101,27 @@ def guess_arch(state: Mapping[str, Tensor]) -> str:
     return RESNETS.get((len(blocks), bottleneck), "")
 
 
-def convert_state_dict(content: object) -> Weights:
+def convert_state_dict(content: object, average: bool = False) -> Weights:
     """Bring the content of any released file to the names of our network.
 
     Args:
-        content: a state dict, bare or under one of STATE_DICT_KEYS; of STM-Cycle or official STM; with or
-            without PREFIXES, such as 'module.' of DataParallel and '_orig_mod.' of torch.compile.
-    Raises: WeightsError if `content` is not a dictionary of tensors, or holds NaN or infinity.
+        content: a state dict of STM-Cycle or official STM, bare or in dictionaries, under names with or
+            without prefixes and WRAPPERS. Warns if it holds other weights beside those that are taken.
+        average: take the running average of a checkpoint of train.py (key 'ema'), if it has one.
+    Raises: WeightsError if `content` is not a dictionary of tensors, holds NaN or infinity, or holds several
+        networks of which none comes first.
     """
-    state = content
-    if isinstance(content, Mapping):
-        found = [content[key] for key in STATE_DICT_KEYS if isinstance(content.get(key), Mapping)]
-        state = found[0] if found else content
+    state = _find_state_dict(content, average)
     if not isinstance(state, Mapping) or not state:
         raise WeightsError("expected a state dict or {'state_dict': ...}; give a file of network weights")
-    wrong = [str(name) for name, value in state.items() if not (isinstance(name, str) and _is_dense(value))]
+    wrong = {name: v for name, v in state.items() if not (isinstance(name, str) and _is_dense(v))}
     if wrong:
+        kinds = [f"{name} ({v.dtype})" if isinstance(v, Tensor) else str(name) for name, v in wrong.items()]
         raise WeightsError(
-            f"expected named, dense tensors only, found others at {_listed(wrong)}; "
+            f"expected named, dense tensors only, found others at {_listed(kinds)}; "
             "give a file of network weights"
         )
-    plain = {PREFIXES.sub("", name): value for name, value in state.items()}
+    plain = _with_plain_names(state)
     damaged = [
         name
         for name, value in plain.items()
@@ -116,6 +131,78 @@ def convert_state_dict(content: object) -> Weights:
         raise WeightsError(
             f"expected finite numbers, found NaN or infinity in {_listed(damaged)}; download the file again"
         )
+    return plain
+
+
+def _find_state_dict(content: object, average: bool) -> object:
+    """The state dict in nested dictionaries; if none is of such a network, what may be meant to be one."""
+    found = _networks(content)
+    if average:
+        found = {key: state for key, state in found.items() if key.startswith("ema.")} or found
+    if not found:
+        keys = ("ema", *STATE_DICT_KEYS) if average else STATE_DICT_KEYS
+        states = [content.get(key) for key in keys] if isinstance(content, Mapping) else []
+        return next((state for state in states if isinstance(state, Mapping)), content)
+    ranks = {key: _rank(key) for key in found}
+    first, *others = sorted(found, key=ranks.__getitem__)
+    if others and ranks[others[0]] == ranks[first]:
+        raise WeightsError(
+            f"expected one network, found {len(found)}, {_listed([key.rstrip('.') for key in found])}; "
+            "save one of them alone"
+        )
+    others = [key.rstrip(".") for key in others if key != "ema."]  # train.py writes it for itself
+    if others:
+        warnings.warn(
+            f"the weights '{first.rstrip('.')}' of the file are used, and not '{_listed(others)}'; "
+            "to use these, save them alone",
+            stacklevel=2,
+        )
+    return found[first]
+
+
+def _networks(content: object) -> dict[str, Mapping]:
+    """State dicts of Space-Time Memory networks, by the keys that lead to them, such as 'model.weights.'."""
+    found: dict[str, Mapping] = {}
+    waiting, seen = deque([("", 0, content)]), set()
+    while waiting:
+        key, depth, value = waiting.popleft()
+        if not isinstance(value, Mapping) or id(value) in seen or depth > DEEPEST:
+            continue
+        seen.add(id(value))  # a dictionary may contain itself
+        if any(isinstance(name, str) and name.endswith(MARK) for name in value):
+            found[key] = value
+        else:
+            waiting.extend((f"{key}{name}.", depth + 1, inner) for name, inner in value.items())
+    return found
+
+
+def _rank(key: str) -> tuple[bool, int]:
+    """Sort key of state dicts: weights before averages, then in the order of STATE_DICT_KEYS."""
+    last = key.rstrip(".").rpartition(".")[2]
+    place = STATE_DICT_KEYS.index(last) if last in STATE_DICT_KEYS else len(STATE_DICT_KEYS)
+    return bool(AVERAGES.search(key)), place
+
+
+def _with_plain_names(state: Mapping[str, Tensor]) -> Weights:
+    """The entries without WRAPPERS, and without the prefix under which the network is.
+
+    Raises: WeightsError if there are several networks, or if two entries would have the same name.
+    """
+    unwrapped = {name: WRAPPERS.sub("", name) for name in state}
+    prefixes = sorted({name[: -len(MARK)] for name in unwrapped.values() if name.endswith(MARK)})
+    if len(prefixes) > 1:
+        names = [f"'{prefix}{MARK}'" for prefix in prefixes]
+        raise WeightsError(
+            f"expected one network, found {len(prefixes)}, {_listed(names)}; save one of them alone"
+        )
+    plain: Weights = {}
+    for name, unwrapped_name in unwrapped.items():
+        own = unwrapped_name.removeprefix(prefixes[0]) if prefixes else PREFIXES.sub("", unwrapped_name)
+        if own in plain:
+            raise WeightsError(
+                f"expected each entry once, found {own} twice, with and without a prefix; save it once"
+            )
+        plain[own] = state[name]
     return plain
 
 
@@ -140,6 +227,13 @@ def load_weights(model: STM, weights: Weights) -> None:
         for name, value in own.items()
         if name in weights and weights[name].shape != value.shape
     ]
+    floating = {name for name, value in own.items() if value.is_floating_point()}
+    whole = [n for n, value in weights.items() if n in floating and not value.is_floating_point()]
+    if whole:
+        raise WeightsError(
+            f"expected numbers with fractions, found {weights[whole[0]].dtype} in {_listed(whole)}; "
+            "give the weights as they were before they were quantized"
+        )
     missing = sorted(needed - weights.keys())
     unknown = sorted(weights.keys() - own.keys())
     layers = [name for name in unknown if ENCODER_LAYER.match(name)]
@@ -162,10 +256,17 @@ def load_weights(model: STM, weights: Weights) -> None:
 def load_imagenet(model: STM, arch: str) -> None:
     """Start both encoders from torchvision's ImageNet weights (version 1, as in the paper), downloaded once.
 
-    Raises: WeightsError if they cannot be downloaded.
+    Raises: WeightsError if they cannot be downloaded, or if the file in torch's cache is damaged.
     """
+    version = get_model_weights(arch).IMAGENET1K_V1
     try:
-        source = get_model_weights(arch).IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
+        # The hash is compared after a download only; a file in the cache may be anybody's.
+        source = version.get_state_dict(progress=True, check_hash=True, weights_only=True)
+    except (UnpicklingError, EOFError) as error:
+        path = Path(get_dir(), "checkpoints", version.url.rpartition("/")[2])
+        raise WeightsError(
+            f"{path}: expected ImageNet weights of {arch}; remove it to download them"
+        ) from error
     except (URLError, OSError, RuntimeError) as error:
         raise WeightsError(
             f"ImageNet weights of {arch} could not be downloaded ({error}); "

@@ -16,6 +16,7 @@ from dataset.synthetic.instances import generate_instances_clip
 from dataset.synthetic.photos import index_images, open_photo_textures
 from dataset.synthetic.scene import generate_clip
 from dataset.synthetic.textures import GeneratedTextures, Textures
+from libs.core.structures import VideoIndex
 
 CLIPS_PER_EPOCH = 100  # of PROCEDURAL, which is endless; times datafreq and samples_per_video
 OBJECT_SCALE = (0.7, 2.2)  # training clips are like crops of a larger image, far away and close up
@@ -28,10 +29,12 @@ class SyntheticVideo:
 
     make: (generator, T rising times from 0 on, (H, W)) ->
         T images (H, W, 3) uint8 RGB, T label maps (H, W) uint8.
+    photo: the annotated image that the clips show; None if they need no image.
     """
 
     name: str
     make: Callable[[np.random.Generator, Sequence[int], tuple[int, int]], tuple[np.ndarray, np.ndarray]]
+    photo: VideoIndex | None = None
 
 
 def procedural(root: Path, distractors: bool = True) -> list[SyntheticVideo]:
@@ -44,7 +47,9 @@ def static(root: Path, distractors: bool = True) -> list[SyntheticVideo]:
     """Return a video for each image of `root`/STATIC. Each clip also uses a second, random image."""
     images = index_images(root)
     return [
-        SyntheticVideo(index.name, partial(_generate, partial(open_photo_textures, images, i), distractors))
+        SyntheticVideo(
+            index.name, partial(_generate, partial(open_photo_textures, images, i), distractors), index
+        )
         for i, index in enumerate(images)
     ]
 
@@ -53,7 +58,7 @@ def instances(root: Path, distractors: bool = True) -> list[SyntheticVideo]:
     """Return a video for each photograph of `root`/INSTANCES. Pasted objects may come from a second one."""
     photos = index_instances(root)
     return [
-        SyntheticVideo(index.name, partial(generate_instances_clip, photos, i, distractors))
+        SyntheticVideo(index.name, partial(generate_instances_clip, photos, i, distractors), index)
         for i, index in enumerate(photos)
     ]
 

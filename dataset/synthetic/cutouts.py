@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from dataset.annotations import check_size, read_labels
+from dataset.annotations import Annotations
 from dataset.synthetic.motion import Motion, Part, Wave, random_motion, random_wave
 from dataset.synthetic.photos import index_images, is_cut_off
 from dataset.synthetic.scene import tinted
@@ -43,7 +43,7 @@ def index_instances(root: Path, hint: str = "set root, see DATASET.md") -> list[
 
     Raises: InputError if there are none (the message ends with `hint`), or if a mask is missing.
     """
-    return index_images(root, "INSTANCES", hint)
+    return index_images(root, "INSTANCES", hint, binary=False)
 
 
 def read_photo(index: VideoIndex, min_side: int) -> Photo:
@@ -51,9 +51,9 @@ def read_photo(index: VideoIndex, min_side: int) -> Photo:
 
     Raises: InputError naming a file that cannot be read, or a mask of another size than its image.
     """
-    path, mask = index.frames[0], index.masks[0]
-    size, labels = image_size(path), read_labels(mask)
-    check_size(mask, labels, size)
+    path = index.frames[0]
+    size = image_size(path)
+    labels = Annotations(index, warn=None).read(0, size)
     labels = np.where(labels == VOID, 0, labels).astype(np.uint8)
     shrink = max(1, min(size) // max(1, min_side))
     small = (max(1, size[1] // shrink), max(1, size[0] // shrink))

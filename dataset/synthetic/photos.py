@@ -5,18 +5,19 @@ it or leave it.
 """
 
 import math
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from dataset.annotations import check_size, read_labels
-from dataset.folder import list_images
+from dataset.annotations import Annotations
+from dataset.listing import list_images, refuse_duplicates, warn_of_unused
 from dataset.synthetic.textures import GeneratedTextures
-from libs.core.errors import InputError
+from libs.core.errors import InputError, counted, named
 from libs.core.image_io import read_image
-from libs.core.masks import VOID, object_ids
+from libs.core.masks import VOID
 from libs.core.structures import VideoIndex
 
 GENERATED = 0.25  # fraction of surfaces and outlines that are generated instead of taken from an image
@@ -25,31 +26,42 @@ MARKED = 0.7  # fraction of backdrops in which an object is marked
 MARKED_DIAMETER = 0.12, 0.4
 MIN_AREA, MAX_AREA = 0.01, 0.5  # fraction of its image that an object covers
 OBJECT_DRAWS = 6  # of an object of an image, until one has a useful size
-MAX_NAMED = 10  # images without a mask that an error names
 
 
 def index_images(
-    root: Path, name: str = "STATIC", hint: str = "set root, see DATASET.md"
+    root: Path, name: str = "STATIC", hint: str = "set root, see DATASET.md", binary: bool | None = None
 ) -> list[VideoIndex]:
     """List the images in `root`/`name`/images with their masks of the same name in `root`/`name`/masks.
 
-    Every label of a mask is an object. 0 is background. 255 is void, or the object if there is no other
-    label, as in saliency data sets.
+    Every label of a mask is an object. 0 is background.
 
-    Raises: InputError if there are no images (the message ends with `hint`), or if an image has no mask.
+    Warns of images without a mask, and of files that are not used.
+
+    Args:
+        binary: see VideoIndex. None: 255 is void, or the object if there is no other label, as in saliency
+            data sets.
+    Raises: InputError if there are no images (the message ends with `hint`), or if none has a mask.
     """
     images, masks = root / name / "images", root / name / "masks"
-    by_stem = {path.stem: path for path in list_images(masks)}
-    found = list_images(images)
+    mask_files, found = list_images(masks), list_images(images)
     if not found:
         raise InputError(f"{images}: expected images, found none; {hint}")
+    refuse_duplicates(masks, (path.stem for path in mask_files))
+    by_stem = {path.stem: path for path in mask_files}
     missing = [path.name for path in found if path.stem not in by_stem]
+    if len(missing) == len(found):
+        raise InputError(f"{masks}: expected a mask for each image, found none for {named(missing)}")
+    indices = [
+        VideoIndex(p.stem, (p,), {0: by_stem[p.stem]}, binary=binary) for p in found if p.stem in by_stem
+    ]
     if missing:
-        more = f" and {len(missing) - MAX_NAMED} more" if len(missing) > MAX_NAMED else ""
-        raise InputError(
-            f"{masks}: expected a mask for each image, found none for {', '.join(missing[:MAX_NAMED])}{more}"
+        warnings.warn(
+            f"{masks}: {counted(len(missing), 'image')} of {len(found)} left out, without a mask of that "
+            f"name: {named(missing)}",
+            stacklevel=2,
         )
-    return [VideoIndex(path.stem, (path,), {0: by_stem[path.stem]}) for path in found]
+    warn_of_unused(root / name, indices)
+    return indices
 
 
 @dataclass(frozen=True)
@@ -128,14 +140,13 @@ def open_photo_textures(images: list[VideoIndex], first: int, rng: np.random.Gen
 
 
 def _read(index: VideoIndex) -> AnnotatedImage:
-    """Read an image and its labels. Label 255 is void, or the object if there is no other label.
+    """Read an image and its labels.
 
     Raises: InputError naming the file that cannot be read, or a mask of another size than its image.
     """
-    image, labels = read_image(index.frames[0]), read_labels(index.masks[0])
-    check_size(index.masks[0], labels, image.shape[:2])
-    void_as = 0 if object_ids(labels) else 1
-    return AnnotatedImage(image, np.where(labels == VOID, void_as, labels).astype(np.uint8))
+    image = read_image(index.frames[0])
+    labels = Annotations(index, warn=None).read(0, image.shape[:2])
+    return AnnotatedImage(image, np.where(labels == VOID, 0, labels).astype(np.uint8))
 
 
 def _choose_object(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray | None:

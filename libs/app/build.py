@@ -12,8 +12,9 @@ from torch import nn
 from libs.app.config import Config, Source
 from libs.core.errors import InputError
 from libs.core.named_weights import weights_file
-from libs.core.precision import DTYPES
+from libs.core.precision import DTYPES, choose_precision
 from libs.evaluation.inference import InferenceSettings
+from libs.evaluation.outputs import WITH_PROBABILITIES
 from libs.training.checkpoint import (
     fill_model,
     find_weights,
@@ -207,11 +208,12 @@ def for_inference(model: STM, amp: str = "off", compiled: bool = False) -> STM:
     """Make the model fast, in place. It can then neither be trained nor saved.
 
     Args:
-        amp: precision of all parameters: 'off' (float32), 'bf16' or 'fp16'.
+        amp: precision of all parameters: 'off' (float32), 'bf16', 'fp16' or 'auto'.
         compiled: use torch.compile; warns if that does not work on this machine.
     """
     model = fold_batch_norm(model.eval()).requires_grad_(False)
-    model.to(DTYPES[amp]).to(memory_format=_layout(model))
+    precision = choose_precision(amp, next(model.parameters()).device)
+    model.to(DTYPES[precision]).to(memory_format=_layout(model))
     return compile_network(model) if compiled else model
 
 
@@ -220,15 +222,16 @@ def result_folder(cfg: Config) -> Path:
     return Path(cfg.root) / cfg.output_dir / cfg.valset
 
 
-def inference_settings(cfg: Config, correct: bool = True, object_probs: bool = False) -> InferenceSettings:
+def inference_settings(cfg: Config, validation: bool = False) -> InferenceSettings:
     """Settings of test and demo.
 
     Args:
-        correct: use gradient correction as the config says; False for validation, as in the paper.
-        object_probs: keep the probability of each object, for heat maps.
+        validation: without gradient correction, as in the paper, without backward segmentation, and without
+            probabilities, because validation writes labels only.
     """
-    loop = cfg.loop if correct else 0
-    return settings_from(InferenceSettings, cfg, loop=loop, object_probs=object_probs)
+    object_probs = cfg.save_indexed_format in WITH_PROBABILITIES
+    settings = settings_from(InferenceSettings, cfg, object_probs=object_probs)
+    return replace(settings, loop=0, backward=False, object_probs=False) if validation else settings
 
 
 def settings_from(kind: type[S], cfg: Mapping[str, Any], **given: Any) -> S:

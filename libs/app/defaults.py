@@ -17,8 +17,8 @@ from libs.app.key import (
     whole_number,
     whole_numbers,
 )
-from libs.core.precision import DTYPES
-from libs.evaluation.visualize import FORMATS
+from libs.core.precision import AUTO, DTYPES
+from libs.evaluation.outputs import STYLES
 from libs.method.losses import KINDS
 from libs.method.objective import MODES
 from libs.training.optim import SCHEDULES, SOLVERS
@@ -35,8 +35,14 @@ DATA = {
     "valset": Key("DAVIS17", "The data set that test.py and validation segment: one name, as in trainset."),
     "val_split": Key(
         "val",
-        "Which part of valset is segmented. Only DAVIS17 has a test-dev.",
-        one_of("val", "train", "test-dev"),
+        "Which part of valset is segmented. Only DAVIS17 has 'test-dev' and 'test-challenge', and only the "
+        "archive of DAVIS16 has 'trainval'.",
+        one_of("val", "train", "trainval", "test-dev", "test-challenge"),
+    ),
+    "davis_resolution": Key(
+        "480p",
+        "Which frames and masks of DAVIS16 and DAVIS17 are used: a folder below JPEGImages and Annotations.",
+        one_of("480p", "1080p", "Full-Resolution"),
     ),
     "datafreq": Key(
         [5, 1], "How often each training set is repeated in an epoch: one number per set.", whole_numbers(1)
@@ -69,6 +75,12 @@ DATA = {
         "photographs in <root>/INSTANCES. A pasted object has a label of its own or belongs to the "
         "background. Needs data_backend PIL.",
         number(0, 1),
+    ),
+    "checked_masks": Key(
+        100,
+        "Number of masks of each training set that are read before training starts, spread evenly over the "
+        "set. A mask that cannot be used ends the run at once. 0 checks none.",
+        whole_number(0),
     ),
     "sampled_frames": Key(3, "Number of frames in a training clip.", whole_number(2)),
     "max_skip": Key(
@@ -140,9 +152,10 @@ NETWORK = {
     ),
     "amp": Key(
         "off",
-        "Precision of the network: 'off' is float32; 'bf16' and 'fp16' (GPU only) are half precision. "
-        "Masks, losses and the weights in training stay in float32.",
-        one_of(*DTYPES),
+        "Precision of the network: 'off' is float32; 'bf16' and 'fp16' (GPU only) are half precision; 'auto' "
+        "is bf16 if the device has instructions for it, else float32. Masks, losses and the weights in "
+        "training stay in float32.",
+        one_of(*DTYPES, AUTO),
     ),
     "compile": Key(
         False, "Compile the network with torch.compile: a slow start, then faster frames or steps."
@@ -287,6 +300,21 @@ MEMORY = {
     ),
 }
 
+GIVEN = {
+    "given_masks": Key(
+        "first",
+        "Which masks test.py and the demo give to the network. 'first': each object's first mask; later "
+        "masks are ground truth to score with. 'all': every mask as it stands, and nothing is scored. "
+        "DATASET.md has the protocol of each data set.",
+        one_of("first", "all"),
+    ),
+    "backward": Key(
+        False,
+        "test.py and the demo also segment backward in time, to fill the frames before an object's first "
+        "mask.",
+    ),
+}
+
 VIEWS = {
     "max_size": Key(
         0,
@@ -317,9 +345,11 @@ FILES = {
     "output_dir": Key("output", "Folder of the results. For test.py it is a folder below root."),
     "save_indexed_format": Key(
         "index",
-        "What is written for each frame: 'index' a palette PNG, 'segmentation' an overlay, 'heatmap' the "
-        "probability, 'mask' an overlay of the first object.",
-        one_of(*FORMATS),
+        "What is written for each frame: 'index' a palette PNG, 'segmentation' an overlay, 'heatmap' an "
+        "overlay of the probability, 'mask' an overlay of the first object. For each object and frame: "
+        "'binary' a PNG of 0 and 255, 'probability' a PNG of 16 bits (65535 is 1). For each video: 'coco' a "
+        "JSON file in the format of COCO.",
+        one_of(*STYLES),
         demo="segmentation",
     ),
     "skip_done": Key(
@@ -328,7 +358,9 @@ FILES = {
     ),
     "submission": Key(False, "test.py also makes the zip file for the data set's server, and checks it."),
     "score_copy": Key(
-        False, "Also score a copy of the first mask on every frame, to compare the network's scores with."
+        False,
+        "Also score a copy of each object's given mask on every later frame, to compare the network's scores "
+        "with.",
     ),
 }
 
@@ -336,8 +368,9 @@ DEMO = {
     "video_path": Key("", "Folder of frames, or a video file."),
     "mask_path": Key(
         "",
-        "Mask of the first frame, or a folder of masks. If the folder has a mask for every frame, the demo "
-        "prints scores.",
+        "A mask, or a folder of masks. A mask is for the frame whose name it has (of a video file: its "
+        "number, 00000 for the first), a single one with another name for the first frame. Later masks of "
+        "the folder are scored.",
     ),
     "fps": Key(12.0, "Frames per second of the GIF or MP4.", number(0.1, 100)),
     "demo_format": Key("gif", "Format of the demo's video.", one_of("gif", "mp4")),
@@ -369,6 +402,7 @@ SECTIONS = {
     "Network": NETWORK,
     "Training": TRAINING,
     "Memory and gradient correction": MEMORY,
+    "Given masks": GIVEN,
     "Input size and test-time augmentation": VIEWS,
     "Files": FILES,
     "Demo": DEMO,

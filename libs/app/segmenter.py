@@ -6,16 +6,16 @@ import torch
 from libs.app.build import for_inference, load_network, settings_from
 from libs.app.defaults import DEFAULTS
 from libs.core.errors import InputError
-from libs.core.masks import VOID, object_ids
+from libs.core.masks import VOID, keep_objects, object_ids
 from libs.core.named_weights import weights_file
-from libs.core.precision import DTYPES
+from libs.core.precision import AUTO, DTYPES
 from libs.core.structures import Prediction, SourceFrame
 from libs.evaluation.inference import FrameReader, InferenceSettings, VideoSegmenter
 from libs.evaluation.scores import mean_jaccard
 from models.stm import STM
 
 LARGEST_ID = 254  # 255 is void
-PRECISIONS = ("auto", *DTYPES)
+PRECISIONS = (AUTO, *DTYPES)
 
 
 class Segmenter:
@@ -86,7 +86,7 @@ class Segmenter:
             raise InputError(f"precision: expected one of {', '.join(PRECISIONS)}, found {precision!r}")
         place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         model = load_network(weights_file(weights)).to(place)
-        model = for_inference(model, _chosen(place) if precision == "auto" else precision)
+        model = for_inference(model, precision)
         return cls(
             model,
             correct=correct,
@@ -98,14 +98,12 @@ class Segmenter:
     @property
     def ids(self) -> tuple[int, ...]:
         """The ids that are tracked, in ascending order."""
-        return tuple(sorted(self._channels))
+        return self._reader.ids
 
     def reset(self) -> None:
         """Start a new video: forget all frames and objects."""
         self._segmenter = VideoSegmenter(self.model, self.settings)
         self._reader = FrameReader("of the segmenter", self.settings.views)
-        self._channels: dict[int, int] = {}  # id -> channel of its masks
-        self._used: dict[int, int] = {}  # the same, with the ids that were removed
         self._newest: Prediction | None = None
         self._frames = 0
 
@@ -121,11 +119,11 @@ class Segmenter:
         Returns: (H, W) uint8 labels with the ids of the masks; 0 before the first object.
         Raises: InputError if shapes, sizes or values are not as expected.
         """
-        given = None if mask is None else self._given(mask)
+        given = None if mask is None else _checked_mask(mask)
         frame = SourceFrame(f"{self._frames:05d}", _checked(image, mask), given)
-        self._newest = self._segmenter.step(frame, self._reader.read(frame))
+        self._newest = self._segmenter.step(self._reader.read(frame))
         self._frames += 1
-        return self._newest.with_ids(self._ids_by_channel()).labels
+        return self._newest.labels
 
     def probabilities(self) -> dict[int, np.ndarray]:
         """Probability of each object in the newest frame: id -> (H, W) float32.
@@ -136,21 +134,18 @@ class Segmenter:
             raise InputError("probabilities: create the segmenter with probabilities=True")
         if self._newest is None or self._newest.object_probs is None:
             return {}
-        known = self._newest.object_probs
-        return {
-            number: known[channel - 1] for number, channel in self._channels.items() if channel <= len(known)
-        }
+        known = zip(self._newest.ids, self._newest.object_probs)
+        return {number: probs for number, probs in known if number in self.ids}
 
     def remove(self, number: int) -> None:
         """Stop tracking the object with this id; a later mask may bring it back.
 
         Raises: InputError if there is no such object.
         """
-        if number not in self._channels:
+        if number not in self.ids:
             raise InputError(f"object {number}: expected one of {list(self.ids)}, which are tracked")
-        channel = self._channels.pop(number)
-        self._segmenter.remove(channel)
-        self._reader.forget(channel)
+        self._segmenter.remove(number)
+        self._reader.remove(number)
 
     def drift(self) -> dict[int, float]:
         """Compute the round-trip IoU of each object: a low value means drift, and no ground truth is needed.
@@ -163,36 +158,25 @@ class Segmenter:
         trip = self._segmenter.round_trip()
         if trip is None:
             return {}
-        shown = set(object_ids(trip.tracked))
-        return {
-            number: mean_jaccard(trip.labels == channel, trip.tracked == channel, 1)
-            for number, channel in sorted(self._channels.items())
-            if channel in shown
-        }
+        shown = [number for number in object_ids(trip.tracked) if number in self.ids]
+        return {number: mean_jaccard(trip.labels, trip.tracked, [number]) for number in shown}
 
-    def _given(self, mask: np.ndarray) -> np.ndarray | None:
-        """The caller's mask as channels of the network, (H, W) uint8; None if it shows no object."""
-        labels = np.asarray(mask)
-        if labels.ndim != 2 or labels.dtype.kind not in "iub":
-            raise InputError(f"mask: expected (H, W) integers, found shape {labels.shape} of {labels.dtype}")
-        if labels.size and (labels.min() < 0 or labels.max() > VOID):
-            raise InputError(
-                f"mask: expected labels from 0 to {LARGEST_ID}, found {labels.min()} to {labels.max()}"
-            )
-        labels = labels.astype(np.uint8)
-        numbers = object_ids(labels)
-        if not numbers:
-            return None
-        table = np.zeros(256, np.uint8)
-        for number in numbers:
-            # A channel belongs to its id for good, so that an object that was removed can come back.
-            channel = self._used.setdefault(number, len(self._used) + 1)
-            table[number] = self._channels[number] = channel
-        return table[labels]
 
-    def _ids_by_channel(self) -> tuple[int, ...]:
-        """The ids of channels 1, 2, ..."""
-        return tuple(self._used)  # in the order of their first appearance, which is that of the channels
+def _checked_mask(mask: np.ndarray) -> np.ndarray | None:
+    """The caller's mask as (H, W) uint8; None if it shows no object.
+
+    Raises: InputError.
+    """
+    labels = np.asarray(mask)
+    if labels.ndim != 2 or labels.dtype.kind not in "iub":
+        raise InputError(f"mask: expected (H, W) integers, found shape {labels.shape} of {labels.dtype}")
+    if labels.size and (labels.min() < 0 or labels.max() > VOID):
+        raise InputError(
+            f"mask: expected labels from 0 to {LARGEST_ID}, found {labels.min()} to {labels.max()}"
+        )
+    labels = labels.astype(np.uint8)
+    numbers = object_ids(labels)
+    return keep_objects(labels, numbers) if numbers else None
 
 
 def _checked(image: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
@@ -208,10 +192,3 @@ def _checked(image: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
     if mask is not None and mask.shape != image.shape[:2]:
         raise InputError(f"mask: expected the size of its image, {image.shape[:2]}, found {mask.shape}")
     return image
-
-
-def _chosen(device: torch.device) -> str:
-    """The precision for a device: bf16 if it has instructions for it, else float32."""
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "off"
-    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "off"

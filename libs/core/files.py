@@ -4,7 +4,7 @@ import glob
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import yaml
@@ -49,12 +49,13 @@ def exclusive_run(folder: Path, *beside: Path) -> Iterator[None]:
     """Hold an exclusive lock on `folder`, which the operating system releases when the process ends.
 
     Temporary files that a killed run left in the folder are removed, also those of the files `beside`, which
-    the run writes elsewhere.
+    the run writes elsewhere. A folder that did not exist and in which nothing was written is removed again.
 
     Raises: FolderBusyError if another run holds the lock; InputError if the folder cannot be written.
     """
     lock = FileLock(folder / ".lock")
     try:
+        created = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(blocking=False)
         for path in _left_behind(folder, beside):
@@ -70,7 +71,24 @@ def exclusive_run(folder: Path, *beside: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        _remove_unused(created)  # while it is locked, so that it is not removed under another run
         lock.release()
+
+
+def _remove_unused(folders: list[Path]) -> None:
+    """Remove folders, each inside the next one, as far as they hold nothing but the lock of the first."""
+    with suppress(OSError):  # something else has been written into one of them
+        if folders and os.listdir(folders[0]) == [".lock"]:
+            (folders[0] / ".lock").unlink()
+            for folder in folders:
+                folder.rmdir()
+
+
+def remove_left_behind(folder: Path) -> None:
+    """Remove the temporary files that a killed run left in one folder."""
+    for path in folder.glob(".*.tmp*"):
+        if LEFT_BEHIND.match(path.name):
+            path.unlink(missing_ok=True)
 
 
 def _left_behind(folder: Path, beside: tuple[Path, ...]) -> list[Path]:

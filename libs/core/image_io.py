@@ -9,11 +9,12 @@ from PIL import Image, WebPImagePlugin  # noqa: F401 (registers the format)
 
 from libs.core.errors import UnreadableError
 from libs.core.files import atomic_write
+from libs.core.foreign_files import recognize
 from libs.core.masks import palette
 
-IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+IMAGES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff")
 # Formats by content. Some others, such as EPS, would start other programs.
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 ORIENTATION = 0x0112  # EXIF tag: how the camera was held
 SIDEWAYS = (5, 6, 7, 8)  # its values for a camera held on its side
 TURNS = {
@@ -42,13 +43,21 @@ def open_image(path: Path, kind: str = "image") -> Iterator[Image.Image]:
         with Image.open(path, formats=FORMATS) as image:
             if max(image.size) > LONGEST:
                 raise OSError(f"sides of {image.size[0]}x{image.size[1]} pixels, more than {LONGEST}")
+            if image.format == "TIFF":
+                if getattr(image, "is_animated", False):
+                    raise UnreadableError(
+                        f"{path}: expected one image in the file, found several pages; save each as a file"
+                    )
+                image.filename = ""  # Pillow would map the file into memory, and mix up rows of turned images
             yield image
     except (UnreadableError, MemoryError):
         raise
     except Exception as error:  # damaged bytes raise struct.error, TypeError, SyntaxError, ValueError ...
-        raise UnreadableError(
-            f"{path}: expected a readable {kind} ({', '.join(IMAGES)}): {error}; restore the file"
-        ) from error
+        foreign = recognize(path) if path.is_file() else ""
+        reason = (
+            f"; {foreign}" if foreign else f" ({', '.join(IMAGES)}): {error}; restore or convert the file"
+        )
+        raise UnreadableError(f"{path}: expected a readable {kind}{reason}") from error
 
 
 def read_image(path: Path, needed: tuple[int, int] | None = None) -> np.ndarray:
@@ -81,10 +90,12 @@ def _is_sideways(image: Image.Image) -> bool:
 
 
 def _orientation(image: Image.Image) -> int:
-    """1 to 8, by EXIF.
+    """1 to 8, by EXIF; 1 for TIFF, which Pillow turns by itself.
 
     (ImageOps.exif_transpose rewrites all tags, and fails if one of them is malformed.)
     """
+    if image.format == "TIFF":
+        return 1
     try:
         return int(image.getexif().get(ORIENTATION, 1))
     except Exception:  # damaged EXIF; the image itself may be intact
@@ -93,6 +104,8 @@ def _orientation(image: Image.Image) -> int:
 
 def _to_rgb(image: Image.Image) -> np.ndarray:
     """(Hs, Ws, 3) uint8; 16-bit grey keeps its upper 8 bits (Pillow would clip it at 255)."""
+    if image.mode == "F":
+        raise OSError("expected 8 or 16 bits for each channel, found floating-point numbers")
     if image.mode.startswith("I"):
         image = Image.fromarray((np.array(image).clip(0, 65535) >> 8).astype(np.uint8))
     return np.array(image.convert("RGB"))
@@ -100,9 +113,18 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
 
 def write_image(path: Path, image: np.ndarray) -> None:
     """Write (H, W, 3) uint8 RGB as PNG, atomically."""
+    _write_png(path, Image.fromarray(image))
+
+
+def save_grey_png(path: Path, values: np.ndarray) -> None:
+    """Write (H, W) uint8 or uint16 as a grey PNG of 8 or 16 bits, atomically."""
+    _write_png(path, Image.fromarray(values))
+
+
+def _write_png(path: Path, image: Image.Image) -> None:
     with atomic_write(path) as temporary:
         # A third of the default's time, 4 % larger.
-        Image.fromarray(image).save(temporary, format="PNG", compress_level=3)
+        image.save(temporary, format="PNG", compress_level=3)
 
 
 def save_index_png(path: Path, labels: np.ndarray) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import TextIO
 
@@ -19,13 +20,24 @@ LINE_INTERVAL = 60  # seconds between two lines of progress
 
 
 class RunLog:
-    """Writes lines to the terminal and to `folder`/train.log, TensorBoard's files to `folder`/events."""
+    """Writes lines to the terminal and to `folder`/train.log, TensorBoard's files to `folder`/events.
+
+    The files are created by the first entry, so that a run that cannot start leaves none.
+    """
 
     def __init__(self, folder: Path):
-        folder.mkdir(parents=True, exist_ok=True)
-        # Open until `close`, which is at the end of the run. File names in a line need not be valid UTF-8.
-        self._file = (folder / "train.log").open("a", encoding="utf-8", errors="backslashreplace")
-        self._events = SummaryWriter(str(folder / "events"))
+        self._folder = folder
+
+    @cached_property
+    def _file(self) -> TextIO:
+        """Open until `close`, which is at the end of the run."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        # File names in a line need not be valid UTF-8.
+        return (self._folder / "train.log").open("a", encoding="utf-8", errors="backslashreplace")
+
+    @cached_property
+    def _events(self) -> SummaryWriter:
+        return SummaryWriter(str(self._folder / "events"))
 
     def info(self, line: str) -> None:
         """Write one line to the terminal and to the file."""
@@ -50,8 +62,9 @@ class RunLog:
 
     def close(self) -> None:
         """Close the file and the events."""
-        self._events.close()
-        self._file.close()
+        for opened in ("_events", "_file"):
+            if opened in vars(self):
+                getattr(self, opened).close()
 
 
 class SilentLog(RunLog):

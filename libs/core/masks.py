@@ -1,5 +1,6 @@
 """Label maps and one-hot masks, the letterbox and its inverse, the palette."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -33,6 +34,13 @@ def select_objects(labels: np.ndarray, ids: list[int]) -> np.ndarray:
     """
     table = np.zeros(256, np.uint8)
     table[ids] = np.arange(1, len(ids) + 1)
+    return table[labels]
+
+
+def keep_objects(labels: np.ndarray, ids: Sequence[int]) -> np.ndarray:
+    """Turn every label but the objects `ids` into background: labels (...) uint8 to the same shape, uint8."""
+    table = np.zeros(256, np.uint8)
+    table[list(ids)] = ids
     return table[labels]
 
 

@@ -4,7 +4,7 @@ Letters: T frames, O objects, H, W pixels of the network's input, Hs, Ws pixels 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -18,23 +18,28 @@ class VideoIndex:
 
     frames: image files in order, or one video file.
     masks: position of a frame -> its annotation file.
-    given: positions whose masks the network is given; the other masks serve scoring and training only.
+    object_masks: position of a frame -> label -> the mask of this one object, if each object has a folder of
+        masks; `masks` then holds the first of these files.
+    protocol: which objects are given and scored where, one of PROTOCOLS in dataset/protocol.py.
+    objects: ids of all objects, if a list of the data set names them; one that no mask shows is warned of.
     submitted: positions whose masks belong into a submission; None: all.
     binary: every label above 0 is one and the same object (DAVIS 2016 stores it as 255); None: that is so if
-        the given masks hold nothing but 0 and 255.
+        the first mask that shows anything holds nothing but 0 and 255.
     """
 
     name: str
     frames: tuple[Path, ...]
     masks: dict[int, Path] = field(default_factory=dict)
-    given: tuple[int, ...] = (0,)
+    protocol: str = "own set"
+    objects: tuple[int, ...] = ()
     submitted: tuple[int, ...] | None = None
     binary: bool | None = False
+    object_masks: dict[int, dict[int, Path]] = field(default_factory=dict)
 
-    @property
-    def annotated(self) -> bool:
-        """Whether every frame has a mask, so that predictions can be scored."""
-        return len(self.masks) == len(self.frames) > 2
+    def mask_files(self) -> list[tuple[int, Path]]:
+        """Each annotation file, with the position of its frame, in the order of the frames."""
+        files = {t: self.object_masks.get(t, {0: path}).values() for t, path in self.masks.items()}
+        return [(t, path) for t in sorted(files) for path in files[t]]
 
 
 @dataclass(frozen=True)
@@ -66,25 +71,38 @@ class Loader(Protocol):
 
 @dataclass(frozen=True)
 class SourceFrame:
-    """One frame of a video at the resolution of its file."""
+    """One frame of a video at the resolution of its file. Labels are the ids of the data set."""
 
     name: str  # of the file, without suffix; the mask has it too
     image: np.ndarray  # (Hs, Ws, 3) uint8, RGB
-    given: np.ndarray | None = None  # (Hs, Ws) uint8 labels that the network is given, objects 1..O
-    truth: np.ndarray | None = None  # (Hs, Ws) uint8 ground truth to score with
+    given: np.ndarray | None = None  # (Hs, Ws) uint8 labels of the objects whose masks are given here, if any
+    truth: np.ndarray | None = None  # (Hs, Ws) uint8 ground truth of the objects `scored`, if there are any
+    scored: tuple[int, ...] = ()  # ids of the objects to score here, also if `truth` does not show them
     submitted: bool = True  # whether its mask is written
+    file: str = ""  # name of its image file; '' for a frame of a video file
 
 
 @dataclass(frozen=True)
 class Video:
-    """A video to segment, read one frame at a time."""
+    """A video to segment, read one frame at a time.
+
+    read: yields the frames, from the first one at each call.
+    read_backward: yields the frames from the last one in which an object first appears to the first one, with
+        the same given masks; none if all objects appear in the first one. `scratch` is an empty folder, in
+        which it may keep frames.
+    scored: whether masks are left to score with, beside the given ones.
+    describe: says in one line which masks are given and which objects are scored; `backward`: whether the
+        frames before an object's first mask are filled.
+    fingerprint: a text that changes with the frames and masks on disk.
+    """
 
     name: str
-    ids: tuple[int, ...]  # the data set's own labels of objects 1..O
     length: int  # in frames; 0 if it is not known, as for video files
-    scored: bool  # every frame has ground truth
-    read: Callable[[], Iterator[SourceFrame]]  # starts from the first frame at each call
-    fingerprint: Callable[[], str] = str  # a text that changes with the frames and masks on disk
+    read: Callable[[], Iterator[SourceFrame]]
+    scored: bool = False
+    read_backward: Callable[[Path], Iterator[SourceFrame]] = lambda scratch: iter(())
+    describe: Callable[[bool], str] = lambda backward: ""
+    fingerprint: Callable[[], str] = str
 
 
 @dataclass(frozen=True)
@@ -100,16 +118,13 @@ class CorrectedFrame:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the network predicts in one source frame."""
+    """What the network predicts in one source frame. Labels are the ids of the data set."""
 
     frame: SourceFrame
-    labels: np.ndarray  # (Hs, Ws) uint8, objects 1..O
+    labels: np.ndarray  # (Hs, Ws) uint8
     object_probs: np.ndarray | None  # (O, Hs, Ws) float32; None unless the settings ask for them
     correction: CorrectedFrame | None = None
-
-    def with_ids(self, ids: tuple[int, ...]) -> "Prediction":
-        """This prediction with the data set's own labels instead of 1..O."""
-        return replace(self, labels=np.array((0, *ids), np.uint8)[self.labels])
+    ids: tuple[int, ...] = ()  # (O,) the objects so far, in the order of `object_probs`
 
 
 @dataclass(frozen=True)
@@ -117,11 +132,6 @@ class RoundTrip:
     """The latest frame with a given mask, and the mask predicted for it from the newest frame alone."""
 
     frame: SourceFrame
-    given: np.ndarray  # (Hs, Ws) uint8, its given mask, objects 1..O
+    given: np.ndarray  # (Hs, Ws) uint8, its given mask
     tracked: np.ndarray  # (Hs, Ws) uint8, all objects in that frame: as given, the others as predicted
     labels: np.ndarray  # (Hs, Ws) uint8, predicted back
-
-    def with_ids(self, ids: tuple[int, ...]) -> "RoundTrip":
-        """This round trip with the data set's own labels instead of 1..O."""
-        table = np.array((0, *ids), np.uint8)
-        return RoundTrip(self.frame, table[self.given], table[self.tracked], table[self.labels])

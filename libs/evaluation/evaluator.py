@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from libs.core.log import Progress
+from libs.core.masks import object_ids
 from libs.core.prefetch import AsyncWriter
 from libs.core.structures import CorrectedFrame, Prediction, RoundTrip, SourceFrame, Video
+from libs.evaluation.backward import segment_both_ways
 from libs.evaluation.inference import InferenceSettings, VideoSegmenter, segment_video
 from libs.evaluation.scores import Summary, VideoScorer, VideoScores, mean_jaccard, summarise
 from models.stm import STM
@@ -95,17 +97,18 @@ class VideoSink:
 
     Args:
         write: called with each prediction, to write it.
-        score_copy: score copying the first mask to every frame as well.
+        score_copy: also score a copy of each object's given mask in every later frame.
     """
 
     def __init__(self, video: Video, write: Writer | None = None, score_copy: bool = False) -> None:
         self.video, self.write = video, write
-        self.scorer = VideoScorer(video.name, list(video.ids)) if video.scored else None
-        self.copy = VideoScorer(video.name, list(video.ids)) if video.scored and score_copy else None
+        self.scorer = VideoScorer(video.name)
+        self.copy = VideoScorer(video.name) if score_copy else None
         self.frames, self.report = 0, Report()
         self.returned: RoundTrip | None = None
         self._corrections: list[CorrectionRow] = []
-        self._first: np.ndarray | None = None
+        self._ids: tuple[int, ...] = ()  # of the objects so far
+        self._copied: np.ndarray | None = None  # the given masks so far, each where it was given
         self._start = time.perf_counter()
         self._behind = AsyncWriter(self._take)
 
@@ -128,11 +131,15 @@ class VideoSink:
             returned: the reference mask predicted back from the last frame, if there is a way back.
         """
         self.returned = returned
-        scores = [self.scorer.result()] if self.scorer else []
-        mean = float(np.mean(scores[0].jaccard)) if scores else None
+        scores, copies = (
+            [scorer.result(self._ids)] if scorer and scorer.frames else []
+            for scorer in (self.scorer, self.copy)
+        )
+        J = summarise(scores).J
+        mean = J.mean if J else None
         self.report = Report(
             scores=scores,
-            copies=[self.copy.result()] if self.copy else [],
+            copies=copies,
             unscored=[] if scores else [self.video.name],
             corrections=self._corrections,
             round_trips=[RoundTripRow(self.video.name, _iou(returned), mean)] if returned else [],
@@ -142,14 +149,16 @@ class VideoSink:
 
     def _take(self, prediction: Prediction) -> None:
         """Score and write one prediction, in the thread."""
-        self._first = prediction.labels if self._first is None else self._first
-        truth = prediction.frame.truth
-        if self.scorer and truth is not None:
-            self.scorer.feed(prediction.labels, truth)
-        if self.copy and truth is not None:
-            self.copy.feed(self._first, truth)
+        frame, self._ids = prediction.frame, prediction.ids
+        if frame.truth is not None:
+            self.scorer.feed(prediction.labels, frame.truth, frame.scored)
+            if self.copy:
+                self.copy.feed(self._copied, frame.truth, frame.scored)
+        if self.copy and frame.given is not None:
+            before = 0 if self._copied is None else self._copied
+            self._copied = np.where(frame.given > 0, frame.given, before)
         if prediction.correction:
-            self._corrections.append(_row(self.video, prediction.frame, prediction.correction))
+            self._corrections.append(_row(self.video, frame, prediction.correction))
         if self.write:
             self.write(self.video, prediction)
 
@@ -169,8 +178,9 @@ def evaluate_video(segmenter: VideoSegmenter, sink: VideoSink, progress: Progres
     Raises: UnreadableError if a frame or mask cannot be read.
     """
     progress = progress or Progress("test", sink.video.length, "frame")
+    segment = segment_both_ways if segmenter.settings.backward else segment_video
     with progress.section(sink.video.name, sink.video.length), sink:
-        for prediction in segment_video(segmenter, sink.video):
+        for prediction in segment(segmenter, sink.video):
             sink.put(prediction)
             progress.advance()
     sink.finish(segmenter.round_trip())
@@ -202,15 +212,13 @@ def evaluate(
 
 def _iou(returned: RoundTrip) -> float:
     """Mean over the objects that the given mask shows."""
-    given, labels = returned.given, returned.labels
-    shown = np.unique(given[given > 0])
-    return float(np.mean([mean_jaccard(labels == k, given == k, 1) for k in shown]))
+    return mean_jaccard(returned.labels, returned.given, object_ids(returned.given))
 
 
 def _row(video: Video, frame: SourceFrame, done: CorrectedFrame) -> CorrectionRow:
     """One line of corrections.csv."""
     before, after = None, None
     if done.labels and frame.truth is not None:
-        before, after = (mean_jaccard(labels, frame.truth, len(video.ids)) for labels in done.labels)
+        before, after = (mean_jaccard(labels, frame.truth, frame.scored) for labels in done.labels)
     numbers = done.steps, done.loss_before, done.loss_after, done.milliseconds
     return CorrectionRow(video.name, frame.name, *numbers, before, after)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from libs.core.errors import UnreadableError
+from libs.core.masks import object_ids
 from libs.core.prefetch import prefetch
 from libs.core.structures import CorrectedFrame, Prediction, RoundTrip, SourceFrame, Video
 from libs.evaluation.views import View
@@ -38,6 +39,7 @@ class InferenceSettings:
     correction_tolerance: float
     sharpness: float
     save_corrected: bool
+    backward: bool
     object_probs: bool  # no key: keep probabilities at source resolution, for heat maps
 
     @property
@@ -60,6 +62,20 @@ class InferenceSettings:
         )
 
 
+@dataclass(frozen=True)
+class ReadFrame:
+    """One frame as VideoSegmenter takes it.
+
+    inputs: the frame as the network sees it, one for each view.
+    ids: of the objects so far, in the order of their channels 1, 2, ... (Frames are read ahead: later frames
+        may know more.)
+    """
+
+    source: SourceFrame
+    inputs: list[FrameInput]
+    ids: tuple[int, ...]
+
+
 class VideoSegmenter:
     """Segments one video frame by frame, and averages over the views that the settings ask for.
 
@@ -69,39 +85,42 @@ class VideoSegmenter:
     """
 
     def __init__(self, model: STM, settings: InferenceSettings, remember: Remember | None = None) -> None:
-        self.settings, self.device = settings, next(model.parameters()).device
-        remember = remember or settings.correction()
+        self.model, self.settings, self.remember = model, settings, remember
+        self.device = next(model.parameters()).device
+        policy = remember or settings.correction()
         self.loops = [
-            Propagation(model, settings.save_freq, remember, settings.memory_frames) for _ in settings.views
+            Propagation(model, settings.save_freq, policy, settings.memory_frames) for _ in settings.views
         ]
-        self._reference: RoundTrip | None = (
-            None  # the latest frame with a given mask; `labels` are not known yet
-        )
+        self.ids: tuple[int, ...] = ()  # of channels 1, 2, ...
+        # The latest frame with a given mask; its field `labels` is not known yet.
+        self._reference: RoundTrip | None = None
         self._steps: list[Step] = []  # of the newest frame, one for each view
 
-    @torch.no_grad()
-    def step(self, frame: SourceFrame, inputs: list[FrameInput]) -> Prediction:
-        """Segment the next frame at its own resolution.
+    def renew(self) -> "VideoSegmenter":
+        """Return a segmenter with the same model and settings that has seen no frame."""
+        return VideoSegmenter(self.model, self.settings, self.remember)
 
-        Args:
-            inputs: the frame as the network sees it in each view, see FrameReader.
-        """
+    @torch.no_grad()
+    def step(self, read: ReadFrame) -> Prediction:
+        """Segment the next frame at its own resolution."""
+        frame, self.ids = read.source, read.ids
         # Each view has a loop and a memory of its own: masks of different sizes cannot share one.
-        steps = [loop.step(x.to(self.device)) for loop, x in zip(self.loops, inputs)]
+        steps = [loop.step(x.to(self.device)) for loop, x in zip(self.loops, read.inputs)]
         self._steps = [step for step in steps if step is not None]
         prediction = self._predict(frame) if self._steps else self._nothing(frame)
         if frame.given is not None:
             self._reference = RoundTrip(frame, frame.given, prediction.labels, prediction.labels)
         return prediction
 
-    def remove(self, channel: int) -> None:
-        """Stop tracking the object of this channel."""
+    def remove(self, number: int) -> None:
+        """Stop tracking the object with this id."""
         for loop in self.loops:
-            loop.remove(channel)
+            loop.remove(1 + self.ids.index(number))
         self._steps = [loop.last for loop in self.loops if loop.last is not None]
         if self._reference is not None:
-            ids = np.arange(1, 256)
-            self._reference = self._reference.with_ids(tuple(np.where(ids == channel, 0, ids)))
+            given, tracked = self._reference.given, self._reference.tracked
+            given, tracked = (np.where(labels == number, 0, labels) for labels in (given, tracked))
+            self._reference = replace(self._reference, given=given, tracked=tracked)
 
     @torch.no_grad()
     def round_trip(self) -> RoundTrip | None:
@@ -113,7 +132,7 @@ class VideoSegmenter:
         if not self._steps or self._steps[0].given or reference is None or not reference.given.any():
             return None
         masks = [predict_reference(step).softmax(1) for step in self._steps]
-        return replace(reference, labels=_decide(self._average(masks, _size(reference.frame))))
+        return replace(reference, labels=self._decide(self._average(masks, _size(reference.frame))))
 
     def _nothing(self, frame: SourceFrame) -> Prediction:
         """The prediction before the first object: background."""
@@ -129,13 +148,13 @@ class VideoSegmenter:
             raise UnreadableError(
                 f"frame {frame.name}: the network's output is not finite; check `initial`, or set amp off"
             )
-        labels = _decide(probs)
+        labels = self._decide(probs)
         if frame.given is not None:
-            # A given object is exactly its pixels, at full resolution; what was predicted of it elsewhere
-            # goes.
+            # A given object is exactly its pixels, at full resolution. What was predicted of it elsewhere
+            # becomes background.
             labels = np.where((frame.given > 0) | np.isin(labels, frame.given), frame.given, labels)
         object_probs = probs[1:].float().cpu().numpy() if self.settings.object_probs else None
-        return Prediction(frame, labels, object_probs, self._correction(frame))
+        return Prediction(frame, labels, object_probs, self._correction(frame), self.ids)
 
     def _correction(self, frame: SourceFrame) -> CorrectedFrame | None:
         """What correction did to the first view, with labels before and after if they can be scored."""
@@ -143,7 +162,7 @@ class VideoSegmenter:
         if step.correction is None or frame.truth is None:
             return step.correction
         undo = self.settings.views[0].undo
-        before, after = (_decide(undo(masks, _size(frame))) for masks in (step.probs, step.masks))
+        before, after = (self._decide(undo(masks, _size(frame))) for masks in (step.probs, step.masks))
         return replace(step.correction, labels=(before, after))
 
     def _average(self, masks: list[Tensor], source: tuple[int, int]) -> Tensor:
@@ -154,31 +173,41 @@ class VideoSegmenter:
             total = total + view.undo(more, source)
         return total / len(views) if len(views) > 1 else total
 
+    def _decide(self, probs: Tensor) -> np.ndarray:
+        """Take the likeliest channel of each pixel: (K, H, W) to the ids of the objects, (H, W) uint8."""
+        channels = probs.argmax(0).to(torch.uint8).cpu().numpy()
+        return np.array((0, *self.ids), np.uint8)[channels]
+
 
 class FrameReader:
-    """Turns the frames of one video into the network's input, one FrameInput for each view.
+    """Turns the frames of one video into the network's input, and gives each object a channel.
 
-    It notices which objects are new in a given mask. Label k of the given masks is channel k.
+    THE place where the ids of a data set meet the channels of the network. Objects get channels 1, 2, ... in
+    the order in which they appear, within one frame in ascending order of their ids.
 
     Args:
         name: of the video, for messages.
-        num_channels: K; None: as many as the labels need so far.
     """
 
-    def __init__(self, name: str, views: tuple[View, ...], num_channels: int | None = None) -> None:
+    def __init__(self, name: str, views: tuple[View, ...]) -> None:
         self.name = name
         self.views = views
-        self.num_channels = num_channels
-        self._seen: set[int] = set()
-        self._highest = 0  # channel so far; K never falls, as memory and reference keep their channels
+        # An object keeps its channel for good: memory and reference may still have it after its removal.
+        self._channels: dict[int, int] = {}  # id -> channel
+        self._tracked: set[int] = set()
         self._size: tuple[int, int] | None = None
 
-    def forget(self, channel: int) -> None:
-        """Treat the object of this channel as new when a mask shows it again."""
-        self._seen.discard(channel)
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Ids of the objects that are tracked, in ascending order."""
+        return tuple(sorted(self._tracked))
 
-    def read(self, frame: SourceFrame) -> list[FrameInput]:
-        """Return the frame as the network sees it in each view.
+    def remove(self, number: int) -> None:
+        """Treat the object with this id as new when a mask shows it again."""
+        self._tracked.remove(number)
+
+    def read(self, frame: SourceFrame) -> ReadFrame:
+        """Return the frame as the network sees it.
 
         Raises: UnreadableError if it has another size than the first frame.
         """
@@ -190,16 +219,25 @@ class FrameReader:
                 f"{self._size[1]}x{self._size[0]}, found {size[1]}x{size[0]}"
             )
         inputs = [FrameInput(view.image(frame)) for view in self.views]
-        if frame.given is None:
-            return inputs
-        new = sorted(set(np.unique(frame.given).tolist()) - {0} - self._seen)
-        self._seen.update(new)
-        self._highest = max(self._highest, *new, 0)
-        num_channels = self.num_channels or self._highest + 1
-        channel = torch.tensor(new, dtype=torch.long)
+        if frame.given is not None:
+            inputs = self._add_given(frame, frame.given, inputs)
+        return ReadFrame(frame, inputs, tuple(self._channels))
+
+    def _add_given(
+        self, frame: SourceFrame, labels: np.ndarray, inputs: list[FrameInput]
+    ) -> list[FrameInput]:
+        """Add given masks to the inputs, and the channels of the objects that appear with them."""
+        new = [number for number in object_ids(labels) if number not in self._tracked]
+        self._tracked.update(new)
+        for number in new:
+            self._channels.setdefault(number, len(self._channels) + 1)
+        num_channels = len(self._channels) + 1
+        channel_of = np.zeros(256, np.uint8)
+        channel_of[list(self._channels)] = list(self._channels.values())
+        given = [view.masks(channel_of[labels], num_channels) for view in self.views]
+        channel = torch.tensor([self._channels[number] for number in new], dtype=torch.long)
         appearing = Objects(torch.zeros_like(channel), channel, num_channels) if new else None
-        given = [view.masks(frame.given, num_channels) for view in self.views]
-        self._warn_of_tiny(frame, given[0], new)
+        self._warn_of_tiny(frame, given[0], channel.tolist())
         return [replace(x, given=masks, appearing=appearing) for x, masks in zip(inputs, given)]
 
     def _warn_of_tiny(self, frame: SourceFrame, masks: Tensor, new: list[int]) -> None:
@@ -218,16 +256,11 @@ class FrameReader:
 
 def segment_video(segmenter: VideoSegmenter, video: Video) -> Iterator[Prediction]:
     """Yield the predictions of a video's frames; a thread reads and prepares the next frames meanwhile."""
-    reader = FrameReader(video.name, segmenter.settings.views, len(video.ids) + 1)
-    for frame, inputs in prefetch((frame, reader.read(frame)) for frame in video.read()):
-        yield segmenter.step(frame, inputs)
+    reader = FrameReader(video.name, segmenter.settings.views)
+    for frame in prefetch(map(reader.read, video.read())):
+        yield segmenter.step(frame)
 
 
 def _size(frame: SourceFrame) -> tuple[int, int]:
     """(height, width) of a source frame."""
     return frame.image.shape[0], frame.image.shape[1]
-
-
-def _decide(probs: Tensor) -> np.ndarray:
-    """Take the likeliest channel of each pixel: (K, H, W) to (H, W) uint8."""
-    return probs.argmax(0).to(torch.uint8).cpu().numpy()

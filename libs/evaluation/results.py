@@ -1,8 +1,9 @@
 """The result folder of test.py: masks, completion records for `skip_done`, score tables, the drift table."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from statistics import mean
@@ -15,8 +16,9 @@ from libs.core.errors import InputError
 from libs.core.files import atomic_write, exclusive_run
 from libs.core.structures import Prediction, Video
 from libs.evaluation.evaluator import CorrectionRow, Report, RoundTripRow
+from libs.evaluation.leftovers import Leftovers, beside, of_other_videos, warn_of_leftovers
+from libs.evaluation.outputs import VideoOutput, import_coco_masks, open_output
 from libs.evaluation.scores import VideoScores, format_table, write_csv, write_rows
-from libs.evaluation.visualize import save
 
 DRIFT = 0.5  # IoU below which a video is named
 TABLES = ("scores.csv", "drift.csv", "corrections.csv")
@@ -32,8 +34,9 @@ class ResultFolder:
 
     Args:
         fingerprint: of the settings and weights of this run, see libs/app/fingerprint.py.
-        style: how masks are drawn, one of FORMATS in libs/evaluation/visualize.py.
+        style: what is written, one of STYLES in libs/evaluation/outputs.py.
         only_submitted: write only the masks that belong into a submission.
+    Raises: InputError if a package is missing that the style needs.
     """
 
     def __init__(
@@ -43,7 +46,10 @@ class ResultFolder:
         self.fingerprint = fingerprint
         self.style = style
         self.only_submitted = only_submitted
-        self.masks: dict[str, Masks] = {}  # video -> masks of this run, and of earlier ones that were resumed
+        self.masks: dict[str, Masks] = {}  # complete video -> masks of this run, and of earlier ones resumed
+        self._pending: dict[str, tuple[VideoOutput, Masks]] = {}
+        if style == "coco":
+            import_coco_masks()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -76,23 +82,45 @@ class ResultFolder:
                 (self.path / name).unlink(missing_ok=True)
         for video in videos:
             self._record(video.name).unlink(missing_ok=True)
-            self.masks[video.name] = {}
+            self._pending[video.name] = open_output(self.path, video.name, self.style), {}
 
     def write(self, video: Video, prediction: Prediction) -> None:
-        """Write one mask, with the data set's own labels."""
+        """Write one mask."""
         frame = prediction.frame
         if frame.submitted or not self.only_submitted:
-            self.masks[video.name][frame.name] = set(video.ids)
-            save(self.path / video.name / f"{frame.name}.png", prediction.with_ids(video.ids), self.style)
+            output, masks = self._pending[video.name]
+            masks[frame.name] = set(prediction.ids)
+            output.write(prediction)
 
     def finish(self, video: Video, report: Report) -> None:
-        """Record that the masks of a video are complete."""
+        """Complete the output of a video, and record that it is complete."""
+        output, self.masks[video.name] = self._pending.pop(video.name)
+        output.finish()
         masks = {name: sorted(ids) for name, ids in self.masks[video.name].items()}
         # The inputs count as the settings do: a mask that was repaired makes its video pending again.
         fingerprints = {"fingerprint": self.fingerprint, "inputs": video.fingerprint()}
         record = {**fingerprints, "frames": masks, "report": asdict(report)}
         with atomic_write(self._record(video.name)) as temporary:
             temporary.write_text(json.dumps(record, default=_plain), encoding="utf-8")
+
+    def fingerprints(self) -> Counter[str]:
+        """How many completion records there are of each fingerprint; what is no record is left out."""
+        found: Counter[str] = Counter()
+        for path in (self.path / ".done").glob("*.json"):
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                found[str(json.loads(path.read_text(encoding="utf-8"))["fingerprint"])] += 1
+        return found
+
+    def warn_of_leftovers(self, videos: Collection[str]) -> None:
+        """Warn once of the files of earlier runs that do not belong to the results of this run.
+
+        Args:
+            videos: names of all videos of the set. Those that are not complete are not looked at.
+        """
+        found: Leftovers = of_other_videos(self.path, videos)
+        for name, masks in self.masks.items():
+            found |= beside(open_output(self.path, name, self.style), masks)
+        warn_of_leftovers(self.path, found)
 
     def _read_record(self, video: Video) -> tuple[Masks, Report] | None:
         """Read the record of a video, if settings and inputs are the same and all its masks are still there.
@@ -105,10 +133,10 @@ class ResultFolder:
             if "inputs" not in record and "frames" in record:  # an older version wrote it
                 return None
             masks = {name: set(ids) for name, ids in record["frames"].items()}
-            there = {path.stem for path in (self.path / video.name).glob("*.png")}
+            output = open_output(self.path, video.name, self.style)
+            there = output.expected(masks) <= output.existing(self.path, video.name)
             same = record["fingerprint"] == self.fingerprint and record["inputs"] == video.fingerprint()
-            holds = same and masks.keys() <= there
-            return (masks, _report(record["report"])) if holds else None
+            return (masks, _report(record["report"])) if same and there else None
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -129,15 +157,7 @@ def _plain(value: object) -> object:
 
 def _report(told: dict[str, Any]) -> Report:
     """Rebuild a report from a completion record."""
-    scores, copies = (
-        [
-            VideoScores(
-                s["name"], tuple(s["ids"]), np.array(s["jaccard"], float), np.array(s["boundary"], float)
-            )
-            for s in told[key]
-        ]
-        for key in ("scores", "copies")
-    )
+    scores, copies = ([_scores(video) for video in told[key]] for key in ("scores", "copies"))
     return Report(
         scores=scores,
         copies=copies,
@@ -147,6 +167,22 @@ def _report(told: dict[str, Any]) -> Report:
         frames=int(told["frames"]),
         seconds=float(told["seconds"]),
     )
+
+
+def _scores(told: dict[str, Any]) -> VideoScores:
+    """Rebuild the scores of a video from a completion record.
+
+    Raises: ValueError unless each object has as many values of J as of F.
+    """
+    jaccard, boundary = (
+        tuple(np.array(values, float).reshape(len(values)) for values in told[key])
+        for key in ("jaccard", "boundary")
+    )
+    if not [len(values) for values in jaccard] == [len(values) for values in boundary]:
+        raise ValueError("J and F of different lengths")
+    if len(jaccard) != len(told["ids"]):
+        raise ValueError("scores of other objects than `ids`")
+    return VideoScores(str(told["name"]), tuple(map(int, told["ids"])), jaccard, boundary)
 
 
 def _row(kind: type[R], told: dict[str, Any]) -> R:

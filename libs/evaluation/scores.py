@@ -1,6 +1,6 @@
-"""Region similarity J and boundary accuracy F of the DAVIS 2017 semi-supervised protocol, frame by frame.
+"""Region similarity J and boundary accuracy F of the DAVIS 2017 semi-supervised benchmark, frame by frame.
 
-Letters: T frames, O objects, n = T - 2 scored frames (the first and the last are left out), H, W pixels.
+Letters: O objects, n frames in which an object is scored, H, W pixels.
 """
 
 import csv
@@ -14,7 +14,6 @@ from vos_benchmark.evaluator import Evaluator, get_iou
 
 from libs.core.errors import InputError
 from libs.core.files import atomic_write
-from libs.core.masks import VOID
 
 COLUMNS = ("J mean", "J recall", "J decay", "F mean", "F recall", "F decay", "J&F")
 
@@ -30,7 +29,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class ObjectScores:
-    """One object of one video. J and F are None if the video has no frame to score."""
+    """One object of one video. J and F are None if it has no frame to score."""
 
     video: str
     object_id: int  # the data set's own
@@ -42,18 +41,19 @@ class ObjectScores:
 class VideoScores:
     """Scores of one video, per object and frame.
 
-    ids: the data set's ids of the objects 1..O. jaccard, boundary: (O, n) float64, J and F.
+    ids: the data set's ids of the O objects.
+    jaccard, boundary: J and F, for each object (n,) float64 over its scored frames, which may be none.
     """
 
     name: str
     ids: tuple[int, ...]
-    jaccard: np.ndarray
-    boundary: np.ndarray
+    jaccard: tuple[np.ndarray, ...]
+    boundary: tuple[np.ndarray, ...]
 
     @property
     def objects(self) -> list[ObjectScores]:
         """The O objects with their frames summed up."""
-        rows = zip(self.ids, self.jaccard, self.boundary)
+        rows = zip(self.ids, self.jaccard, self.boundary, strict=True)
         return [ObjectScores(self.name, object_id, measure(j), measure(f)) for object_id, j, f in rows]
 
 
@@ -67,28 +67,28 @@ class Summary:
 
 
 class VideoScorer:
-    """Scores one video frame by frame, in order. It holds no more than one frame.
+    """Scores the objects of one video frame by frame, in order. It holds no frame.
+
+    Which objects are scored in which frames is up to the caller, see dataset/protocol.py.
 
     Args:
         name: of the video, for results and errors.
-        ids: the data set's ids of the objects 1..O; None if they are 1..O there too.
     """
 
-    def __init__(self, name: str, ids: Sequence[int] | None = None) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
+        self.frames = 0  # scored so far
         self._evaluator = Evaluator()
-        self._ids = ids
-        self._num_objects: int | None = None  # known from the first frame on
-        self._scored = 0
-        self._waiting: tuple[np.ndarray, np.ndarray] | None = None  # not scored yet: it may be the last
 
-    def feed(self, labels: np.ndarray | None, truth: np.ndarray) -> None:
-        """Take the next frame.
+    def feed(self, labels: np.ndarray | None, truth: np.ndarray, ids: Sequence[int]) -> None:
+        """Score one frame.
 
         Args:
             labels: (H, W) integers, the prediction; None if it is missing, which counts as empty.
-            truth: (H, W) integers, ground truth; 0 and void are background.
-        Raises: InputError if the two differ in size, or if `ids` lacks an object of the first frame.
+            truth: (H, W) integers, ground truth.
+            ids: of the objects to score, whether `truth` shows them or not; all of earlier frames among them.
+                All else is background.
+        Raises: InputError if prediction and ground truth differ in size.
         """
         if labels is None:
             labels = np.zeros_like(truth)
@@ -97,42 +97,19 @@ class VideoScorer:
                 f"{self.name}: the prediction is {_size(labels)}, the true mask {_size(truth)}; "
                 "both must have the size of the source frame"
             )
-        if self._num_objects is None:
-            self._start(truth)
-            return
-        self._score_waiting()
-        self._waiting = self._objects_of(labels), self._objects_of(truth)
+        # The evaluator would count an object only from the first frame that shows it.
+        self._evaluator.objects_in_gt.update(ids)
+        self._evaluator.feed_frame(*(np.where(np.isin(x, ids), x, 0) for x in (labels, truth)))
+        self.frames += 1
 
-    def result(self) -> VideoScores:
-        """The scores of the frames so far; the latest counts as the video's last and is left out."""
-        objects = range(1, (self._num_objects or 0) + 1)
+    def result(self, ids: Iterable[int]) -> VideoScores:
+        """The scores of these objects, in ascending order; one that was never scored has no frames."""
+        objects = tuple(sorted(ids))
         jaccard, boundary = (
-            np.array([scores[o] for o in objects], np.float64).reshape(len(objects), self._scored)
+            tuple(np.array(scores[number], np.float64) for number in objects)
             for scores in (self._evaluator.object_iou, self._evaluator.boundary_f)
         )
-        return VideoScores(self.name, tuple(self._ids or objects)[: len(objects)], jaccard, boundary)
-
-    def _start(self, truth: np.ndarray) -> None:
-        count = int(truth[truth != VOID].max(initial=0))
-        if self._ids is not None and count > len(self._ids):
-            raise InputError(
-                f"{self.name}: the first true mask has label {count}, but only {len(self._ids)} object "
-                "ids are known; number its objects from 1 on"
-            )
-        self._num_objects = count
-        # The evaluator would count an object only from the first frame that shows it.
-        self._evaluator.objects_in_gt.update(range(1, count + 1))
-
-    def _score_waiting(self) -> None:
-        if self._waiting is None:
-            return
-        if self._num_objects:
-            self._evaluator.feed_frame(*self._waiting)
-        self._scored += 1
-
-    def _objects_of(self, labels: np.ndarray) -> np.ndarray:
-        """A copy in which everything but the objects 1..O is background."""
-        return np.where(labels <= self._num_objects, labels, 0)
+        return VideoScores(self.name, objects, jaccard, boundary)
 
 
 def measure(values: np.ndarray) -> Measure | None:
@@ -149,9 +126,9 @@ def measure(values: np.ndarray) -> Measure | None:
     return Measure(float(values.mean()), float((values > 0.5).mean()), float(decay))
 
 
-def mean_jaccard(labels: np.ndarray, truth: np.ndarray, num_objects: int) -> float:
-    """J of one frame, the mean over objects 1..O: labels, truth (H, W)."""
-    return float(np.mean([get_iou(*_areas(labels == k, truth == k)) for k in range(1, num_objects + 1)]))
+def mean_jaccard(labels: np.ndarray, truth: np.ndarray, ids: Sequence[int]) -> float:
+    """J of one frame, the mean over the objects `ids`, at least one: labels, truth (H, W)."""
+    return float(np.mean([get_iou(*_areas(labels == k, truth == k)) for k in ids]))
 
 
 def _areas(a: np.ndarray, b: np.ndarray) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from PIL import Image
 from libs.core.errors import InputError
 from libs.core.files import atomic_write, temporary_name
 from libs.core.image_io import save_index_png, write_image
-from libs.core.masks import VOID, palette
+from libs.core.masks import VOID, keep_objects, palette
 from libs.core.structures import Prediction, RoundTrip
 
 FORMATS = ("index", "segmentation", "heatmap", "mask")
@@ -75,7 +75,7 @@ def render(prediction: Prediction, save_indexed_format: str) -> np.ndarray:
     if save_indexed_format == "segmentation":
         return overlay(image, labels)
     if save_indexed_format == "mask":
-        return overlay(image, np.where(labels == 1, labels, 0))
+        return overlay(image, keep_objects(labels, prediction.ids[:1]))
     if save_indexed_format == "heatmap":
         if prediction.object_probs is None:
             raise ValueError(f"frame {prediction.frame.name}: a heat map needs object_probs")

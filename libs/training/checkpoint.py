@@ -1,10 +1,9 @@
-"""Checkpoint files: written completely or not at all, and read without running any code in them.
+"""Checkpoint files: written completely or not at all; libs/training/weight_files.py reads them.
 
 What a checkpoint holds is listed in `TrainingState.state_dict` (libs/training/training_state.py).
 """
 
 import os
-import re
 import shutil
 import warnings
 import zipfile
@@ -12,26 +11,15 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-import numpy as np
 import torch
-from safetensors.torch import load_file as load_safetensors
 
 from libs.core.errors import InputError
 from libs.core.files import atomic_write
+from libs.training.weight_files import read_file
 from models.stm import STM
 from models.weights import Weights, WeightsError, convert_state_dict, load_weights
 
 SUFFIX = ".pth.tar"
-
-# What torch needs to rebuild numpy numbers, such as a best score, under their names in old and new versions
-# of numpy. They hold bytes and a type, so nothing is run.
-SCALAR = np.float64(0).__reduce__()[0]  # numpy moved its module in version 2
-NUMPY_NUMBERS: list[Any] = [
-    (SCALAR, "numpy.core.multiarray.scalar"),
-    (SCALAR, "numpy._core.multiarray.scalar"),
-    np.dtype,
-    *(type(np.dtype(name)) for name in ("bool", "int32", "int64", "uint8", "float16", "float32", "float64")),
-]
 
 # Types of the entries that a checkpoint needs for resuming.
 TRAINING_STATE: dict[str, Any] = {
@@ -125,45 +113,6 @@ def latest_checkpoint(path: Path) -> tuple[dict[str, Any], Path] | None:
     return None
 
 
-def read_file(path: Path) -> Any:
-    """Content of a torch file or a `.safetensors` file, on the CPU.
-
-    A torch file may hold tensors, plain values and numpy numbers only (`weights_only=True`): nothing in it is
-    run.
-
-    Raises: InputError naming the file if it is missing, damaged or holds anything else.
-    """
-    if not path.is_file():
-        raise InputError(f"{path} does not exist; give a file of weights or a checkpoint")
-    try:
-        if path.suffix == ".safetensors":
-            return load_safetensors(path)
-        with torch.serialization.safe_globals(NUMPY_NUMBERS):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    # Damaged bytes make the unpickler fail in many ways, struct.error and TypeError among them.
-    except Exception as error:
-        raise InputError(f"{path}: {_reason(path, error)}") from error
-
-
-def _reason(path: Path, error: Exception) -> str:
-    """Why a file cannot be read, and what to do."""
-    with path.open("rb") as file:
-        start = file.read(512).lstrip().lower()
-    if start.startswith((b"<!doctype", b"<html")):
-        return "this is a web page, not a file of weights; download the file again, for example in a browser"
-    text = str(error).strip()
-    unknown = re.search(r"GLOBAL ([\w.]+) was not an allowed global", text)
-    if unknown:
-        return (
-            f"expected tensors and plain values, found an object of class {unknown.group(1)}, which is not "
-            "read for safety; where the file was made, save the weights alone: "
-            "torch.save({'state_dict': model.state_dict()}, FILE)"
-        )
-    # After its first sentence, torch advises to load without safety.
-    sentence = text.split("\n")[0].split(". ")[0]
-    return f"expected an intact PyTorch file of tensors and plain values: {sentence or type(error).__name__}"
-
-
 def read_weights(path: Path) -> Weights:
     """Network weights of any released variant, or of a checkpoint.
 
@@ -179,10 +128,8 @@ def find_weights(content: Any, path: Path, average: bool = True) -> Weights:
         average: take the running average of the weights if `content` has one.
     Raises: InputError naming the file.
     """
-    if average and isinstance(content, dict) and isinstance(content.get("ema"), dict):
-        content = content["ema"]
     try:
-        return convert_state_dict(content)
+        return convert_state_dict(content, average)
     except WeightsError as error:
         raise InputError(f"{path}: {error}") from error
 

@@ -13,7 +13,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from libs.core.precision import DTYPES
+from libs.core.precision import DTYPES, choose_precision
 
 SOLVERS = {"adam": Adam, "adamw": AdamW, "sgd": SGD}
 SCHEDULES = ("milestones", "cosine", "poly")
@@ -76,11 +76,13 @@ class Precision:
     """Mixed precision: the network runs in half precision; weights, soft aggregation and losses in float32.
 
     Args:
-        amp: 'off', 'bf16' or 'fp16'. fp16 scales the loss up, so that small gradients do not become 0.
+        amp: 'off', 'bf16', 'fp16' or 'auto'. fp16 scales the loss up, so that small gradients do not
+            become 0.
     """
 
     def __init__(self, amp: str, device: torch.device) -> None:
         self._device = device.type
+        amp = choose_precision(amp, device)
         self._dtype = DTYPES[amp]
         self.scaler = torch.amp.GradScaler(device.type, enabled=amp == "fp16")
         # The scaler creates its state at first use; a process without clips in the first step needs it too.

@@ -1,5 +1,6 @@
 """test.py from unusual videos to the files it writes: late objects and a submission, an MP4, a long video."""
 
+import csv
 import time
 import zipfile
 from pathlib import Path
@@ -53,7 +54,10 @@ def test_a_late_object_through_to_the_zip(tmp_path: Path, weights: Path) -> None
     truth = {t: fake_datasets.scene([3, 9, 20], t, (48, 96))[1] for t in labels}
     assert all(set(np.unique(labels[t])) <= {0, 3, 9} for t in (0, 3, 6))  # not there yet
     assert np.array_equal(labels[0], np.where(truth[0] == 20, 0, truth[0]))
-    assert np.array_equal(labels[7], truth[7])  # all three are given again in frame 7
+    assert np.array_equal(labels[7] == 20, truth[7] == 20)  # given there; the mask is truth of the others
+    with (output / "scores.csv").open(newline="") as file:
+        rows = [(row["object"], row["J mean"] != "") for row in csv.DictReader(file)]
+    assert rows == [("3", True), ("9", True), ("20", False), ("", True)]
     assert 20 in labels[9]
 
 

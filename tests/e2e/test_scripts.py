@@ -127,7 +127,7 @@ def test_testing_writes_masks_as_they_were_given_and_labelled(session: Session) 
 
 def test_testing_prints_a_table_and_writes_the_same_as_csv(session: Session) -> None:
     lines = session.test.out.splitlines()
-    head = next(i for i, line in enumerate(lines) if line.startswith("video"))
+    head = next(i for i, line in enumerate(lines) if line.startswith("video  "))
     columns = "video object J mean J recall J decay F mean F recall F decay J&F"
     assert lines[head].split() == columns.split()
     with open(session.root / "output/DAVIS17/scores.csv", newline="") as file:

@@ -1,7 +1,7 @@
 """Properties that hold for any input (hypothesis), and readers of damaged files."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +9,12 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from dataset.annotations import read_labels
+from dataset.annotations import Annotations
 from dataset.davis import davis17
+from dataset.edit_list import shown_frames
+from dataset.listing import Incomplete
 from dataset.sampling import increase_max_skip, sample_frames
 from dataset.youtube_vos import read_meta
 from libs.app.config import load_config
@@ -19,7 +22,7 @@ from libs.app.defaults import KEYS
 from libs.core.errors import InputError
 from libs.core.image_io import read_image
 from libs.core.masks import VOID, Letterbox, object_ids, one_hot, select_objects
-from libs.core.structures import Video
+from libs.core.structures import Video, VideoIndex
 from libs.evaluation.results import ResultFolder
 from libs.method.memory_bank import MemoryBank
 from libs.training.checkpoint import read_weights
@@ -182,9 +185,9 @@ def _record(root: Path) -> Path:
         "inputs": "",
         "frames": {},
         "report": {
-            "scores": [],
+            "scores": [{"name": "v", "ids": [1, 7], "jaccard": [[0.5, 1.0], []], "boundary": [[1, 0], []]}],
             "copies": [],
-            "unscored": ["v"],
+            "unscored": [],
             "corrections": [],
             "round_trips": [],
             "frames": 3,
@@ -196,10 +199,34 @@ def _record(root: Path) -> Path:
     return root / ".done/v.json"
 
 
+def _tif(path: Path) -> Path:
+    with Image.open(path) as image:
+        image.save(path.with_suffix(".tif"))
+    return path.with_suffix(".tif")
+
+
+def _film(root: Path) -> Path:
+    root.mkdir(exist_ok=True)
+    fake_datasets.write_mp4(root / "film.mp4", [fake_datasets.scene([1])[0]] * 3)
+    return root / "film.mp4"
+
+
+def _shown(path: Path) -> None:
+    """Refuse a damaged film, as every reader in this table refuses its file."""
+    if shown_frames(path) != 3:
+        raise InputError("damaged")
+
+
+def _complete(videos: Sequence[VideoIndex | Incomplete]) -> None:
+    for video in videos:
+        if isinstance(video, Incomplete):
+            raise InputError(video.reason)
+
+
 READERS: dict[str, tuple[Callable[[Path], Path], Callable[[Path, Path], object]]] = {
     "mask": (
         lambda root: fake_datasets.folder(root) / "Annotations/mine/00000.png",
-        lambda root, path: read_labels(path),
+        lambda root, path: Annotations(VideoIndex("v", (path,), {0: path}, binary=None)).read(0),
     ),
     "png": (
         lambda root: fake_datasets.folder(root) / "JPEGImages/mine/00000.png",
@@ -209,13 +236,19 @@ READERS: dict[str, tuple[Callable[[Path], Path], Callable[[Path, Path], object]]
         lambda root: fake_datasets.davis17(root) / "JPEGImages/480p/duo/00000.jpg",
         lambda root, path: read_image(path, (20, 20)),
     ),
-    "meta.json": (_meta, lambda root, path: read_meta(path)),
-    "db_info.yaml": (_info, lambda root, path: davis17(root, "val")),
-    "weights": (_weights, lambda root, path: read_weights(path)),
-    "record": (
-        _record,
-        lambda root, path: ResultFolder(root, "r").resume([Video("v", (1,), 3, False, iter)]),
+    "tif": (
+        lambda root: _tif(fake_datasets.folder(root) / "JPEGImages/mine/00000.png"),
+        lambda root, path: read_image(path),
     ),
+    "edit list": (_film, lambda root, path: _shown(path)),
+    "list of DAVIS": (
+        lambda root: fake_datasets.davis17(root, "ImageSets") / "ImageSets/2017/val.txt",
+        lambda root, path: _complete(davis17(root, "val")),
+    ),
+    "meta.json": (_meta, lambda root, path: read_meta(path)),
+    "db_info.yaml": (_info, lambda root, path: _complete(davis17(root, "val"))),
+    "weights": (_weights, lambda root, path: read_weights(path)),
+    "record": (_record, lambda root, path: ResultFolder(root, "r").resume([Video("v", 3, iter)])),
 }
 
 

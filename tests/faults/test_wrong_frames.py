@@ -92,14 +92,15 @@ def test_frames_of_another_kind(tmp_path: Path, weights: Path, name: str) -> Non
     assert {path.stem for path in (tmp_path / "output/FOLDER/mine").glob("*.png")} == wanted
 
 
-def test_an_image_held_sideways_is_turned(tmp_path: Path, weights: Path) -> None:
+@pytest.mark.parametrize("suffix", [".jpg", ".tif"])
+def test_an_image_held_sideways_is_turned(tmp_path: Path, weights: Path, suffix: str) -> None:
     """EXIF says so; the mask is upright, as every viewer shows the image."""
     folder, masks = fake_datasets.two_videos(tmp_path)
     exif = Image.Exif()
     exif[0x0112] = 6
     for path in sorted(folder.iterdir()):
         with Image.open(path) as image:
-            image.transpose(Image.Transpose.ROTATE_90).save(path.with_suffix(".jpg"), exif=exif)
+            image.transpose(Image.Transpose.ROTATE_90).save(path.with_suffix(suffix), exif=exif)
         path.unlink()
     segment_folder(tmp_path, weights).check_success()
     assert Image.open(tmp_path / "output/FOLDER/mine/00001.png").size == fake_datasets.SIZE[::-1]
@@ -109,7 +110,9 @@ def test_an_empty_folder_of_frames(tmp_path: Path, weights: Path) -> None:
     folder, _ = fake_datasets.two_videos(tmp_path)
     for path in folder.iterdir():
         path.unlink()
-    segment_folder(tmp_path, weights).check_error(str(folder), "no image")
+    end = segment_folder(tmp_path, weights)
+    end.check_error("1 of 2 videos failed", "mine")
+    assert f"{folder}: expected the frames of video 'mine'" in end.err and "found no image (.jpg" in end.err
 
 
 def test_a_name_that_is_not_utf8(tmp_path: Path, weights: Path) -> None:
@@ -134,7 +137,7 @@ def test_links_of_one_target_name_are_two_videos(tmp_path: Path, weights: Path) 
 def test_a_mask_without_a_frame_is_named(tmp_path: Path, weights: Path) -> None:
     _, masks = fake_datasets.two_videos(tmp_path)
     fake_datasets.save_mask(masks / "00050.png", fake_datasets.scene([1])[1])
-    segment_folder(tmp_path, weights).check_success("1 masks have no frame", "'00050'")
+    segment_folder(tmp_path, weights).check_success("1 mask left out", "Annotations/mine/00050.png")
 
 
 def test_unicode_and_spaces(tmp_path: Path, weights: Path) -> None:

@@ -90,6 +90,80 @@ def test_a_video_of_varying_frame_rate(tmp_path: Path, weights: Path) -> None:
     ]
 
 
+def box(data: bytes, *names: bytes) -> int:
+    """Where the content of a box begins; each name is inside the one before."""
+    at = 0
+    for name in names:
+        at = data.index(name, at) + 4
+    return at
+
+
+def set_edit(path: Path, shown: int, first: int = 0) -> None:
+    """Let the edit list of an MP4 show `shown` frames (of a tenth of a second) from number `first` on."""
+    data = bytearray(path.read_bytes())
+    scale, _ = struct.unpack_from(">2I", data, box(data, b"mdhd") + 12)
+    at = box(data, b"elst") + 8
+    data[at : at + 8] = struct.pack(">Ii", 100 * shown, first * scale // 10)
+    path.write_bytes(data)
+
+
+def header_first(path: Path) -> None:
+    """Move the header of an MP4 before its frames, as for the web, so that a part of the file can be read."""
+    data = bytearray(path.read_bytes())
+    start, frames = data.index(b"moov") - 4, data.index(b"mdat") - 4
+    header = data[start : start + struct.unpack_from(">I", data, start)[0]]
+    at = box(header, b"stco") + 8
+    offset = struct.unpack_from(">I", header, at)[0] + len(header)
+    header[at : at + 4] = struct.pack(">I", offset)
+    path.write_bytes(data[:frames] + header + data[frames:start] + data[start + len(header) :])
+
+
+def keep(path: Path, fraction: float) -> None:
+    """Cut off the end of a file whose header comes first."""
+    header_first(path)
+    data = path.read_bytes()
+    frames = data.index(b"mdat")
+    path.write_bytes(data[: frames + int(fraction * (len(data) - frames))])
+
+
+def without_movie_scale(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    at = box(data, b"mvhd") + 12
+    data[at : at + 4] = bytes(4)
+    path.write_bytes(data)
+
+
+# What is done to an MP4 of 12 frames; how many are read, at least and at most; words of the warning.
+EDITED = {
+    "nothing": (lambda p: None, 12, 12, ""),
+    "header first": (header_first, 12, 12, ""),
+    "the end trimmed": (lambda p: set_edit(p, 7), 7, 7, ""),
+    "the start trimmed": (lambda p: set_edit(p, 9, 3), 9, 9, ""),
+    "both trimmed": (lambda p: set_edit(p, 4, 5), 4, 4, ""),
+    "longer than the film": (lambda p: set_edit(p, 40), 12, 12, ""),
+    "cut off": (lambda p: keep(p, 0.5), 3, 9, "of 12 frames could be read; is the file cut off?"),
+    "trimmed, then cut off": (
+        lambda p: (set_edit(p, 9), keep(p, 0.5)),
+        3,
+        7,
+        "of 9 frames could be read; is the file cut off?",
+    ),
+    "trimmed, then cut off behind": (lambda p: (set_edit(p, 4), keep(p, 0.7)), 4, 4, ""),
+}
+
+
+@pytest.mark.parametrize("name", EDITED)
+def test_a_film_that_its_edit_list_shortens_is_not_cut_off(tmp_path: Path, weights: Path, name: str) -> None:
+    change, least, most, words = EDITED[name]
+    fake_datasets.save_mask(tmp_path / "Annotations/mine/00000.png", fake_datasets.scene([1, 2])[1])
+    (tmp_path / "JPEGImages").mkdir()
+    change(write_video(tmp_path / "JPEGImages/mine.mp4"))
+    end = segment_folder(tmp_path, weights)
+    end.check_success(words)
+    assert ("warning:" in end.err) == bool(words)
+    assert least <= len(list((tmp_path / "output/FOLDER/mine").glob("*.png"))) <= most
+
+
 def test_a_video_does_not_go_with_the_mask_of_the_bundled_clip(tmp_path: Path, weights: Path) -> None:
     fake_datasets.folder(tmp_path)
     for key, path, other in (

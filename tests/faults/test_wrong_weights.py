@@ -1,19 +1,28 @@
 """Weights and training states that are wrong, and weights in unusual formats that are right."""
 
+import gzip
+import io
 import os
 import pickle
+import tarfile
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import torchvision
+from safetensors.torch import save_file
+from torch import Tensor
 from yacs.config import CfgNode
 
 from libs.app.build import build_model
 from libs.app.config import load_config
 from libs.core.errors import InputError
 from models.stm import STM
+from models.weights import WeightsError, load_imagenet
 from tests.helpers import fake_datasets
 from tests.helpers.small_network import TRAIN_ON_FOLDER, segment_folder, small, small_state_dict
 from tests.helpers.subprocess_runner import ROOT, Result, run_in_process
@@ -51,13 +60,116 @@ def _truncated(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+
+
+def _saved() -> bytes:
+    buffer = io.BytesIO()
+    torch.save(small_state_dict(), buffer)
+    return buffer.getvalue()
+
+
+def _tar(path: Path) -> None:
+    with tarfile.open(path, "w") as archive:
+        entry = tarfile.TarInfo("weights")
+        entry.size = len(_saved())
+        archive.addfile(entry, io.BytesIO(_saved()))
+
+
+def _npz(path: Path) -> None:
+    with path.open("wb") as file:
+        np.savez(file, **{name: value.numpy() for name, value in small_state_dict().items()})
+
+
+def _npy(path: Path) -> None:
+    with path.open("wb") as file:
+        np.save(file, np.zeros(3))
+
+
+def _torchscript(path: Path) -> None:
+    """The files by which such an archive is known; to make a real one is deprecated."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("data.pkl", "constants.pkl", "version", "code/__torch__.py"):
+            archive.writestr(f"w/{name}", "")
+
+
+def _distributed(path: Path) -> None:
+    path.mkdir()
+    (path / ".metadata").write_bytes(b"")
+
+
+def _cut_safetensors(path: Path) -> None:
+    save_file(small_state_dict(), path)
+    path.write_bytes(path.read_bytes()[:100_000])
+
+
+def _circular(path: Path) -> None:
+    content: dict[str, object] = {}
+    content["state_dict"] = content["a"] = {"b": content}
+    torch.save(content, path)
+
+
+def _cast(dtype: torch.dtype) -> dict[str, Tensor]:
+    """The weights in another type; counters stay as they are."""
+    state = small_state_dict()
+    return {name: value.to(dtype) if value.is_floating_point() else value for name, value in state.items()}
+
+
+def _renamed(prefix: str) -> dict[str, Tensor]:
+    return {f"{prefix}{name}": value for name, value in small_state_dict().items()}
+
+
 WEIGHTS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "missing": (lambda p: None, ["w.pth", "does not exist"]),
-    "folder": (lambda p: p.mkdir(), ["w.pth"]),
-    "empty": (lambda p: p.write_bytes(b""), ["w.pth"]),
-    "text": (lambda p: p.write_text("version https://git-lfs.github.com/spec/v1"), ["w.pth"]),
+    "folder": (lambda p: p.mkdir(), ["w.pth", "folder", "file of weights in it"]),
+    "empty": (lambda p: p.write_bytes(b""), ["w.pth", "empty"]),
+    "a git-lfs pointer": (lambda p: p.write_bytes(LFS), ["w.pth", "git-lfs pointer", "git lfs pull"]),
+    "a web page": (lambda p: p.write_text("\ufeff<!-- saved -->\n<HTML>"), ["w.pth", "web page", "browser"]),
+    "an answer of a server": (lambda p: p.write_text('{"error": "gone"}'), ["w.pth", "text", '"gone"']),
+    "zeros": (lambda p: p.write_bytes(bytes(5000)), ["w.pth", "zeros", "again"]),
+    "compressed": (lambda p: p.write_bytes(gzip.compress(_saved())), ["w.pth", "gzip", "unpack"]),
+    "a tar archive": (_tar, ["w.pth", "tar archive", "unpack"]),
+    "HDF5": (lambda p: p.write_bytes(b"\x89HDF\r\n" + bytes(99)), ["w.pth", "HDF5", "PyTorch"]),
+    "ONNX": (lambda p: p.write_bytes(b"\x08\x08\x12\x07pytorch" + bytes(99)), ["w.pth", "ONNX", "PyTorch"]),
+    "arrays": (_npz, ["w.pth", "numpy arrays", "PyTorch"]),
+    "one array": (_npy, ["w.pth", "numpy array", "PyTorch"]),
+    "arrays in a torch file": (
+        lambda p: torch.save({"w": np.zeros(3)}, p),
+        ["w.pth", "numpy", "torch.save({'state_dict'"],
+    ),
+    "TorchScript": (_torchscript, ["w.pth", "TorchScript", "torch.save({'state_dict'"]),
+    "a module": (
+        lambda p: torch.save(torch.nn.Linear(2, 2), p),
+        ["w.pth", "Linear", "torch.save({'state_dict'"],
+    ),
+    "a distributed checkpoint": (_distributed, ["w.pth", "folder", "dcp_to_torch"]),
+    "a named pipe": (lambda p: os.mkfifo(p), ["w.pth", "not a regular file"]),
+    "safetensors cut off": (_cut_safetensors, ["w.pth", "intact", "again"]),
+    "complex": (lambda p: torch.save(_cast(torch.complex64), p), ["w.pth", "dense tensors", "complex64"]),
+    "whole numbers": (lambda p: torch.save(_cast(torch.int8), p), ["w.pth", "int8", "quantized"]),
+    "one shape": (
+        lambda p: torch.save({**small_state_dict(), "Decoder.pred2.bias": torch.zeros(3)}, p),
+        ["w.pth", "Decoder.pred2.bias (3,) instead of (2,)"],
+    ),
+    "an image classifier": (
+        lambda p: torch.save(torchvision.models.resnet18().state_dict(), p),
+        ["w.pth", "image classifier", "pretrained True"],
+    ),
+    "two networks": (
+        lambda p: torch.save({"a": small_state_dict(), "b": small_state_dict()}, p),
+        ["w.pth", "found 2, a, b", "alone"],
+    ),
+    "two networks in one": (
+        lambda p: torch.save(_renamed("a.") | _renamed("b."), p),
+        ["w.pth", "found 2", "'b.KV_Q_r4.Key.bias'", "alone"],
+    ),
+    "entries twice": (
+        lambda p: torch.save(small_state_dict() | _renamed("module."), p),
+        ["w.pth", "Encoder_M.mean twice", "once"],
+    ),
+    "a dictionary that contains itself": (_circular, ["w.pth", "network weights"]),
     "truncated": (_truncated, ["w.pth", "intact"]),
-    "zip of something else": (_zip, ["w.pth"]),
+    "zip of something else": (_zip, ["w.pth", "zip archive", "unpack"]),
     "code in a pickle": (_pickled, ["w.pth", "tensors and plain values"]),
     "code in a torch file": (
         lambda p: torch.save({"state_dict": Payload(p.parent / "pwned")}, p),
@@ -101,7 +213,8 @@ def config(initial: Path) -> CfgNode:
 def test_wrong_weights_are_refused(tmp_path: Path, name: str) -> None:
     make, words = WEIGHTS[name]
     make(tmp_path / "w.pth")
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError) as caught, warnings.catch_warnings():
+        warnings.simplefilter("error" if name != "sparse" else "ignore")  # torch warns of sparse tensors
         build_model(config(tmp_path / "w.pth"), CPU)
     told = str(caught.value)
     assert all(word in told for word in words) and len(told) < 2500, told
@@ -119,8 +232,29 @@ FITTING = {
     "bare": lambda state: state,
     "in state_dict": lambda state: {"state_dict": state, "epoch": 3, "max_skip": [5]},
     "module.": lambda state: {"state_dict": {f"module.{k}": v for k, v in state.items()}},
-    "fp16": lambda state: {k: v.half() if v.is_floating_point() else v for k, v in state.items()},
+    "fp16": lambda state: _cast(torch.float16),
+    "bfloat16": lambda state: _cast(torch.bfloat16),
+    "float64": lambda state: _cast(torch.float64),
+    "parameters": lambda state: {k: torch.nn.Parameter(v, v.is_floating_point()) for k, v in state.items()},
+    "compiled, then in parallel": lambda state: _renamed("module._orig_mod."),
+    "fully sharded": lambda state: _renamed("_fsdp_wrapped_module."),
+    "parts in parallel": lambda state: {k.replace(".", ".module.", 1): v for k, v in state.items()},
+    "a prefix of its own": lambda state: _renamed("segmenter.stm."),
+    "of Lightning": lambda state: {"state_dict": _renamed("model."), "hyper_parameters": {"rate": 0.1}},
+    "two levels deep": lambda state: {"model": {"state_dict": state}, "optimizer": {"state": {}}},
+    "under another name": lambda state: {"checkpoint": {"weights": {"stm": state}}, "step": 3},
+    "beside an optimizer": lambda state: {"net": state, "optimizer": {"state": {0: {"exp": torch.ones(2)}}}},
+    "averaged": lambda state: {"state_dict": _other(), "ema": state},
+    "averaged, with a counter": lambda state: {
+        "state_dict": _other(),
+        "ema": {"decay": 0.9, "shadow": state},
+    },
+    "an empty average": lambda state: {"state_dict": state, "ema": {}},
 }
+
+
+def _other() -> dict[str, Tensor]:
+    return {name: value * 2 for name, value in small_state_dict().items()}
 
 
 @pytest.mark.parametrize("name", FITTING)
@@ -129,12 +263,54 @@ def test_weights_in_other_formats_are_loaded(tmp_path: Path, name: str, old: boo
     state = small_state_dict()
     torch.save(FITTING[name](state), tmp_path / "w.pth", _use_new_zipfile_serialization=not old)
     loaded = build_model(config(tmp_path / "w.pth"), CPU)[0].state_dict()
-    tolerance = 1e-3 if name == "fp16" else 0
+    tolerance = {"fp16": 1e-3, "bfloat16": 1e-2}.get(name, 0)
     assert loaded.keys() == state.keys()
     assert all(
         torch.allclose(loaded[key].float(), state[key].float(), rtol=tolerance, atol=tolerance)
         for key in state
     )
+
+
+BESIDE = {  # content -> words of the warning
+    "averages of others": (lambda state: {"model": state, "model_ema": _other()}, "'model' of the file"),
+    "a state of averages": (lambda state: {"params_ema": _other(), "params": state}, "not 'params_ema'"),
+    "a teacher": (lambda state: {"teacher": _other(), "student": state}, "not 'teacher'"),
+    "a loss with weights": (lambda state: {**state, "loss.weight": torch.zeros(2)}, "loss.weight"),
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_other_weights_in_the_file_are_named(tmp_path: Path, name: str) -> None:
+    state = small_state_dict()
+    content, words = BESIDE[name]
+    torch.save(content(state), tmp_path / "w.pth")
+    with pytest.warns(UserWarning, match=words):
+        loaded = build_model(config(tmp_path / "w.pth"), CPU)[0].state_dict()
+    assert all(torch.equal(loaded[key], state[key]) for key in state)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_the_content_of_a_file_says_its_format(tmp_path: Path, suffix: str) -> None:
+    state, path = small_state_dict(), tmp_path / f"w{suffix}"
+    for save in (
+        lambda: save_file(state, path, {"format": "pt", "from": "onnx"}),
+        lambda: torch.save(state, path),
+    ):
+        save()
+        loaded = build_model(config(path), CPU)[0].state_dict()
+        assert all(torch.equal(loaded[key], state[key]) for key in state)
+
+
+def test_no_code_runs_in_a_file_of_torchs_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchvision compares the hash of ImageNet weights only when it downloads them."""
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr("models.weights.get_dir", lambda: str(tmp_path))
+    cached = tmp_path / "checkpoints/resnet18-f37072fd.pth"
+    cached.parent.mkdir()
+    torch.save({"conv1.weight": Payload(cached.parent / "pwned")}, cached)
+    with pytest.raises(WeightsError, match=f"{cached}.*remove it"):
+        load_imagenet(STM("resnet18", 8, 8, decoder_dim=8), "resnet18")
+    assert not (cached.parent / "pwned").exists()
 
 
 # ---- training states -----------------------------------------------------------------------------

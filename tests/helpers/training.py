@@ -152,7 +152,7 @@ def reports(*scores: float | None) -> Callable[[nn.Module], Report]:
         score = waiting.pop(0)
         if score is None:
             return Report(frames=5, seconds=1.0)
-        values = np.full((1, 3), score)
+        values = (np.full(3, score),)
         return Report(scores=[VideoScores("v", (1,), values, values)], frames=5, seconds=1.0)
 
     validate.modes = []

@@ -14,7 +14,9 @@ import pytest
 
 from tests.helpers.subprocess_runner import ROOT
 
-READERS = {"dataset.annotations", "dataset.folder"}  # files of dataset that dataset.synthetic needs
+# Files of dataset that dataset.synthetic needs.
+MASKS = {"dataset.annotations", "dataset.mask_files", "dataset.mask_kinds", "dataset.mask_style"}
+READERS = {*MASKS, "dataset.folder", "dataset.listing", "dataset.object_folders"}
 ROOMS = {  # room -> what it may import of the project, beside itself
     "models": set(),
     "libs.core": set(),
@@ -22,7 +24,7 @@ ROOMS = {  # room -> what it may import of the project, beside itself
     "libs.evaluation": {"libs.method", "models", "libs.core"},
     "libs.training": {"libs.evaluation", "libs.method", "models", "libs.core"},
     "libs.app": {"libs.training", "libs.evaluation", "libs.method", "models", "libs.core"},
-    **{reader: {"libs.core"} for reader in READERS},
+    **{reader: {*READERS, "libs.core"} for reader in READERS},
     "dataset.synthetic": {*READERS, "libs.core"},
     "dataset": {"dataset.synthetic", *READERS, "libs.core"},  # last: all its other files
 }

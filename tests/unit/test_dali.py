@@ -19,7 +19,7 @@ from dataset import clips as clips_module
 from dataset import dali as dali_module
 from dataset import transforms, warp
 from dataset.build import build_loader, training_sets
-from dataset.dali import AHEAD, DaliLoader
+from dataset.dali import AHEAD, DaliLoader, read_file
 from dataset.folder import folder
 from dataset.loader import ClipLoader, PilLoader
 from dataset.sampling import TrainingSet
@@ -577,3 +577,14 @@ def test_the_gpu_makes_the_clips_of_the_cpu(plain: None, sets: list[TrainingSet]
     _, dali = loaders(sets, train_batch=2)
     clips = epoch_of(replace(dali, device=torch.device("cuda")))
     assert_alike(clips, epoch_of(dali), tolerance=12)  # JPEG is decoded by another library
+
+
+def test_tiff_is_decoded_before_dali(tmp_path: Path) -> None:
+    """16 bits and orientation are then those of the other loader."""
+    grey = np.arange(0, 60000, 100, dtype=np.uint16).reshape(20, 30)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the top of the image is its left side in the file
+    Image.fromarray(grey).save(tmp_path / "a.tif", exif=exif)
+    image = read_image(tmp_path / "a.tif")
+    assert image.shape == (30, 20, 3) and np.array_equal(image[..., 1], np.rot90(grey >> 8, -1))
+    assert read_file(tmp_path / "a.tif").tobytes() == b"P6 20 30 255\n" + image.tobytes()

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from libs.core.precision import choose_precision
 from libs.core.structures import Clip
 from libs.method.objective import Batch, training_losses
 from libs.training.optim import Precision, Schedule, build_optimizer, build_scheduler
@@ -106,3 +107,16 @@ def test_the_scaler_skips_an_update_that_overflows() -> None:
     precision.scaler.scale(p * 0.25).backward()
     precision.update(optimizer, 0.0)
     assert p.item() == 0.75
+
+
+@pytest.mark.parametrize(
+    "device, has, expected",
+    [("cpu", True, "bf16"), ("cpu", False, "off"), ("cuda", True, "bf16"), ("cuda", False, "off")],
+)
+def test_auto_is_bf16_if_the_device_has_instructions_for_it(
+    monkeypatch: pytest.MonkeyPatch, device: str, has: bool, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has)
+    assert choose_precision("auto", torch.device(device)) == expected
+    assert choose_precision("fp16", torch.device(device)) == "fp16"

@@ -77,7 +77,11 @@ def test_a_cutout_shows_an_object_and_nothing_else() -> None:
 
 def test_an_image_without_a_mask_is_named(root: Path) -> None:
     (root / "STATIC/masks/1.png").unlink()
-    with pytest.raises(InputError, match="masks.*1.jpg"):
+    with pytest.warns(UserWarning, match="masks: 1 image of 3 left out, without a mask.*: 1.jpg"):
+        assert [video.name for video in registry.training_videos(root, "STATIC")] == ["0", "2"]
+    for path in (root / "STATIC/masks").iterdir():
+        path.unlink()
+    with pytest.raises(InputError, match="masks.*0.jpg, 1.jpg, 2.jpg"):
         registry.training_videos(root, "STATIC")
     with pytest.raises(InputError, match="images: expected images"):
         registry.training_videos(root / "elsewhere", "STATIC")

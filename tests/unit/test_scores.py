@@ -19,20 +19,11 @@ from libs.evaluation.scores import (
     summarise,
     write_csv,
 )
+from tests.helpers.truth import score
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "metrics.npz"
 SEQUENCES = ("two_discs", "one_disc_480p", "three_discs")
 SIZE = (40, 60)
-
-
-def score(
-    labels: list[np.ndarray | None], truth: list[np.ndarray], ids: list[int] | None = None
-) -> VideoScores:
-    """Feed a whole video."""
-    scorer = VideoScorer("clip", ids)
-    for frame in zip(labels, truth):
-        scorer.feed(*frame)
-    return scorer.result()
 
 
 def squares(*corners: int) -> np.ndarray:
@@ -45,7 +36,7 @@ def squares(*corners: int) -> np.ndarray:
 
 
 def assert_finite(scores: VideoScores) -> None:
-    assert np.isfinite(scores.jaccard).all() and np.isfinite(scores.boundary).all()
+    assert all(np.isfinite(values).all() for values in scores.jaccard + scores.boundary)
 
 
 @pytest.mark.parametrize("sequence", SEQUENCES)
@@ -78,21 +69,25 @@ def test_void_is_background_on_both_sides() -> None:
     void = [np.where(labels == 0, 255, labels).astype(np.uint8) for labels in clean]
     for labels, truth in ((clean, void), (void, clean), (void, void)):
         scores = score(labels, truth)
-        assert scores.jaccard.shape == (2, 2)
-        assert scores.jaccard.min() == scores.boundary.min() == 1
+        np.testing.assert_array_equal(scores.jaccard, np.ones((2, 2)))
+        np.testing.assert_array_equal(scores.boundary, np.ones((2, 2)))
 
 
 def test_labels_beyond_the_first_mask_do_not_count() -> None:
     truth = [squares(5), squares(5, 30), squares(5, 30), squares(5, 30)]
-    scores = score([squares(5, -1, 45)] * 4, truth)
+    with pytest.warns(UserWarning, match=r"not show: 2 \(from frame 00001\)"):
+        scores = score([squares(5, -1, 45)] * 4, truth)
     assert scores.ids == (1,)
     np.testing.assert_array_equal(scores.jaccard, np.ones((1, 2)))
 
 
-def test_label_missing_in_the_first_mask_counts_when_a_higher_one_is_there() -> None:
+def test_a_label_below_the_first_masks_counts_no_more_than_one_above() -> None:
+    """Which objects are scored does not depend on their numbers."""
     truth = [squares(-1, 30), squares(-1, 30), squares(5, 30), squares(5, 30)]
-    scores = score([squares(-1, 30)] * 4, truth)
-    np.testing.assert_array_equal(scores.jaccard, [[1, 0], [1, 1]])  # both empty: 1; only one empty: 0
+    with pytest.warns(UserWarning, match=r"not show: 1 \(from frame 00002\)"):
+        scores = score([squares(-1, 30)] * 4, truth)
+    assert scores.ids == (2,)
+    np.testing.assert_array_equal(scores.jaccard, [[1, 1]])
 
 
 def test_missing_object_and_missing_prediction_score_zero() -> None:
@@ -118,20 +113,25 @@ def test_object_that_covers_the_frame_has_no_boundary() -> None:
 def test_boundary_is_right_within_the_tolerance_only() -> None:
     truth = [squares(10)] * 4  # the diagonal of 40x60 gives a disk of radius 1
     scores = score([truth[0], squares(11), squares(15), truth[3]], truth)
-    assert scores.boundary[0, 0] == 1
-    assert 0 < scores.boundary[0, 1] < 1
+    assert scores.boundary[0][0] == 1
+    assert 0 < scores.boundary[0][1] < 1
 
 
-def test_first_mask_without_objects_gives_no_objects() -> None:
+def test_an_empty_first_mask_is_not_a_first_mask() -> None:
     scores = score([squares(5)] * 4, [squares()] + [squares(5)] * 3)
-    assert scores.objects == [] and scores.jaccard.shape == (0, 2)
+    np.testing.assert_array_equal(scores.jaccard, [[1]])  # frame 1 is given, frame 3 is the last
+
+
+def test_masks_without_objects_give_no_objects() -> None:
+    scores = score([squares(5)] * 4, [squares()] * 4)
+    assert scores.objects == [] and scores.jaccard == ()
     assert "nan" not in format_table(summarise([scores]))
 
 
 @pytest.mark.parametrize("frames", [0, 1, 2])
 def test_nothing_to_score_is_a_dash(frames: int, tmp_path: Path) -> None:
     scores = score([squares(5)] * frames, [squares(5)] * frames)
-    assert scores.jaccard.shape == scores.boundary.shape == (min(frames, 1), 0)
+    assert [values.shape for values in scores.jaccard + scores.boundary] == [(0,)] * 2 * min(frames, 1)
     summary = summarise([scores])
     table = format_table(summary)
     assert "nan" not in table and table.splitlines()[-1].split() == ["global"] + ["-"] * 7
@@ -177,23 +177,22 @@ def test_decay_bins_share_their_ends(count: int, first: list[int], last: list[in
 def test_sizes_that_differ_name_the_video_and_both() -> None:
     scorer = VideoScorer("bear")
     with pytest.raises(InputError, match=r"bear.*20x30.*40x60"):
-        scorer.feed(np.zeros((20, 30), np.uint8), squares(5))
+        scorer.feed(np.zeros((20, 30), np.uint8), squares(5), [1])
 
 
 def test_ids_of_the_data_set_are_shown() -> None:
-    truth = [squares(5, 30)] * 4
-    scores = score(truth, truth, ids=[3, 7, 9])
+    truth = [np.array([0, 7, 3], np.uint8)[squares(5, 30)]] * 4
+    scores = score(truth, truth)
     assert [o.object_id for o in scores.objects] == [3, 7]
-    with pytest.raises(InputError, match="clip.*label 2"):
-        score(truth, truth, ids=[3])
+    np.testing.assert_array_equal(scores.jaccard, np.ones((2, 2)))
 
 
 def test_reused_buffers_do_not_matter() -> None:
     labels, truth, scorer = squares(5), squares(5), VideoScorer("clip")
     for corner in (5, 15, 25, 35):
         labels[:], truth[:] = squares(corner), squares(corner)
-        scorer.feed(labels, truth)
-    np.testing.assert_array_equal(scorer.result().jaccard, np.ones((1, 2)))
+        scorer.feed(labels, truth, [1])
+    np.testing.assert_array_equal(scorer.result([1]).jaccard, np.ones((1, 4)))
 
 
 @pytest.fixture

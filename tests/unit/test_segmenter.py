@@ -57,11 +57,10 @@ def test_late_objects_are_those_of_test_py(tmp_path: Path) -> None:
 def both_ways(model: torch.nn.Module, video: Video, correct: bool) -> tuple[int, ...]:
     """Compare the labels of test.py's loop and of the segmenter; the ids that were tracked."""
     settings = plain_settings(SIZE, max_size=64, loop=10 if correct else 0, save_corrected=correct)
-    expected = [p.with_ids(video.ids).labels for p in segment_video(VideoSegmenter(model, settings), video)]
+    expected = [p.labels for p in segment_video(VideoSegmenter(model, settings), video)]
     segmenter = Segmenter(model, correct=correct, memory_frames=0, max_size=64)
     for frame, labels in zip(video.read(), expected, strict=True):
-        mask = None if frame.given is None else np.array((0, *video.ids), np.uint8)[frame.given]
-        assert np.array_equal(segmenter.step(frame.image, mask), labels)
+        assert np.array_equal(segmenter.step(frame.image, frame.given), labels)
     assert len({labels.tobytes() for labels in expected}) > 6  # something moves
     return segmenter.ids
 

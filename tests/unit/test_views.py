@@ -15,11 +15,8 @@ from tests.helpers.settings import plain_settings
 
 def drawn(size=(60, 100), frames=4, index=0):
     images, labels = generate_clip(3, index, range(frames), size)
-    ids = tuple(range(1, int(labels[0].max()) + 1))
-    sources = [
-        SourceFrame(f"{t:05d}", images[t], labels[0] if t == 0 else None, labels[t]) for t in range(frames)
-    ]
-    return Video("drawn", ids, frames, True, lambda: iter(sources))
+    sources = [SourceFrame(f"{t:05d}", images[t], labels[0] if t == 0 else None) for t in range(frames)]
+    return Video("drawn", frames, lambda: iter(sources))
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Pictures and videos of predictions, read back with independent readers."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -32,7 +33,7 @@ def image() -> np.ndarray:
 @pytest.fixture
 def prediction(image: np.ndarray, labels: np.ndarray) -> Prediction:
     probs = np.stack([(labels == 1) * 0.9, (labels == 2) * 0.6]).astype(np.float32)
-    return Prediction(SourceFrame("00003", image), labels, probs)
+    return Prediction(SourceFrame("00003", image), labels, probs, ids=(1, 2))
 
 
 def save_gif(path: Path, frames: Iterable[np.ndarray], fps: float, max_width: int = 480) -> None:
@@ -129,6 +130,8 @@ def test_formats_show_what_they_say(prediction: Prediction) -> None:
     image, labels = prediction.frame.image, prediction.labels
     np.testing.assert_array_equal(render(prediction, "segmentation"), overlay(image, labels))
     np.testing.assert_array_equal(render(prediction, "mask"), overlay(image, (labels == 1).astype(np.uint8)))
+    other = replace(prediction, ids=(2, 1))  # the first object is the one that appeared first
+    np.testing.assert_array_equal(render(other, "mask"), overlay(image, np.where(labels == 2, labels, 0)))
     np.testing.assert_array_equal(
         render(prediction, "heatmap"), heatmap(image, prediction.object_probs.max(axis=0))
     )

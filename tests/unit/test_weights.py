@@ -636,7 +636,7 @@ def test_a_web_page_under_the_name_of_weights_is_told(tmp_path: Path, start: str
 def test_safetensors_files_are_read(tmp_path: Path, state: dict[str, Tensor]) -> None:
     save_file({name: value.contiguous() for name, value in state.items()}, tmp_path / "w.safetensors")
     assert same(load(tmp_path / "w.safetensors"), state)
-    (tmp_path / "w.safetensors").write_bytes(b"damaged")
+    (tmp_path / "w.safetensors").write_bytes(b"\xffdamaged")
     with pytest.raises(InputError, match="w.safetensors: expected an intact"):
         read_file(tmp_path / "w.safetensors")
 
