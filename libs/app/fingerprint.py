@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from libs.app.defaults import DEMO, MACHINE, TRAINING, WITHOUT_EFFECT
+from libs.core.errors import counted
 from libs.evaluation.results import ResultFolder
 from models.weights import NetworkDescription
 
@@ -31,8 +32,9 @@ def warn_of_other_runs(folder: ResultFolder) -> None:
         keys = sorted({key for other in others for key in _differing(folder.fingerprint, other)})
         what = f" ({', '.join(keys)})" if keys else ""
         warnings.warn(
-            f"{folder.path} holds results of {others.total()} videos with other settings or weights{what}, "
-            "and this run writes into the same folder; give another output_dir to keep them apart",
+            f"{folder.path} holds results of {counted(others.total(), 'video')} with other settings or "
+            f"weights{what}, and this run writes into the same folder; give another output_dir to keep them "
+            "apart",
             stacklevel=2,
         )
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from libs.core.errors import UnreadableError
+from libs.core.errors import UnreadableError, named
 from libs.core.masks import object_ids
 from libs.core.prefetch import prefetch
 from libs.core.structures import CorrectedFrame, Prediction, RoundTrip, SourceFrame, Video
@@ -245,7 +245,7 @@ class FrameReader:
         pixels = {k: int(masks[0, k].sum()) for k in new}
         tiny = [k for k, count in pixels.items() if count < FEWEST_PIXELS]
         if tiny:
-            counts = ", ".join(str(pixels[k]) for k in tiny)
+            counts = named(pixels[k] for k in tiny)
             size = f"{masks.shape[-1]}x{masks.shape[-2]}"
             warnings.warn(
                 f"video '{self.name}', frame {frame.name}: {len(tiny)} of {len(new)} new objects have only "
