@@ -6,9 +6,9 @@ The masks of one video take one of three forms:
     one object      grey PNG of 0 and 255 (DAVIS 2016, saliency tools): here 255 is object 1, not void
     colours         RGB PNG: black is background, every other colour is an object
 
-A mask goes through three files: dataset/mask_files.py decodes it, dataset/mask_kinds.py says what it shows by
-itself, and dataset/mask_style.py decides what its values mean in its video. If each object has a folder of
-masks, dataset/object_folders.py makes label numbers of them.
+A mask goes through three files: dataset/masks/files.py decodes it, dataset/masks/kinds.py says what it shows
+by itself, and dataset/masks/style.py decides what its values mean in its video. If each object has a folder
+of masks, dataset/object_folders.py merges them into one label map.
 """
 
 import warnings
@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.mask_files import MaskFile, decode_mask
-from dataset.mask_kinds import THRESHOLD, Kind, Shown, examine, list_present, list_values
-from dataset.mask_style import VideoStyle, label_one_object
+from dataset.masks.files import MaskFile, decode_mask
+from dataset.masks.kinds import THRESHOLD, Kind, Shown, examine, list_present, list_values
+from dataset.masks.style import VideoStyle, label_one_object
 from dataset.object_folders import merge
 from libs.core.errors import UnreadableError
 from libs.core.masks import VOID

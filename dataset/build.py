@@ -11,7 +11,7 @@ from dataset import registry
 from dataset.annotations import Annotations
 from dataset.davis import RESOLUTIONS
 from dataset.loader import ClipLoader, PilLoader
-from dataset.mask_style import VideoStyle
+from dataset.masks.style import VideoStyle
 from dataset.sampling import ClipSettings, TrainingSet
 from dataset.synthetic.clips import SyntheticVideo
 from dataset.video import open_video

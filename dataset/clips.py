@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from dataset.annotations import Annotations
 from dataset.framing import cut, scale
-from dataset.mask_style import VideoStyle
+from dataset.masks.style import VideoStyle
 from dataset.released import distort, to_tensors
 from dataset.sampling import (
     ClipSettings,

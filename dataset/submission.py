@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.mask_files import decode_mask
+from dataset.masks.files import decode_mask
 from dataset.youtube_vos import listed_frames, read_meta
 from libs.core.errors import InputError, UnreadableError
 from libs.core.files import atomic_write

@@ -2,7 +2,7 @@
 
 app -> training -> evaluation -> method -> models
 dataset -> core, and every room of libs -> core
-within dataset: all other files -> synthetic -> READERS
+within dataset: all other files -> synthetic -> READERS -> masks
 """
 
 import ast
@@ -14,9 +14,9 @@ import pytest
 
 from tests.helpers.subprocess_runner import ROOT
 
-# Files of dataset that dataset.synthetic needs.
-MASKS = {"dataset.annotations", "dataset.mask_files", "dataset.mask_kinds", "dataset.mask_style"}
-READERS = {*MASKS, "dataset.folder", "dataset.listing", "dataset.object_folders"}
+# Files of dataset that dataset.synthetic needs, beside dataset.masks.
+READERS = {"dataset.annotations", "dataset.folder", "dataset.listing", "dataset.object_folders"}
+BELOW_SYNTHETIC = {*READERS, "dataset.masks", "libs.core"}
 ROOMS = {  # room -> what it may import of the project, beside itself
     "models": set(),
     "libs.core": set(),
@@ -24,9 +24,10 @@ ROOMS = {  # room -> what it may import of the project, beside itself
     "libs.evaluation": {"libs.method", "models", "libs.core"},
     "libs.training": {"libs.evaluation", "libs.method", "models", "libs.core"},
     "libs.app": {"libs.training", "libs.evaluation", "libs.method", "models", "libs.core"},
-    **{reader: {*READERS, "libs.core"} for reader in READERS},
-    "dataset.synthetic": {*READERS, "libs.core"},
-    "dataset": {"dataset.synthetic", *READERS, "libs.core"},  # last: all its other files
+    "dataset.masks": {"libs.core"},
+    **dict.fromkeys(READERS, BELOW_SYNTHETIC),
+    "dataset.synthetic": BELOW_SYNTHETIC,
+    "dataset": {"dataset.synthetic", *BELOW_SYNTHETIC},  # last: all its other files
 }
 ABOVE = {"benchmarks", "tests", "demo", "train", "test"}  # packages and scripts that no room imports
 NETWORK_ONLY = {"torch", "torchvision"}  # what models may import beside the standard library

@@ -10,12 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from dataset import annotations, mask_style, registry
+from dataset import annotations, registry
 from dataset.build import build_loader, training_sets
 from dataset.build import test_videos as videos_of
 from dataset.davis import davis17
 from dataset.folder import folder, index_video, list_images, single_video
 from dataset.loader import PilLoader
+from dataset.masks import style as mask_style
 from dataset.registry import REGISTRY, DataSet, find
 from dataset.sampling import ClipSettings
 from dataset.video import open_video
@@ -364,13 +365,13 @@ def test_a_mask_of_another_size_is_named(tmp_path: Path, size: tuple[int, int], 
 
 
 def test_masks_without_objects_are_named(tmp_path: Path) -> None:
-    """Void is no object. A later mask with objects would be the first mask."""
+    """A later mask with objects is the first mask, if there is one."""
     tree = trees.davis17(tmp_path)
     masks = [tree / f"Annotations/480p/duo/{t:05d}.png" for t in range(4)]
     for mask in masks:
         (video,) = videos_of(tmp_path, "DAVIS17", "val")
         assert given_in(video) == [int(mask.stem)]
-        trees.save_mask(mask, np.full(trees.SIZE, 255, np.uint8))
+        trees.save_mask(mask, np.zeros(trees.SIZE, np.uint8))
     assert str(masks[0]) in refused(videos_of, tmp_path, "DAVIS17", "val")
 
 

@@ -11,7 +11,7 @@ from enum import Enum
 import cv2
 import numpy as np
 
-from dataset.mask_files import MaskFile
+from dataset.masks.files import MaskFile
 from libs.core.masks import VOID
 
 BLOCK = np.ones((3, 3), np.uint8)  # an area: a value that fills no such block is a line or an edge

@@ -1,6 +1,6 @@
 """Mask files to arrays: one value per pixel, whatever kind of image file holds it.
 
-What the values mean is decided in dataset/mask_style.py.
+What the values mean is decided in dataset/masks/style.py.
 """
 
 from dataclasses import dataclass

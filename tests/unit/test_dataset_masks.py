@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dataset import annotations, mask_style
+from dataset import annotations
 from dataset.annotations import Annotations
 from dataset.build import check_masks, training_sets
 from dataset.davis import davis16
-from dataset.mask_files import MaskFile, decode_image, pack, unpack
-from dataset.mask_kinds import Kind, Shown, examine
-from dataset.mask_style import VideoStyle
+from dataset.masks import style as mask_style
+from dataset.masks.files import MaskFile, decode_image, pack, unpack
+from dataset.masks.kinds import Kind, Shown, examine
+from dataset.masks.style import VideoStyle
 from dataset.sampling import ClipSettings
 from dataset.synthetic.photos import index_images
 from libs.core.errors import InputError, UnreadableError

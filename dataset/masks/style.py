@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.mask_files import MaskFile, decode_mask, pack, unpack
-from dataset.mask_kinds import RESAVE, THRESHOLD, Kind, Shown, examine
+from dataset.masks.files import MaskFile, decode_mask, pack, unpack
+from dataset.masks.kinds import RESAVE, THRESHOLD, Kind, Shown, examine
 from libs.core.errors import UnreadableError
 from libs.core.masks import VOID, palette
 from libs.core.structures import VideoIndex
