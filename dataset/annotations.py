@@ -48,7 +48,7 @@ class Annotations:
             positions: frames of a training clip. Their label maps are kept, because a clip reads some of them
                 twice.
             style: that of the same video, if it has been decided before.
-            warn: called with a line for each peculiarity of the masks, once per video; None: never.
+            warn: called once per video for each thing that is unusual in its masks; None: never.
         """
         self.index = index
         self._style = style or VideoStyle(index)

@@ -1,6 +1,6 @@
-"""How many frames of an MP4 or MOV its edit list shows.
+"""Count the frames of an MP4 or MOV that its edit list shows.
 
-A film that was trimmed without encoding it again keeps all of its frames. The edit list in the header says
+A video that was trimmed without encoding it again keeps all of its frames. The edit list in the header says
 which of them are shown, and OpenCV, as players do, leaves out the others. The count in the header is that of
 all frames.
 """
@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-MAX_HEADER = 1 << 26  # bytes of the box 'moov'; a film of ten hours has a few million
+MAX_HEADER = 1 << 26  # bytes of the box 'moov'; a video of ten hours has a few million
 MAX_FRAMES = 10_000_000
 MAX_BOXES = 10_000  # side by side
 TRACK = b"mdia", b"minf", b"stbl"  # each holds the next
@@ -30,7 +30,7 @@ def shown_frames(path: Path) -> int | None:
             media = _child(track, b"mdia")
             if media and bytes(_child(media, b"hdlr")[8:12]) == b"vide":
                 return _count(header, track, media)
-    except (OSError, struct.error, ValueError, OverflowError):  # what the file says cannot be
+    except (OSError, struct.error, ValueError, OverflowError):  # the file is damaged
         pass
     return None
 
@@ -44,7 +44,7 @@ def _count(header: memoryview, track: memoryview, media: memoryview) -> int | No
         return None
     shown = 0
     for duration, start in edits:
-        if start >= 0:  # -1 is a pause before the film
+        if start >= 0:  # -1 is a pause before the video
             end = start + duration * media_scale // movie_scale
             shown += int(np.searchsorted(times, end) - np.searchsorted(times, start))
     return shown

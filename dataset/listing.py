@@ -85,7 +85,10 @@ def numeric_order(path: Path) -> tuple[list[str | int], str]:
 
 
 def refuse_duplicates(where: Path, names: Iterable[str]) -> None:
-    """Raises: InputError if a name occurs twice; results are saved under these names."""
+    """Check that no name occurs twice, because results are saved under these names.
+
+    Raises: InputError naming the first that does.
+    """
     duplicates = [name for name, times in Counter(names).items() if times > 1]
     if duplicates:
         raise InputError(
@@ -114,7 +117,7 @@ def read_annotation_text(path: Path, parse: Callable[[str], T]) -> T:
 
 
 def warn_of_incomplete(incomplete: Sequence[Incomplete], count: int) -> None:
-    """Name the incomplete ones of `count` videos, and the reason of the first ten."""
+    """Warn of the incomplete ones of `count` videos, with the reason of the first ten."""
     for video in incomplete[:LISTED]:
         warnings.warn(f"video '{video.name}' is left out: {video.reason}", stacklevel=2)
     others = [video.name for video in incomplete[LISTED:]]
@@ -123,7 +126,7 @@ def warn_of_incomplete(incomplete: Sequence[Incomplete], count: int) -> None:
 
 
 def warn_of_others(images: Path, masks: Path, videos: Collection[str], reason: str) -> None:
-    """Name the entries of the folders of all frames and all masks that belong to no video.
+    """Warn of the entries of the folders of all frames and all masks that belong to no video.
 
     Args:
         videos: names of the entries of `images` that are videos.
@@ -142,7 +145,7 @@ def warn_of_others(images: Path, masks: Path, videos: Collection[str], reason: s
 
 
 def warn_of_unused(root: Path, videos: Collection[VideoIndex], with_masks: bool = True) -> None:
-    """Name what lies in the folders of the videos' frames and masks and is not used.
+    """Warn of what lies in the folders of the videos' frames and masks and is not used.
 
     Args:
         with_masks: False if the masks are single files, whose folders hold other things.

@@ -54,7 +54,7 @@ def _number(folder: Path) -> int:
 
 
 def warn_of_objects(root: Path, videos: Iterable[VideoIndex]) -> None:
-    """Say which label an object has that is not its folder's name, and which objects lack masks."""
+    """Warn of objects whose label is not their folder's name, and of objects that lack masks."""
     renamed, gaps = [], []
     for video in videos:
         times = Counter(label for files in video.object_masks.values() for label in files)

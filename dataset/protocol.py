@@ -15,11 +15,11 @@ from functools import cached_property
 
 import numpy as np
 
+from libs.core.errors import LISTED
 from libs.core.masks import keep_objects, object_ids
 from libs.core.structures import VideoIndex
 
 DAVIS, YOUTUBE_VOS, OWN_SET = PROTOCOLS = ("DAVIS", "YouTube-VOS", "own set")
-LISTED = 10  # objects that a message names
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class MaskSplitter:
         self.ids += new
         scored = earlier if position in protocol.scored_positions else ()
         if new and not set(shown) & set(earlier):
-            scored = ()  # the masks of YouTube-VOS's valid mark the new objects only: no truth of the others
+            scored = ()  # as in YouTube-VOS's valid: such a mask is no ground truth of the other objects
         given = keep_objects(labels, new) if new else None
         return Roles(given, keep_objects(labels, scored) if scored else None, scored, new)
 
@@ -158,11 +158,11 @@ class MaskSplitter:
 
 
 def list_objects(ids: Sequence[int]) -> str:
-    """'object 3', or 'objects 1, 2'."""
+    """Name objects for a message: 'object 3', or 'objects 1, 2'."""
     return f"object{'s' * (len(ids) > 1)} {list_some([str(number) for number in ids])}"
 
 
 def list_some(names: Sequence[str]) -> str:
-    """The first LISTED names, and how many more there are."""
+    """Join the first names with commas, and say how many more there are."""
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return ", ".join(names[:LISTED]) + more

@@ -90,16 +90,16 @@ def training_videos(
 
 def _unusable(recorded: list[VideoIndex]) -> list[str]:
     """Why videos cannot be trained on, each reason with the names of its videos."""
-    films = [video.frames[0] for video in recorded if is_video_file(video)]
+    files = [video.frames[0] for video in recorded if is_video_file(video)]
     short = [video.name for video in recorded if len(video.masks) < 2 and not is_video_file(video)]
     reasons = []
     if short:
         reasons.append(f"training needs two masks, which these lack: {named(short)}")
-    if films:
-        frames = films[0].with_suffix("")
+    if files:
+        frames = files[0].with_suffix("")
         reasons.append(
-            f"training takes frames from folders, not from video files ({named(f.name for f in films)}); "
-            f"extract them: `mkdir '{frames}'; ffmpeg -i '{films[0]}' -vsync 0 -start_number 0 "
+            f"training takes frames from folders, not from video files ({named(f.name for f in files)}); "
+            f"extract them: `mkdir '{frames}'; ffmpeg -i '{files[0]}' -vsync 0 -start_number 0 "
             f"'{frames}/%05d.png'`, and move the file out of {frames.parent.name}"
         )
     return reasons

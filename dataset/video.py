@@ -27,7 +27,7 @@ COUNTED = (".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v", ".ismv", ".avi
 ESTIMATE = 0.1  # fraction of an estimate, beside one frame, that may be missing
 END = 4096  # bytes at the end of a frame's file that are compared with an earlier run
 OPENCV_ERRORS = 2  # log level of OpenCV that leaves out warnings
-# Only these formats, told by content: a playlist under another name could lead to other files.
+# Only these formats, recognized by content: a playlist under another name could lead to other files.
 FORMATS = "mov,avi,matroska,mpegts,flv,asf,mpeg,ogg,mpegvideo,mxf,dv,rm,wtv,nut,ivf,yuv4mpegpipe,gif"
 FORMATS += ",mjpeg,h264,hevc,m4v"
 FFMPEG = {
@@ -75,18 +75,18 @@ def _find_start(index: VideoIndex) -> tuple[Annotations, int, tuple[int, ...]]:
 
 
 def _fingerprint(index: VideoIndex) -> str:
-    """Hash the content of the masks, and of the frames, which may be large, only what tells them apart.
+    """Hash what results depend on: the masks, and name, size, time of change and last bytes of the frames.
 
-    That is name, size, time of change and the last bytes: in a compressed file, these change with nearly
+    Frames may be too large to be read twice. In a compressed file, the last bytes change with nearly
     everything before them.
     """
-    told = hashlib.sha256(repr((index.protocol, index.binary)).encode())
+    digest = hashlib.sha256(repr((index.protocol, index.binary)).encode())
     for path in index.frames:
         stat = path.stat()
-        told.update(repr((path.name, stat.st_size, stat.st_mtime_ns, _end_of(path, stat.st_size))).encode())
+        digest.update(repr((path.name, stat.st_size, stat.st_mtime_ns, _end_of(path, stat.st_size))).encode())
     for position, path in index.mask_files():
-        told.update(repr((position, hashlib.sha256(path.read_bytes()).digest())).encode())
-    return told.hexdigest()
+        digest.update(repr((position, hashlib.sha256(path.read_bytes()).digest())).encode())
+    return digest.hexdigest()
 
 
 def _end_of(path: Path, size: int) -> bytes:
@@ -169,14 +169,14 @@ class _Recording:
         late = sorted(t for t in self.index.masks if t > last)
         if not late:
             return
-        film, mask = self.index.frames[0], self.index.masks[late[0]]
+        path, mask = self.index.frames[0], self.index.masks[late[0]]
         if self.protocol.start > last:
             raise UnreadableError(
-                f"{film} ends at frame {last}: its first mask with an object, {mask}, is for a later one; "
+                f"{path} ends at frame {last}: its first mask with an object, {mask}, is for a later one; "
                 "name a mask after its frame, 00000 for the first"
             )
         warnings.warn(
-            f"{film} ends at frame {last}: {len(late)} masks are for later ones, the first of them {mask}",
+            f"{path} ends at frame {last}: {len(late)} masks are for later ones, the first of them {mask}",
             stacklevel=2,
         )
 

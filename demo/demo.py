@@ -24,7 +24,7 @@ from libs.core.log import Progress  # noqa: E402
 from libs.core.structures import Prediction, Video  # noqa: E402
 from libs.evaluation.evaluator import Report, VideoSink, evaluate_video  # noqa: E402
 from libs.evaluation.inference import VideoSegmenter  # noqa: E402
-from libs.evaluation.leftovers import beside, warn_of_leftovers  # noqa: E402
+from libs.evaluation.leftovers import of_video, warn_of_leftovers  # noqa: E402
 from libs.evaluation.outputs import VideoOutput, drawn_style, open_output  # noqa: E402
 from libs.evaluation.scores import format_table  # noqa: E402
 from libs.evaluation.visualize import GifWriter, Mp4Writer, render, round_trip_image  # noqa: E402
@@ -117,7 +117,7 @@ def segment(cfg: CfgNode, video: Video, outputs: Outputs) -> Report:
         progress = Progress("demo", video.length, "frame")
         report = evaluate_video(VideoSegmenter(model, settings), sink, progress)
     outputs.frames.finish()
-    warn_of_leftovers(outputs.frames.folder, beside(outputs.frames, masks))
+    warn_of_leftovers(outputs.frames.folder, of_video(outputs.frames, masks))
     if sink.returned:
         write_image(outputs.round_trip, round_trip_image(sink.returned))
     return report

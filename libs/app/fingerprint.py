@@ -1,4 +1,4 @@
-"""Tell apart runs of test.py whose masks may differ, for `skip_done` and for a warning."""
+"""Recognize runs of test.py whose masks may differ, for `skip_done` and for a warning."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ NETWORK_KEYS = {field.name for field in fields(NetworkDescription)}
 
 
 def settings_fingerprint(cfg: Mapping[str, object], weights: Path) -> str:
-    """A text that changes with any key that can change a mask, and with the content of the weights' file."""
+    """Describe, as JSON, all keys that can change a mask, and the content of the weights' file."""
     keys = {key: value for key, value in cfg.items() if key not in CHANGE_NO_MASK | NETWORK_KEYS}
     return json.dumps([RULES, keys, _digest(weights) if weights.is_file() else None], sort_keys=True)
 

@@ -101,7 +101,7 @@ class Segmenter:
         return self._reader.ids
 
     def reset(self) -> None:
-        """Start a new video: forget all frames and objects."""
+        """Start a new video: drop all frames and objects."""
         self._segmenter = VideoSegmenter(self.model, self.settings)
         self._reader = FrameReader("of the segmenter", self.settings.views)
         self._newest: Prediction | None = None

@@ -30,7 +30,7 @@ def named(names: Iterable[object], most: int = LISTED) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """'1 mask', '2 masks', '2 entries'."""
+    """Put a number before a noun: '1 mask', '2 masks', '2 entries'."""
     if number == 1:
         return f"1 {noun}"
     return f"{number} {noun[:-1]}ies" if noun.endswith("y") else f"{number} {noun}s"

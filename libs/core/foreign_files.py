@@ -21,7 +21,7 @@ COMPRESSED = {  # first bytes -> format
 
 
 def recognize(path: Path) -> str:
-    """What a file is instead of what was expected, and what to do; '' if that is not clear.
+    """Say what a file is instead of what was expected, and what to do; '' if that is not clear.
 
     Returns: words that continue 'FILE: '.
     """

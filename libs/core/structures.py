@@ -37,7 +37,7 @@ class VideoIndex:
     object_masks: dict[int, dict[int, Path]] = field(default_factory=dict)
 
     def mask_files(self) -> list[tuple[int, Path]]:
-        """Each annotation file, with the position of its frame, in the order of the frames."""
+        """List each annotation file, with the position of its frame, in the order of the frames."""
         files = {t: self.object_masks.get(t, {0: path}).values() for t, path in self.masks.items()}
         return [(t, path) for t in sorted(files) for path in files[t]]
 

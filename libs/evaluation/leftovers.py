@@ -1,4 +1,4 @@
-"""Files of earlier runs in a folder of results: find them and warn of them, lest they be taken for new."""
+"""Find files of earlier runs in a folder of results, and warn of them, as they look like new ones."""
 
 import warnings
 from collections import Counter
@@ -14,8 +14,8 @@ VIDEO = "of videos that are not in the set"
 Leftovers = dict[Path, str]  # file -> one of these
 
 
-def beside(output: VideoOutput, masks: Masks) -> Leftovers:
-    """The files of one video that a run did not write.
+def of_video(output: VideoOutput, masks: Masks) -> Leftovers:
+    """Find the files of one video that a run did not write.
 
     Args:
         output: of this run; masks: that this run wrote.
@@ -26,7 +26,7 @@ def beside(output: VideoOutput, masks: Masks) -> Leftovers:
 
 
 def of_other_videos(folder: Path, known: Collection[str]) -> Leftovers:
-    """The files of all videos in a folder but the `known` ones; folders of other runs have a lock."""
+    """Find the files of all videos in a folder but the `known` ones; folders of other runs have a lock."""
     folders = {path.name for path in folder.iterdir() if path.is_dir() and not (path / ".lock").exists()}
     names = folders | {path.stem for path in folder.glob("*.json")}
     others = [name for name in names if name not in known and not name.startswith(".")]

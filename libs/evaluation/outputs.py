@@ -120,9 +120,7 @@ class ObjectImages(VideoOutput):
         if prediction.object_probs is None:
             raise ValueError(f"frame {prediction.frame.name}: probability needs object_probs")
         images = dict.fromkeys(known, np.zeros(prediction.labels.shape, np.uint16))
-        for k, probs in zip(
-            prediction.ids, prediction.object_probs
-        ):  # before the first object there are none
+        for k, probs in zip(prediction.ids, prediction.object_probs):  # none before the first object
             images[k] = np.rint(probs.clip(0, 1) * FULL).astype(np.uint16)
         return images
 
@@ -205,7 +203,7 @@ WITH_PROBABILITIES = ("heatmap", "probability")  # styles that need `Prediction.
 
 
 def open_output(folder: Path, video: str, style: str) -> VideoOutput:
-    """The writer of one video, see VideoOutput.
+    """Create the writer of one video, see VideoOutput.
 
     Raises: InputError if a package is missing that the style needs.
     """
@@ -213,12 +211,12 @@ def open_output(folder: Path, video: str, style: str) -> VideoOutput:
 
 
 def drawn_style(style: str) -> str:
-    """The format that shows a style in an animation: an overlay, if the style itself is no picture."""
+    """Choose the format that shows a style in an animation: an overlay, if the style is not an image."""
     return style if style in FORMATS else "segmentation"
 
 
 def import_coco_masks() -> ModuleType:
-    """The module that encodes masks for COCO.
+    """Import the module that encodes masks for COCO.
 
     Raises: InputError if it is not installed.
     """

@@ -16,7 +16,7 @@ from libs.core.errors import InputError
 from libs.core.files import atomic_write, exclusive_run
 from libs.core.structures import Prediction, Video
 from libs.evaluation.evaluator import CorrectionRow, Report, RoundTripRow
-from libs.evaluation.leftovers import Leftovers, beside, of_other_videos, warn_of_leftovers
+from libs.evaluation.leftovers import Leftovers, of_other_videos, of_video, warn_of_leftovers
 from libs.evaluation.outputs import VideoOutput, import_coco_masks, open_output
 from libs.evaluation.scores import VideoScores, format_table, write_csv, write_rows
 
@@ -119,7 +119,7 @@ class ResultFolder:
         """
         found: Leftovers = of_other_videos(self.path, videos)
         for name, masks in self.masks.items():
-            found |= beside(open_output(self.path, name, self.style), masks)
+            found |= of_video(open_output(self.path, name, self.style), masks)
         warn_of_leftovers(self.path, found)
 
     def _read_record(self, video: Video) -> tuple[Masks, Report] | None:
@@ -155,42 +155,42 @@ def _plain(value: object) -> object:
     raise TypeError(f"{type(value).__name__} in a report")
 
 
-def _report(told: dict[str, Any]) -> Report:
+def _report(record: dict[str, Any]) -> Report:
     """Rebuild a report from a completion record."""
-    scores, copies = ([_scores(video) for video in told[key]] for key in ("scores", "copies"))
+    scores, copies = ([_scores(video) for video in record[key]] for key in ("scores", "copies"))
     return Report(
         scores=scores,
         copies=copies,
-        unscored=[str(name) for name in told["unscored"]],
-        corrections=[_row(CorrectionRow, row) for row in told["corrections"]],
-        round_trips=[_row(RoundTripRow, row) for row in told["round_trips"]],
-        frames=int(told["frames"]),
-        seconds=float(told["seconds"]),
+        unscored=[str(name) for name in record["unscored"]],
+        corrections=[_row(CorrectionRow, row) for row in record["corrections"]],
+        round_trips=[_row(RoundTripRow, row) for row in record["round_trips"]],
+        frames=int(record["frames"]),
+        seconds=float(record["seconds"]),
     )
 
 
-def _scores(told: dict[str, Any]) -> VideoScores:
+def _scores(record: dict[str, Any]) -> VideoScores:
     """Rebuild the scores of a video from a completion record.
 
     Raises: ValueError unless each object has as many values of J as of F.
     """
     jaccard, boundary = (
-        tuple(np.array(values, float).reshape(len(values)) for values in told[key])
+        tuple(np.array(values, float).reshape(len(values)) for values in record[key])
         for key in ("jaccard", "boundary")
     )
     if not [len(values) for values in jaccard] == [len(values) for values in boundary]:
         raise ValueError("J and F of different lengths")
-    if len(jaccard) != len(told["ids"]):
+    if len(jaccard) != len(record["ids"]):
         raise ValueError("scores of other objects than `ids`")
-    return VideoScores(str(told["name"]), tuple(map(int, told["ids"])), jaccard, boundary)
+    return VideoScores(str(record["name"]), tuple(map(int, record["ids"])), jaccard, boundary)
 
 
-def _row(kind: type[R], told: dict[str, Any]) -> R:
+def _row(kind: type[R], record: dict[str, Any]) -> R:
     """Rebuild a row from a completion record: names are texts, all else numbers, or None if not measured.
 
     Raises: TypeError for anything else, because anyone can write such a file.
     """
-    row = kind(**told)
+    row = kind(**record)
     for entry in fields(row):
         value = getattr(row, entry.name)
         if not isinstance(value, str if entry.name in ("video", "frame") else (int, float, NoneType)):
