@@ -38,15 +38,15 @@ def probabilities(t: int) -> np.ndarray:
     return np.random.default_rng(t).random((len(IDS), *SIZE)).astype(np.float32)
 
 
-def prediction(t: int, probs: np.ndarray | None = None) -> Prediction:
-    image = np.zeros((*SIZE, 3), np.uint8)
-    return Prediction(SourceFrame(f"{t:05d}", image, file=f"{t:05d}.png"), label_map(t), probs)
+def prediction(t: int, probs: np.ndarray | None = None, ids: tuple[int, ...] = IDS) -> Prediction:
+    frame = SourceFrame(f"{t:05d}", np.zeros((*SIZE, 3), np.uint8), file=f"{t:05d}.png")
+    return Prediction(frame, label_map(t), probs, ids=ids)
 
 
 def write(folder: Path, style: str) -> None:
     output = open_output(folder, "mine", style)
     for t in range(FRAMES):
-        output.write(prediction(t, probabilities(t)), IDS)
+        output.write(prediction(t, probabilities(t)))
     output.finish()
 
 
@@ -81,7 +81,7 @@ def test_probability_0_and_1_are_exact_and_others_are_clipped(tmp_path: Path) ->
     probs = np.zeros((1, *SIZE), np.float32)
     probs[0, :10], probs[0, 10:20] = 1, 1.0001
     output = open_output(tmp_path, "mine", "probability")
-    output.write(prediction(0, probs), (3,))
+    output.write(prediction(0, probs, (3,)))
     values = cv2.imread(str(tmp_path / "mine/3/00000.png"), cv2.IMREAD_UNCHANGED)
     assert (values[:20] == 65535).all() and (values[20:] == 0).all()
 
@@ -89,10 +89,10 @@ def test_probability_0_and_1_are_exact_and_others_are_clipped(tmp_path: Path) ->
 @pytest.mark.parametrize("style", ["binary", "probability"])
 def test_an_object_that_appears_later_has_an_image_of_every_frame(tmp_path: Path, style: str) -> None:
     output = open_output(tmp_path, "mine", style)
-    output.write(prediction(0, np.zeros((0, *SIZE), np.float32)), ())
-    output.write(prediction(1, probabilities(1)[:1]), IDS[:1])
-    output.write(prediction(2, probabilities(2)), IDS)
-    output.write(prediction(3, np.zeros((0, *SIZE), np.float32)), IDS)  # as before the first object
+    output.write(prediction(0, np.zeros((0, *SIZE), np.float32), ()))
+    output.write(prediction(1, probabilities(1)[:1], IDS[:1]))
+    output.write(prediction(2, probabilities(2)))
+    output.write(prediction(3, np.zeros((0, *SIZE), np.float32)))  # as before the first object
     assert output.existing(tmp_path, "mine") == output.expected(MASKS)
     for k, first in ((3, 1), (9, 2)):
         images = [
@@ -126,7 +126,7 @@ def test_a_coco_file_gives_the_same_label_maps(tmp_path: Path) -> None:
 
 def test_a_coco_file_appears_when_the_video_is_complete(tmp_path: Path) -> None:
     output = open_output(tmp_path, "mine", "coco")
-    output.write(prediction(0), IDS)
+    output.write(prediction(0))
     assert not list(tmp_path.iterdir())
     output.finish()
     assert list(tmp_path.iterdir()) == [output.place]
@@ -137,7 +137,7 @@ def test_a_coco_file_appears_when_the_video_is_complete(tmp_path: Path) -> None:
 
 def test_a_frame_of_a_video_file_has_a_file_name_in_a_coco_file(tmp_path: Path) -> None:
     output = open_output(tmp_path, "film", "coco")
-    output.write(Prediction(SourceFrame("00000", np.zeros((*SIZE, 3), np.uint8)), label_map(0), None), IDS)
+    output.write(Prediction(SourceFrame("00000", np.zeros((*SIZE, 3), np.uint8)), label_map(0), None))
     output.finish()
     assert json.loads(output.place.read_text())["images"][0]["file_name"] == "00000.jpg"
 
@@ -146,10 +146,10 @@ def test_a_coco_file_holds_run_length_codes_only(tmp_path: Path) -> None:
     """What is kept of a frame does not grow with its pixels, nor with the frames before it."""
     output = open_output(tmp_path, "mine", "coco")
     frame = prediction(0)
-    output.write(frame, IDS)
+    output.write(frame)
     tracemalloc.start()
     for _ in range(500):
-        output.write(frame, IDS)
+        output.write(frame)
     kept = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     assert kept / 500 < 2500 < label_map(0).nbytes
@@ -166,7 +166,7 @@ def test_the_files_of_each_style_are_the_ones_that_it_expects(tmp_path: Path, st
     assert output.place.exists() and drawn_style(style) in FORMATS
     if style in WITH_PROBABILITIES:
         with pytest.raises(ValueError, match="00000.*object_probs"):
-            output.write(prediction(0), IDS)
+            output.write(prediction(0))
 
 
 def test_without_pycocotools_one_line_says_what_to_install(
