@@ -12,15 +12,14 @@ import cv2
 import numpy as np
 
 from dataset.masks.files import MaskFile
+from libs.core.errors import named
 from libs.core.masks import VOID
 
 BLOCK = np.ones((3, 3), np.uint8)  # an area: a value that fills no such block is a line or an edge
 NEAR_ZERO, NEAR_FULL = 5, 250  # beside smoothed edges, greys up to and from here count as 0 and 255
 FLAT = 1e-3  # greys may fill this fraction of a smoothed object's area: blurred lines are flat, too
 THRESHOLD = 128  # least grey that is object in a mask with smoothed edges
-# Fraction of the outline of the areas along which smoothed edges lie, at least: if they have more values than
-# there are areas, and if not.
-MEDIATED, MOSTLY_MEDIATED = 0.25, 0.5
+OUTLINED = 0.32  # smoothed edges lie along at least this fraction of the outline of the areas
 MANY = 64  # more values than this that form no area are no objects
 # Smoothed edges are a blend of two neighbours: at least this fraction of their pixels lies between them, on
 # average about half-way.
@@ -89,7 +88,7 @@ def examine(mask: MaskFile) -> Shown:
 
 
 def list_present(values: np.ndarray) -> tuple[int, ...]:
-    """The values above 0 that occur in (Hs, Ws) uint8, ascending."""
+    """List the values above 0 that occur in (Hs, Ws) uint8, ascending."""
     return tuple((np.flatnonzero(count_values(values)[1:]) + 1).tolist())
 
 
@@ -100,13 +99,13 @@ def count_values(values: np.ndarray, where: np.ndarray | None = None) -> np.ndar
 
 
 def list_values(values: tuple[int, ...]) -> str:
-    """The first few values, for a message."""
-    more = f" ... ({len(values)} values)" if len(values) > LISTED else ""
-    return ", ".join(map(str, values[:LISTED])) + more
+    """Join the first few values for a message."""
+    count = f" ({len(values)} values)" if len(values) > LISTED else ""
+    return named(values, LISTED) + count
 
 
 def _unless_smoothed(kind: Kind, mask: MaskFile, values: tuple[int, ...]) -> Shown:
-    """This kind, or UNCLEAR if most values are those of smoothed edges."""
+    """Return this kind, or UNCLEAR if edges are smoothed."""
     edges = _count_edge_values(mask.values, mask.levels) if len(values) > 1 else 0
     if not edges:
         return Shown(kind, values)
@@ -120,30 +119,23 @@ def _unless_smoothed(kind: Kind, mask: MaskFile, values: tuple[int, ...]) -> Sho
 def _count_edge_values(values: np.ndarray, levels: np.ndarray) -> int:
     """Count the values of smoothed edges; 0 if the edges are not smoothed.
 
-    Thin and tiny objects form no area either. But they do not lie along most of the outlines, or are no blend
-    of their neighbours.
+    Thin and tiny objects form no area either. But they lie along little of the outlines, or are no blend of
+    their neighbours.
 
     Args:
         values: (Hs, Ws) uint8. levels: their greys, (Hs, Ws) uint8.
     """
-    largest = cv2.dilate(values, BLOCK)
-    inner = largest == cv2.erode(values, BLOCK)
-    counts = count_values(values)
-    occurs, forms_area = counts > 0, count_values(values, inner) > 0
-    occurs[0] = False
-    if (occurs & ~forms_area).sum() < 2:  # saves half of the time for most masks
-        return 0
-    least = cv2.erode(np.where(values, values, np.uint8(255)), BLOCK)  # 0 does not count
-    touching = 2 * count_values(values, (largest != values) | (least != values)) >= counts
-    edge = occurs & ~forms_area & touching
-    edges, areas = int(edge.sum()), int(occurs.sum() - edge.sum())
+    inner = _inner(values)
+    occurs, forms_area = count_values(values) > 0, count_values(values, inner) > 0
+    occurs[0] = forms_area[0] = False
+    edge = occurs & ~forms_area
+    edges, areas = int(edge.sum()), int(forms_area.sum())
     if edges < 2 or not _is_blended(levels, edge[values]):
         return 0
     if areas == 0 or edges > max(areas, MANY):
-        return edges if edges > 2 else 0
-    outline = (occurs & ~edge)[values] & ~inner
-    fraction = MEDIATED if edges > areas else MOSTLY_MEDIATED
-    return edges if _mediated(outline, edge[values]) >= fraction else 0
+        return edges
+    outline = forms_area[values] & ~inner
+    return edges if _outlined(outline, edge[values]) >= OUTLINED else 0
 
 
 def _is_one_smoothed_object(values: np.ndarray) -> bool:
@@ -158,7 +150,7 @@ def _is_one_smoothed_object(values: np.ndarray) -> bool:
     is_most = grey.sum() > 2 * full.sum()  # as in a photograph
     if not area or is_flat or is_most or not _is_blended(values, grey):
         return False
-    return _mediated(full & ~inner, grey) >= MEDIATED
+    return _outlined(full & ~inner, grey) >= OUTLINED
 
 
 def _is_blended(levels: np.ndarray, edges: np.ndarray) -> bool:
@@ -174,21 +166,21 @@ def _is_blended(levels: np.ndarray, edges: np.ndarray) -> bool:
     return bool(HALF_WAY[0] <= way.mean() <= HALF_WAY[1])
 
 
-def _mediated(outline: np.ndarray, edges: np.ndarray) -> float:
+def _outlined(outline: np.ndarray, edges: np.ndarray) -> float:
     """The fraction of the outline of areas (Hs, Ws) bool along which smoothed edges (Hs, Ws) bool lie."""
     near = cv2.dilate(edges.view(np.uint8), BLOCK).view(bool)
     return float((outline & near).sum() / max(1, outline.sum()))
 
 
 def _has_ringing_only(values: np.ndarray) -> bool:
-    """Whether a JPEG is 0 and 255 but for the pixels near the edges of one object."""
+    """Whether a JPEG that holds white is 0 and 255 but for the pixels near the edges of one object."""
     full = (values >= THRESHOLD).view(np.uint8)
     reach = np.ones((2 * RINGING + 1,) * 2, np.uint8)
     far = values[cv2.dilate(full, reach) == cv2.erode(full, reach)]
-    has_grey = ((far > LOSSY_NOISE) & (far < 255 - LOSSY_NOISE)).any()
+    has_grey = bool(((far > LOSSY_NOISE) & (far < 255 - LOSSY_NOISE)).any())
     grey = (values > LOSSY_FAINT) & (values < 255 - LOSSY_FAINT)
-    is_flat = (_inner(values) & grey).sum() > FLAT * full.sum()
-    return bool(full.any() and not has_grey and not is_flat)
+    is_flat = bool((_inner(values) & grey).sum() > FLAT * full.sum())
+    return not has_grey and not is_flat
 
 
 def _is_faint(values: np.ndarray, noise: int = 0) -> bool:
