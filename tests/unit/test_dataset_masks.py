@@ -403,7 +403,7 @@ def test_nothing_is_decoded_before_it_is_needed(tmp_path: Path, monkeypatch: pyt
     assert decoded == ["00002"]  # the index decides
 
 
-def test_each_peculiarity_is_told_once_a_video(tmp_path: Path) -> None:
+def test_each_warning_is_given_once_a_video(tmp_path: Path) -> None:
     told: list[str] = []
     read(video(tmp_path, [labels(255), *[blur(labels(255))] * 3]), warn=told.append)
     assert len(told) == 1 and "00001.png: smoothed edges; read as one object, values from 128 on" in told[0]

@@ -599,7 +599,7 @@ def test_a_single_video_keeps_its_folders_whole_name_and_has_no_twins(tmp_path: 
 
 
 def test_void_stays_void_in_clips_that_show_nothing_else(tmp_path: Path) -> None:
-    """What 255 means is told by the given mask too, not by the sampled frames alone."""
+    """The given mask, too, decides what 255 means, not the sampled frames alone."""
     trees.folder(tmp_path, frames=9, objects=(255,))
     trees.save_mask(tmp_path / "Annotations/mine/00000.png", trees.scene([1, 255])[1])
     sets = training_sets(tmp_path, ["FOLDER"], [8])
