@@ -18,16 +18,11 @@ from dataset.listing import (
     warn_of_unused,
 )
 from dataset.object_folders import Files, object_masks, warn_of_objects
+from dataset.video_file import SUFFIXES
 from libs.core.errors import InputError, counted, named
 from libs.core.image_io import IMAGES
 from libs.core.structures import VideoIndex
 
-# Suffixes of video files: of the formats that dataset/video.py lets FFmpeg open.
-VIDEOS: tuple[str, ...] = (".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v", ".ismv", ".avi", ".divx")
-VIDEOS += (".mkv", ".webm", ".ogv", ".ogg", ".ogm", ".flv", ".wmv", ".asf", ".wtv", ".rm", ".rmvb")
-VIDEOS += (".ts", ".mts", ".m2ts", ".m2t", ".mpg", ".mpeg", ".mpe", ".vob", ".mod", ".m1v", ".m2v", ".mpv")
-VIDEOS += (".mxf", ".dv", ".nut", ".ivf", ".y4m", ".gif", ".mjpeg", ".mjpg", ".h264", ".264", ".h265", ".265")
-VIDEOS += (".hevc",)
 A_VIDEO = "a folder of frames or a video file (.mp4, .mov, .avi, .mkv and others, see DATASET.md)"
 
 
@@ -77,7 +72,7 @@ def single_video(video: Path, mask: Path) -> VideoIndex:
     Raises: InputError if either is missing.
     """
     video = Path(os.path.abspath(video))  # '.' has no name
-    if not video.is_dir() and not (video.suffix.lower() in VIDEOS and video.exists()):
+    if not video.is_dir() and not (video.suffix.lower() in SUFFIXES and video.exists()):
         raise InputError(f"{video}: expected {A_VIDEO}; set video_path")
     if mask.is_dir():
         index = _with_masks(video, mask)
@@ -102,7 +97,7 @@ def _position(mask: Path, video: Path, frames: list[Path]) -> int:
 
 def _is_file(entry: Path) -> bool:
     """Whether an entry would be a video file; also if it is a broken link of such a name."""
-    return not entry.is_dir() and entry.suffix.lower() in VIDEOS
+    return not entry.is_dir() and entry.suffix.lower() in SUFFIXES
 
 
 def _is_video(entry: Path) -> bool:
