@@ -8,10 +8,12 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
 from yacs.config import CfgNode
 
 from dataset.build import build_loader, check_masks, test_videos, training_sets
 from dataset.framing import Crop
+from dataset.loader import ClipLoader
 from dataset.paste import open_paster
 from dataset.sampling import ClipSettings, TrainingSet
 from libs.app.build import build_device, build_model, inference_settings, result_folder, settings_from
@@ -52,17 +54,7 @@ def train(
         videos: to validate with.
     """
     device = build_device(cfg.gpu_id, cfg.multi_gpu_ids, processes)
-    settings = clip_settings(cfg)
-    loader = build_loader(
-        cfg.data_backend,
-        device,
-        sets,
-        settings,
-        workers=cfg.workers,
-        rank=processes.rank,
-        world_size=processes.world_size,
-    )
-    check_masks(sets, settings, cfg.checked_masks)
+    loader = training_loader(cfg, device, sets, processes)
     model, saved = build_model(cfg, device, resume=True)
     trainer = build_trainer(cfg, model, len(loader), processes)
     # After the trainer has copied the model for the running average: a compiled one is not to be copied.
@@ -96,6 +88,24 @@ def train(
     if run.state.epoch >= cfg.epochs:
         log.info(f"done: {checkpoint_file(cfg)}")
     log.close()
+
+
+def training_loader(
+    cfg: CfgNode, device: torch.device, sets: list[TrainingSet], processes: Processes
+) -> ClipLoader:
+    """Build the loader of training clips, and check masks of all sets before training starts."""
+    settings = clip_settings(cfg)
+    loader = build_loader(
+        cfg.data_backend,
+        device,
+        sets,
+        settings,
+        workers=cfg.workers,
+        rank=processes.rank,
+        world_size=processes.world_size,
+    )
+    check_masks(sets, settings, cfg.checked_masks)
+    return loader
 
 
 def clip_settings(cfg: CfgNode) -> ClipSettings:

@@ -15,7 +15,6 @@ import numpy as np
 MAX_HEADER = 1 << 26  # bytes of the box 'moov'; a video of ten hours has a few million
 MAX_FRAMES = 10_000_000
 MAX_BOXES = 10_000  # side by side
-TRACK = b"mdia", b"minf", b"stbl"  # each holds the next
 
 
 def shown_frames(path: Path) -> int | None:

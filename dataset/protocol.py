@@ -19,7 +19,7 @@ from libs.core.errors import LISTED
 from libs.core.masks import keep_objects, object_ids
 from libs.core.structures import VideoIndex
 
-DAVIS, YOUTUBE_VOS, OWN_SET = PROTOCOLS = ("DAVIS", "YouTube-VOS", "own set")
+DAVIS, YOUTUBE_VOS, OWN_SET = "DAVIS", "YouTube-VOS", "own set"
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ class VideoIndex:
     masks: position of a frame -> its annotation file.
     object_masks: position of a frame -> label -> the mask of this one object, if each object has a folder of
         masks; `masks` then holds the first of these files.
-    protocol: which objects are given and scored where, one of PROTOCOLS in dataset/protocol.py.
+    protocol: which objects are given and scored where, one of those that dataset/protocol.py names.
     objects: ids of all objects, if a list of the data set names them; one that no mask shows is warned of.
     submitted: positions whose masks belong into a submission; None: all.
     binary: every label above 0 is one and the same object (DAVIS 2016 stores it as 255); None: that is so if
