@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from dataset.masks.files import MaskFile, decode_mask
-from dataset.masks.kinds import THRESHOLD, Kind, Shown, examine, list_present, list_values
+from dataset.masks.kinds import THRESHOLD, Kind, MaskContent, examine, list_present, list_values
 from dataset.masks.style import VideoStyle, label_one_object
 from dataset.object_folders import merge
 from libs.core.errors import UnreadableError
@@ -99,7 +99,7 @@ class Annotations:
         self._warn_of_edges(mask, shown)
         return label_one_object(mask, shown) > 0
 
-    def _warn_of_edges(self, mask: MaskFile, shown: Shown) -> None:
+    def _warn_of_edges(self, mask: MaskFile, shown: MaskContent) -> None:
         if self._warn and shown.kind in (Kind.SMOOTHED, Kind.UNCLEAR):
             self._warn_once("smoothed", _describe_smoothed(mask))
 

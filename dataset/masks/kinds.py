@@ -44,7 +44,7 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True)
-class Shown:
+class MaskContent:
     """What one mask shows.
 
     values: those of the mask that occur, ascending, without 0.
@@ -62,28 +62,28 @@ class Shown:
         return f"{self.kind.value} ({list_values(self.values)})" if listed else self.kind.value
 
 
-def examine(mask: MaskFile) -> Shown:
+def examine(mask: MaskFile) -> MaskContent:
     """Find out what one mask shows."""
     values = list_present(mask.values)
     if not values:
-        return Shown(Kind.EMPTY)
+        return MaskContent(Kind.EMPTY)
     if mask.is_indexed:
-        return Shown(Kind.ONE if values == (VOID,) else Kind.LABELS, values)
+        return MaskContent(Kind.ONE if values == (VOID,) else Kind.LABELS, values)
     if mask.colours is not None:
         return _unless_smoothed(Kind.COLOURS, mask, values)
     if values == (VOID,):
-        return Shown(Kind.ONE, values)
+        return MaskContent(Kind.ONE, values)
     is_one_object = _has_ringing_only if mask.is_lossy else _is_one_smoothed_object
     if values[-1] >= NEAR_FULL and is_one_object(mask.values):
-        return Shown(Kind.SMOOTHED, values)
+        return MaskContent(Kind.SMOOTHED, values)
     if mask.is_lossy:
         found = f"found {list_values(values)}: JPEG changes labels; save as PNG"
-        return Shown(Kind.UNCLEAR, values, found, _is_faint(mask.values, LOSSY_FAINT))
+        return MaskContent(Kind.UNCLEAR, values, found, _is_faint(mask.values, LOSSY_FAINT))
     if mask.too_large is not None:
         found = (
             f"found the value {mask.too_large}; labels go up to 254, and 255 is void; renumber the objects"
         )
-        return Shown(Kind.UNCLEAR, values, found, _is_faint(mask.values))
+        return MaskContent(Kind.UNCLEAR, values, found, _is_faint(mask.values))
     return _unless_smoothed(Kind.LABELS, mask, values)
 
 
@@ -104,16 +104,16 @@ def list_values(values: tuple[int, ...]) -> str:
     return named(values, LISTED) + count
 
 
-def _unless_smoothed(kind: Kind, mask: MaskFile, values: tuple[int, ...]) -> Shown:
+def _unless_smoothed(kind: Kind, mask: MaskFile, values: tuple[int, ...]) -> MaskContent:
     """Return this kind, or UNCLEAR if edges are smoothed."""
     edges = _count_edge_values(mask.values, mask.levels) if len(values) > 1 else 0
     if not edges:
-        return Shown(kind, values)
+        return MaskContent(kind, values)
     problem = (
         f"expected one {'colour' if mask.colours else 'label'} per object, found {len(values)} of them, "
         f"{edges} of which only lie along edges: smoothed (anti-aliased) edges; {RESAVE}"
     )
-    return Shown(Kind.UNCLEAR, values, problem, _is_faint(mask.values))
+    return MaskContent(Kind.UNCLEAR, values, problem, _is_faint(mask.values))
 
 
 def _count_edge_values(values: np.ndarray, levels: np.ndarray) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from dataset.masks.files import MaskFile, decode_mask, pack, unpack
-from dataset.masks.kinds import RESAVE, THRESHOLD, Kind, Shown, examine
+from dataset.masks.kinds import RESAVE, THRESHOLD, Kind, MaskContent, examine
 from libs.core.errors import UnreadableError
 from libs.core.masks import VOID, palette
 from libs.core.structures import VideoIndex
@@ -26,7 +26,7 @@ class _First:
     """The first mask of a video that shows anything."""
 
     path: Path
-    shown: Shown
+    shown: MaskContent
     colours: frozenset[int]
 
 
@@ -55,7 +55,7 @@ class VideoStyle:
         self._decided: _First | None = None
         self._numbers = _Numbers()
 
-    def label(self, position: int, mask: MaskFile, shown: Shown) -> np.ndarray:
+    def label(self, position: int, mask: MaskFile, shown: MaskContent) -> np.ndarray:
         """Turn a mask into its label map.
 
         Args:
@@ -84,7 +84,7 @@ class VideoStyle:
             "save all masks of a video in one form"
         )
 
-    def _label_numbers(self, position: int, mask: MaskFile, shown: Shown) -> np.ndarray:
+    def _label_numbers(self, position: int, mask: MaskFile, shown: MaskContent) -> np.ndarray:
         """The label map of a mask of a data set of label numbers, in which 255 is void."""
         _refuse_unclear(mask, shown)
         if shown.kind not in ONE_OBJECT or (mask.is_indexed and len(self._positions) == 1):
@@ -101,7 +101,7 @@ class VideoStyle:
             )
         return mask.values
 
-    def _find_first(self, position: int, mask: MaskFile, shown: Shown) -> _First:
+    def _find_first(self, position: int, mask: MaskFile, shown: MaskContent) -> _First:
         """Find the first mask of the video that shows anything; the mask at `position` does.
 
         Raises: UnreadableError naming the first mask if it does not say what its values mean.
@@ -117,7 +117,7 @@ class VideoStyle:
             self._decided = _First(mask.path, shown, frozenset(_colours(mask, shown)))
         return self._decided
 
-    def _number_colours(self, position: int, mask: MaskFile, shown: Shown, first: _First) -> np.ndarray:
+    def _number_colours(self, position: int, mask: MaskFile, shown: MaskContent, first: _First) -> np.ndarray:
         """The label map of a mask of colours.
 
         Colours of the DAVIS palette keep their labels. Others are numbered in the order in which the masks of
@@ -133,7 +133,7 @@ class VideoStyle:
             table[value] = numbers[mask.colour_of(value)]
         return table[mask.values]
 
-    def _number_until(self, position: int, mask: MaskFile, shown: Shown) -> dict[int, int]:
+    def _number_until(self, position: int, mask: MaskFile, shown: MaskContent) -> dict[int, int]:
         """The labels of all colours that the masks up to the given one show.
 
         Raises: UnreadableError naming a mask with a colour that may be a known one.
@@ -149,7 +149,7 @@ class VideoStyle:
         return {colour: label for label, (colour, _) in enumerate(numbers.labels, start=1)}
 
 
-def _extend(numbers: _Numbers, mask: MaskFile, shown: Shown) -> _Numbers:
+def _extend(numbers: _Numbers, mask: MaskFile, shown: MaskContent) -> _Numbers:
     """Number the new colours of the next mask.
 
     Raises: UnreadableError if one of them may be a known colour that varies, or if there are too many.
@@ -170,12 +170,12 @@ def _extend(numbers: _Numbers, mask: MaskFile, shown: Shown) -> _Numbers:
     return _Numbers(numbers.masks + 1, labels)
 
 
-def _colours(mask: MaskFile, shown: Shown) -> list[int]:
+def _colours(mask: MaskFile, shown: MaskContent) -> list[int]:
     """The packed colours that a mask shows, ascending; none if it is not one of colours."""
     return [mask.colour_of(value) for value in shown.values] if mask.has_colours else []
 
 
-def label_one_object(mask: MaskFile, shown: Shown) -> np.ndarray:
+def label_one_object(mask: MaskFile, shown: MaskContent) -> np.ndarray:
     """The label map of a mask in which every value above 0 is the same object.
 
     Raises: UnreadableError naming the mask if it is unclear.
@@ -189,12 +189,12 @@ def _threshold(mask: MaskFile) -> np.ndarray:
     return (mask.values >= THRESHOLD).astype(np.uint8)
 
 
-def _refuse_unclear(mask: MaskFile, shown: Shown) -> None:
+def _refuse_unclear(mask: MaskFile, shown: MaskContent) -> None:
     if shown.kind is Kind.UNCLEAR:
         raise UnreadableError(f"{mask.path}: {shown.problem}")
 
 
-def _refuse_colours(mask: MaskFile, shown: Shown) -> None:
+def _refuse_colours(mask: MaskFile, shown: MaskContent) -> None:
     if shown.kind is Kind.COLOURS:
         raise UnreadableError(
             f"{mask.path}: expected a mask of label numbers (palette or grey PNG), found colours (mode "
@@ -202,7 +202,7 @@ def _refuse_colours(mask: MaskFile, shown: Shown) -> None:
         )
 
 
-def _refuse_other_colours(mask: MaskFile, shown: Shown, first: _First) -> None:
+def _refuse_other_colours(mask: MaskFile, shown: MaskContent, first: _First) -> None:
     others = [unpack(colour) for colour in _colours(mask, shown) if colour not in PALETTE]
     if others:
         raise UnreadableError(

@@ -14,7 +14,7 @@ from dataset.build import check_masks, training_sets
 from dataset.davis import davis16
 from dataset.masks import style as mask_style
 from dataset.masks.files import MaskFile, decode_image, pack, unpack
-from dataset.masks.kinds import Kind, Shown, examine
+from dataset.masks.kinds import Kind, MaskContent, examine
 from dataset.masks.style import VideoStyle
 from dataset.sampling import ClipSettings
 from dataset.synthetic.photos import index_images
@@ -133,7 +133,7 @@ def test_colours_are_numbered_in_their_order() -> None:
 # ---- one mask by itself ----
 
 
-def shown(pixels: Pixels, **properties: object) -> Shown:
+def shown(pixels: Pixels, **properties: object) -> MaskContent:
     if properties:
         return examine(MaskFile(Path("m.png"), pixels, "L", **properties))
     return examine(decode(pixels))
