@@ -112,7 +112,7 @@ class Annotations:
 def _describe_smoothed(mask: MaskFile) -> str:
     lost = int(((mask.values > 0) & (mask.values < THRESHOLD)).sum())
     return (
-        f"{mask.path}: {'JPEG' if mask.is_lossy else 'smoothed edges'}; read as one object, values from "
+        f"{mask.path}: {mask.lossy or 'smoothed edges'}; read as one object, values from "
         f"{THRESHOLD} on ({lost} pixels below become background)"
     )
 
