@@ -6,11 +6,12 @@ What the values mean is decided in dataset/mask_style.py.
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import cv2
 import numpy as np
 from PIL import Image
+from PIL.WebPImagePlugin import WebPImageFile
 
 from libs.core.errors import UnreadableError
 from libs.core.image_io import open_image, upright
@@ -125,8 +126,8 @@ def unpack(colour: int) -> tuple[int, int, int]:
 
 def _find_lossy(image: Image.Image) -> str:
     """Name the compression that may have changed the values; empty if none has."""
-    if image.format == "WEBP":
-        return "lossy WebP" if _is_lossy_webp(image.fp) else ""
+    if isinstance(image, WebPImageFile):
+        return "lossy WebP" if _is_lossy_webp(cast(IO[bytes], image.fp)) else ""
     if image.format in LOSSY or image.info.get("compression") == "jpeg":
         return "JPEG"
     return "lossy WebP" if image.info.get("compression") == "webp" else ""

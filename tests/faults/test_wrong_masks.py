@@ -159,6 +159,47 @@ GOOD_MASKS: dict[str, tuple[Make, set[int], list[str]]] = {
 }
 
 
+def edged(value: int, top: int) -> np.ndarray:
+    """Object 1 on background, with a border of this value, and another at the top."""
+    found = np.pad(labels(1)[1:-1, 1:-1], 1, constant_values=value)
+    found[0] = top
+    return found
+
+
+def on_white(values: np.ndarray) -> np.ndarray:
+    return np.where(values.any(-1, keepdims=True), values, np.uint8(255))
+
+
+COVERED: dict[str, tuple[Make, str]] = {
+    "inverted": (writes(255 - labels(255)), "objects (label 1), and 1024 of 3072"),
+    "colours on white": (writes(on_white(coloured(RED, GREEN))), "objects (label 3), and 0 of 3072"),
+    "background has a number": (
+        writes(indexed(np.array([3, 1, 2], np.uint8)[labels(1, 2)])),
+        "(label 3), and 0 of 3072",
+    ),
+    "an object is entry 0": (
+        writes(indexed(np.array([2, 0, 1], np.uint8)[labels(1, 2)], [RED, GREEN, (9, 9, 9)])),
+        "(label 2), and 256 of 3072",
+    ),
+    "void everywhere": (writes(indexed(labels() * 0 + 255)), "(label 1), and 0 of 3072"),
+    "an object at all sides": (writes(indexed(edged(1, top=1))), "(label 1)"),
+    "void at the border": (writes(indexed(edged(255, top=255))), ""),
+    "an object at three sides": (writes(indexed(edged(1, top=0))), ""),
+}
+
+
+@pytest.mark.parametrize("name", COVERED)
+def test_objects_at_the_whole_border(tmp_path: Path, weights: Path, name: str) -> None:
+    """They may be background that has a label; it is said once."""
+    _, masks = fake_datasets.two_videos(tmp_path)
+    make, words = COVERED[name]
+    make(masks / "00000.png")
+    end = segment_folder(tmp_path, weights)
+    end.check_success()
+    said = [line for line in end.err.splitlines() if "its whole border is covered by objects" in line]
+    assert len(said) == bool(words) and all(words in line for line in said), end.err
+
+
 @pytest.mark.parametrize("name", GOOD_MASKS)
 def test_masks_of_another_kind(tmp_path: Path, weights: Path, name: str) -> None:
     _, masks = fake_datasets.two_videos(tmp_path)
