@@ -5,6 +5,7 @@
 
 import os
 import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -92,6 +93,11 @@ def single_video(video: Path, mask: Path) -> VideoIndex:
         raise InputError(f"{mask} does not exist; set mask_path to the mask of the first frame")
     name, position = (video.name if video.is_dir() else video.stem), _position(mask, video, frames)
     index = VideoIndex(name, tuple(frames), {position: mask}, binary=None)
+    if position == 0 and _last_number(mask) > 0 and (video.is_file() or mask.stem != frames[0].stem):
+        what = "is no frame's number" if video.is_file() else "is no frame's name"
+        warnings.warn(
+            f"{mask}: '{mask.stem}' {what}, so it is taken for the first frame's mask", stacklevel=2
+        )
     warn_of_unused(video.parent, [index], with_masks=False)
     return index
 
