@@ -75,6 +75,14 @@ class Annotations:
             check_size(self.index.masks[position], labels, size)
         return labels
 
+    def warn_of_surroundings(self, position: int) -> None:
+        """Warn if objects cover the whole border of a frame's mask, as they do if background has a label."""
+        labels = self.read(position)
+        border = np.concatenate((labels[0], labels[-1], labels[:, 0], labels[:, -1]))
+        if ((border > 0) & (border < VOID)).all():
+            shown = list_values(list_present(border[None]))
+            self._warn_once("border", _describe_border(self.index.masks[position], shown, labels))
+
     def _read(self, position: int) -> np.ndarray:
         objects = self.index.object_masks.get(position)
         if objects:
@@ -112,8 +120,16 @@ class Annotations:
 def _describe_smoothed(mask: MaskFile) -> str:
     lost = int(((mask.values > 0) & (mask.values < THRESHOLD)).sum())
     return (
-        f"{mask.path}: {'JPEG' if mask.is_lossy else 'smoothed edges'}; read as one object, values from "
+        f"{mask.path}: {mask.lossy or 'smoothed edges'}; read as one object, values from "
         f"{THRESHOLD} on ({lost} pixels below become background)"
+    )
+
+
+def _describe_border(path: Path, shown: str, labels: np.ndarray) -> str:
+    background = np.count_nonzero(labels == 0)
+    return (
+        f"{path}: its whole border is covered by objects (label {shown}), and {background} of {labels.size} "
+        "pixels are background; if that is wrong, save the mask with black, or 0, as background"
     )
 
 

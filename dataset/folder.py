@@ -4,6 +4,8 @@
 """
 
 import os
+import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,8 +42,10 @@ def folder(root: Path, split: str) -> list[VideoIndex | Incomplete]:
     """
     images, masks = root / "JPEGImages", root / "Annotations"
     if not images.is_dir():
+        there = f" beside {_what_is_there(root)}" if root.is_dir() else ""
         raise InputError(
-            f"{images} does not exist; FOLDER expects JPEGImages/<video> and Annotations/<video> below root"
+            f"{images} does not exist{there}; FOLDER expects JPEGImages/<video> and Annotations/<video> "
+            "below root"
         )
     videos: dict[str, list[Path]] = {}
     for entry in entries(images):
@@ -84,6 +88,11 @@ def single_video(video: Path, mask: Path) -> VideoIndex:
         raise InputError(f"{mask} does not exist; set mask_path to the mask of the first frame")
     name, position = (video.name if video.is_dir() else video.stem), _position(mask, video, frames)
     index = VideoIndex(name, tuple(frames), {position: mask}, binary=None)
+    if position == 0 and _last_number(mask) > 0 and (video.is_file() or mask.stem != frames[0].stem):
+        what = "is no frame's number" if video.is_file() else "is no frame's name"
+        warnings.warn(
+            f"{mask}: '{mask.stem}' {what}, so it is taken for the first frame's mask", stacklevel=2
+        )
     warn_of_unused(video.parent, [index], with_masks=False)
     return index
 
@@ -134,8 +143,33 @@ def index_video(name: str, images: Path, masks: Path, binary: bool | None = Fals
     frames = list_frames(name, images)
     positions = {frame.stem: i for i, frame in enumerate(frames)}
     found, objects = match_masks(masks, lambda mask: positions.get(mask.stem), f"{frames[0].stem}.png")
+    _refuse_other_numbers(frames, masks, found)
     binary = False if objects else binary
     return VideoIndex(name, tuple(frames), found, binary=binary, object_masks=objects)
+
+
+def _refuse_other_numbers(frames: list[Path], masks: Path, found: dict[int, Path]) -> None:
+    """Refuse masks that are numbered from 0 on beside frames from 1 on, or the like.
+
+    By name, each mask would belong to the frame before or after its own one.
+
+    Raises: InputError if there are as many masks as frames, and all differ by the same number.
+    """
+    files = list_images(masks)
+    if len(found) == len(frames) or len(files) != len(frames):
+        return
+    apart = {_last_number(frame) - _last_number(mask) for frame, mask in zip(frames, files)}
+    if len(apart) == 1 and apart != {0}:
+        raise InputError(
+            f"{masks}: expected masks with the names of their frames, found {len(files)} masks from "
+            f"{files[0].name} on for as many frames from {frames[0].name} on; number both alike"
+        )
+
+
+def _last_number(path: Path) -> int:
+    """The last number in a file's name; -1 if there is none."""
+    numbers = re.findall(r"\d+", path.stem)
+    return int(numbers[-1]) if numbers else -1
 
 
 def list_frames(name: str, images: Path) -> list[Path]:
@@ -190,9 +224,11 @@ def match_masks(
         raise InputError(
             f"{masks} does not exist; expected masks in it, such as {example}; complete the data set"
         )
+    has_other_files = any(entry.is_file() for entry in entries(masks)) and not list_images(masks)
     raise InputError(
         f"{masks}: expected masks with the names of their frames, such as {example}, found "
-        f"{_what_is_there(masks)}; rename them, or complete the data set"
+        f"{_what_is_there(masks)}; {'convert them to PNG' if has_other_files else 'rename them'}, or "
+        "complete the data set"
     )
 
 

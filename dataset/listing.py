@@ -151,6 +151,7 @@ def warn_of_unused(root: Path, videos: Collection[VideoIndex], with_masks: bool 
         with_masks: False if the masks are single files, whose folders hold other things.
     """
     folders = [video.frames for video in videos if is_image(video.frames[0])]
+    _warn_of_mixed_names(root, folders)
     frames = _by_folder(path for files in folders for path in files)
     masks: dict[str, set[str]] = {}
     if with_masks:
@@ -168,6 +169,21 @@ def warn_of_unused(root: Path, videos: Collection[VideoIndex], with_masks: bool 
     _warn(root, [path for path in others if not path.is_dir() and not is_image(path)], "file", kind)
     unmatched = [path for path in others if is_image(path) and str(path.parent) not in frames]
     _warn(root, unmatched, "mask", "without a frame of that name")
+
+
+def _warn_of_mixed_names(root: Path, videos: Iterable[Sequence[Path]]) -> None:
+    """Warn of frames whose names differ in more than a number: one of them may be a mask or a preview."""
+    mixed = []
+    for frames in videos:
+        kinds = {re.sub(r"\d+", "0", frame.stem): frame for frame in frames}
+        if len(kinds) > 1:
+            mixed.append([os.path.relpath(frame, root) for frame in kinds.values()])
+    if mixed:
+        warnings.warn(
+            f"{root}: {counted(len(mixed), 'video')} with frames named in several ways, all of which count "
+            f"as frames, in the order of their names: {named(mixed[0], 3)}",
+            stacklevel=3,
+        )
 
 
 def _by_folder(paths: Iterable[Path]) -> dict[str, set[str]]:

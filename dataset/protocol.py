@@ -148,6 +148,13 @@ class MaskSplitter:
                 f"mask does not show: {list_some(refused)}; valset FOLDER gives them where they first appear",
                 stacklevel=2,
             )
+        unlisted = sorted(set(self.ids) - set(index.objects)) if index.objects else []
+        if unlisted:
+            warnings.warn(
+                f"video '{index.name}': its masks show {list_objects(unlisted)}, which meta.json does not "
+                "list; given and scored all the same",
+                stacklevel=2,
+            )
         absent = sorted(set(index.objects) - set(self.ids))
         if absent:
             warnings.warn(

@@ -48,12 +48,15 @@ def open_video(
 def _find_start(index: VideoIndex) -> tuple[Annotations, int, tuple[int, ...]]:
     """Open the masks of a video, and find the first one that shows an object, and its objects.
 
+    Warns if these objects cover all of its border.
+
     Raises: UnreadableError if none does.
     """
     annotations = Annotations(index)
     for position in sorted(index.masks):
         ids = object_ids(annotations.read(position))
         if ids:
+            annotations.warn_of_surroundings(position)
             return annotations, position, tuple(ids)
     first = index.masks[min(index.masks)]
     raise UnreadableError(f"{first}: expected a mask with at least one object, found background only")

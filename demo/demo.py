@@ -56,8 +56,7 @@ def main(cfg: CfgNode, signals: SignalHandler) -> None:
         animation=parent / f"{video.name}.{cfg.demo_format}",
         round_trip=parent / f"{video.name}_round_trip.png",
     )
-    if folder.resolve() in (video_path.resolve(), mask_path.resolve(), mask_path.resolve().parent):
-        raise InputError(f"key 'output_dir': {folder} holds the demo's input; give another folder")
+    check_own_folder(folder, video_path, mask_path)
 
     # 2. Segment it. No second run may write to the same files meanwhile.
     with exclusive_run(folder, outputs.frames.place, outputs.animation, outputs.round_trip):
@@ -94,6 +93,18 @@ def check_own_input(**paths: Path) -> None:
     if len(bundled) == 1:
         raise InputError(
             f"key '{bundled[0]}': is still that of the bundled clip; give the one of your own video"
+        )
+
+
+def check_own_folder(folder: Path, video: Path, mask: Path) -> None:
+    """Check that the folder of the results is none of the input, nor lies within it.
+
+    Raises: InputError naming the folder if it is or does.
+    """
+    within = folder.resolve()
+    if within == mask.resolve().parent or any(within.is_relative_to(p.resolve()) for p in (video, mask)):
+        raise InputError(
+            f"key 'output_dir': {folder} holds the demo's input, or lies within it; give another folder"
         )
 
 

@@ -3,15 +3,18 @@
 What the values mean is decided in dataset/masks/style.py.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, cast
 
 import cv2
 import numpy as np
 from PIL import Image
+from PIL.WebPImagePlugin import WebPImageFile
 
 from libs.core.errors import UnreadableError
-from libs.core.image_io import open_image
+from libs.core.image_io import open_image, upright
 from libs.core.masks import VOID
 
 OPAQUE = 128  # least alpha of a pixel that counts; what is more transparent is background
@@ -19,6 +22,7 @@ WIDE = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # 16-bit grey; older versions o
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", *WIDE)
 LOSSY = ("JPEG", "MPO")
 MAX_WIDE = (1 << 16) - 1
+BLOCK = np.ones((3, 3), np.uint8)  # an area: a value that fills no such block is a line or an edge
 
 
 @dataclass(frozen=True)
@@ -30,8 +34,8 @@ class MaskFile:
     mode: Pillow's name of the kind of image.
     palette: (N, 3) uint8 RGB of an indexed image; None for others.
     colours: packed RGB, ascending; None if each pixel is a label number or a grey.
-    is_lossy: the values may differ from those that were saved.
-    too_large: a value above 255, if there is one. Then `values` are the upper 8 of 16 bits.
+    lossy: name of the compression because of which the values may differ from those that were saved.
+    too_large: a value above 255, if there is one. Then `values` are the upper 8 of 16 bits, or 1.
     """
 
     path: Path
@@ -39,7 +43,7 @@ class MaskFile:
     mode: str
     palette: np.ndarray | None = None
     colours: tuple[int, ...] | None = None
-    is_lossy: bool = False
+    lossy: str = ""
     too_large: int | None = None
 
     @property
@@ -79,13 +83,15 @@ def decode_image(image: Image.Image, path: Path) -> MaskFile:
 
     Raises: UnreadableError naming the file if it is of a kind that cannot be a mask.
     """
-    mode, is_lossy = image.mode, image.format in LOSSY
+    mode, lossy = image.mode, _find_lossy(image)
     if mode not in MODES:
         raise UnreadableError(
             f"{path}: expected a palette, grey or RGB mask, found mode {mode}; "
             "save it as a PNG of label numbers"
         )
-    pixels = np.array(image)
+    pixels = np.array(upright(image))
+    if mode in ("LA", "RGBA"):
+        _refuse_translucent(path, pixels)
     hidden = _transparent(image, pixels)
     if mode in ("LA", "PA"):
         pixels = pixels[..., 0]
@@ -101,9 +107,9 @@ def decode_image(image: Image.Image, path: Path) -> MaskFile:
         return _narrow(path, pixels, mode)
     if mode in ("L", "LA") or _is_grey(pixels):
         grey = pixels if pixels.ndim == 2 else pixels[..., 0]
-        return MaskFile(path, np.ascontiguousarray(grey), mode, is_lossy=is_lossy)
-    if is_lossy:
-        raise UnreadableError(f"{path}: JPEG changes colours; save as PNG")
+        return MaskFile(path, np.ascontiguousarray(grey), mode, lossy=lossy)
+    if lossy:
+        raise UnreadableError(f"{path}: {lossy} changes colours; save as PNG")
     return _number_colours(path, pixels, mode)
 
 
@@ -116,6 +122,45 @@ def pack(colours: np.ndarray) -> np.ndarray:
 def unpack(colour: int) -> tuple[int, int, int]:
     """The inverse of `pack` for one colour."""
     return colour >> 16, colour >> 8 & 255, colour & 255
+
+
+def _find_lossy(image: Image.Image) -> str:
+    """Name the compression that may have changed the values; empty if none has."""
+    if isinstance(image, WebPImageFile):
+        return "lossy WebP" if _is_lossy_webp(cast(IO[bytes], image.fp)) else ""
+    if image.format in LOSSY or image.info.get("compression") == "jpeg":
+        return "JPEG"
+    return "lossy WebP" if image.info.get("compression") == "webp" else ""
+
+
+def _is_lossy_webp(file: IO[bytes]) -> bool:
+    """Whether the first chunk with pixels is that of lossy compression."""
+    file.seek(12)
+    while len(header := file.read(8)) == 8:
+        if header[:3] == b"VP8" and header[3:4] in (b" ", b"L"):
+            return header[3:4] == b" "
+        size = int.from_bytes(header[4:], "little")
+        file.seek(size + size % 2, os.SEEK_CUR)
+    return False
+
+
+def _refuse_translucent(path: Path, pixels: np.ndarray) -> None:
+    """Refuse coloured areas that are rather transparent, but visible; smoothed edges form no area.
+
+    Args:
+        pixels: (Hs, Ws, C) uint8, the last channel is alpha.
+    Raises: UnreadableError naming the file and an alpha if there is such an area.
+    """
+    alpha = np.ascontiguousarray(pixels[..., -1])
+    faint = (alpha > 0) & (alpha < OPAQUE)
+    if not faint.any():
+        return
+    flat = faint & pixels[..., :-1].any(-1) & (cv2.dilate(alpha, BLOCK) == cv2.erode(alpha, BLOCK))
+    if flat.any():
+        raise UnreadableError(
+            f"{path}: found areas that are more transparent than opaque (alpha {alpha[flat][0]}), as in an "
+            "overlay; save the mask without transparency"
+        )
 
 
 def _transparent(image: Image.Image, pixels: np.ndarray) -> np.ndarray | None:
@@ -163,13 +208,15 @@ def _check_background(path: Path, values: np.ndarray, palette: np.ndarray, trans
 
 
 def _narrow(path: Path, pixels: np.ndarray, mode: str) -> MaskFile:
-    """A 16-bit mask: its values if they fit into 8 bits, else the upper 8 bits."""
+    """A 16-bit mask: its values if they fit into 8 bits, else the upper 8 bits, at least 1 unless 0."""
     least, most = int(pixels.min()), int(pixels.max())
     if least < 0 or most > MAX_WIDE:
         raise UnreadableError(f"{path}: found the value {least if least < 0 else most}; labels are 1 to 254")
     if most <= VOID:
         return MaskFile(path, pixels.astype(np.uint8), mode)
-    return MaskFile(path, (pixels >> 8).astype(np.uint8), mode, too_large=most)
+    # Labels below 256 become 1, lest they look like background beside a large value such as 65535.
+    upper = np.maximum(pixels >> 8, pixels > 0).astype(np.uint8)
+    return MaskFile(path, upper, mode, too_large=most)
 
 
 def _is_grey(pixels: np.ndarray) -> bool:

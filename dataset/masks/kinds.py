@@ -11,11 +11,10 @@ from enum import Enum
 import cv2
 import numpy as np
 
-from dataset.masks.files import MaskFile
+from dataset.masks.files import BLOCK, MaskFile
 from libs.core.errors import named
 from libs.core.masks import VOID
 
-BLOCK = np.ones((3, 3), np.uint8)  # an area: a value that fills no such block is a line or an edge
 NEAR_ZERO, NEAR_FULL = 5, 250  # beside smoothed edges, greys up to and from here count as 0 and 255
 FLAT = 1e-3  # greys may fill this fraction of a smoothed object's area: blurred lines are flat, too
 THRESHOLD = 128  # least grey that is object in a mask with smoothed edges
@@ -73,11 +72,11 @@ def examine(mask: MaskFile) -> MaskContent:
         return _unless_smoothed(Kind.COLOURS, mask, values)
     if values == (VOID,):
         return MaskContent(Kind.ONE, values)
-    is_one_object = _has_ringing_only if mask.is_lossy else _is_one_smoothed_object
+    is_one_object = _has_ringing_only if mask.lossy else _is_one_smoothed_object
     if values[-1] >= NEAR_FULL and is_one_object(mask.values):
         return MaskContent(Kind.SMOOTHED, values)
-    if mask.is_lossy:
-        found = f"found {list_values(values)}: JPEG changes labels; save as PNG"
+    if mask.lossy:
+        found = f"found {list_values(values)}: {mask.lossy} changes labels; save as PNG"
         return MaskContent(Kind.UNCLEAR, values, found, _is_faint(mask.values, LOSSY_FAINT))
     if mask.too_large is not None:
         found = (

@@ -218,8 +218,16 @@ def for_inference(model: STM, amp: str = "off", compiled: bool = False) -> STM:
 
 
 def result_folder(cfg: Config) -> Path:
-    """Folder of the masks of the validation set."""
-    return Path(cfg.root) / cfg.output_dir / cfg.valset
+    """Folder of the masks of the validation set.
+
+    Raises: InputError if it lies among frames or given masks, where a later run would read it.
+    """
+    root, path = Path(cfg.root), Path(cfg.root) / cfg.output_dir / cfg.valset
+    inside = path.resolve()
+    inputs = {"JPEGImages", "Annotations"}
+    if inside.is_relative_to(root.resolve()) and inputs & set(inside.relative_to(root.resolve()).parts):
+        raise InputError(f"key 'output_dir': {path} lies among the data set's files; give another folder")
+    return path
 
 
 def inference_settings(cfg: Config, validation: bool = False) -> InferenceSettings:

@@ -43,11 +43,11 @@ def open_image(path: Path, kind: str = "image") -> Iterator[Image.Image]:
         with Image.open(path, formats=FORMATS) as image:
             if max(image.size) > LONGEST:
                 raise OSError(f"sides of {image.size[0]}x{image.size[1]} pixels, more than {LONGEST}")
+            if image.format != "MPO" and getattr(image, "is_animated", False):  # MPO adds previews
+                raise UnreadableError(
+                    f"{path}: expected one image in the file, found several pages; save each as a file"
+                )
             if image.format == "TIFF":
-                if getattr(image, "is_animated", False):
-                    raise UnreadableError(
-                        f"{path}: expected one image in the file, found several pages; save each as a file"
-                    )
                 image.filename = ""  # Pillow would map the file into memory, and mix up rows of turned images
             yield image
     except (UnreadableError, MemoryError):
@@ -71,8 +71,13 @@ def read_image(path: Path, needed: tuple[int, int] | None = None) -> np.ndarray:
     with open_image(path) as image:
         if needed:
             image.draft(None, needed if _is_sideways(image) else needed[::-1])
-        turn = TURNS.get(_orientation(image))
-        return _to_rgb(image if turn is None else image.transpose(turn))
+        return _to_rgb(upright(image))
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Turn an image as its EXIF says."""
+    turn = TURNS.get(_orientation(image))
+    return image if turn is None else image.transpose(turn)
 
 
 def image_size(path: Path) -> tuple[int, int]:

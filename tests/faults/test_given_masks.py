@@ -226,6 +226,13 @@ def test_records_hold_objects_with_different_numbers_of_frames(tmp_path: Path, w
 DEMO: dict[str, tuple[str, str, dict[str, object], list[str]]] = {
     "a frame's name": ("frames", "00004", {}, ["object 1 given in frame 00004", "starts at frame 00004"]),
     "another name": ("frames", "drawn", {}, ["object 1 given in frame 00000;"]),
+    "another name with a number": (
+        "frames",
+        "frame_00004",
+        {},
+        ["'frame_00004' is no frame's name, so it is"],
+    ),
+    "another name, for a film": ("film.mp4", "f4", {}, ["'f4' is no frame's number, so it is"]),
     "a frame's name, backward": ("frames", "00004", {"backward": True}, ["are filled backward"]),
     "a number of a film": ("film.mp4", "00004", {}, ["object 1 given in frame 00004"]),
     "a film, backward": ("film.mp4", "4", {"backward": True, "demo_format": "mp4"}, ["are filled backward"]),
@@ -244,7 +251,8 @@ def test_the_demos_mask_starts_where_its_name_says(tmp_path: Path, weights: Path
     keys = {"initial": weights, "output_dir": tmp_path / "out", "save_indexed_format": "index", **keys}
     end = run_in_process("demo/demo.py", **small(**paths, **keys))
     end.check_success()
-    assert all(word in end.out for word in words), end.out
+    assert all(word in end.out + end.err for word in words), end
+    assert ("so it is taken for the first" in end.err) == (stem in ("frame_00004", "f4"))
     start = int(stem) if stem.isdecimal() else 0
     masks = [
         np.array(Image.open(path)) for path in sorted((tmp_path / "out" / Path(video).stem).glob("*.png"))

@@ -383,6 +383,18 @@ def test_a_result_folder_that_is_read_only(tmp_path: Path, weights: Path, style:
     end.check_error(str(tmp_path / "output/FOLDER"), "cannot be written")
 
 
+@pytest.mark.parametrize(
+    "where", ["JPEGImages", "JPEGImages/out", "JPEGImages/mine", "Annotations/x", "x/../Annotations"]
+)
+def test_results_among_frames_or_masks(tmp_path: Path, weights: Path, where: str) -> None:
+    """The next run would take them for a video, or for masks."""
+    fake_datasets.two_videos(tmp_path)
+    segment_folder(tmp_path, weights, output_dir=where).check_error(
+        "'output_dir'", "among the data set's files"
+    )
+    assert not list(tmp_path.rglob("FOLDER"))
+
+
 TAKEN = {"index": ("mine", False), "binary": ("mine/1", False), "coco": ("mine.json", True)}
 
 

@@ -34,6 +34,11 @@ SETS: dict[str, tuple[Callable[[Path], object], str, list[str]]] = {
     "wrong root": (lambda r: None, "DAVIS17", ["DAVIS17", "set root"]),
     "no YouTube-VOS": (lambda r: None, "VOS", ["meta.json", "set root"]),
     "no folder": (lambda r: None, "FOLDER", ["JPEGImages"]),
+    "a folder in another case": (
+        lambda r: fake_datasets.folder(r) and (r / "JPEGImages").rename(r / "JPEGIMAGES"),
+        "FOLDER",
+        ["JPEGImages does not exist beside Annotations, JPEGIMAGES (2 entries)"],
+    ),
     "half a set": (_half, "DAVIS17", ["14 of 14 videos are incomplete", "v00", "v09"]),
     "listed, not there": (
         lambda r: fake_datasets.write_db_info(fake_datasets.davis17(r), [("ghost", "val", 2017)]),
@@ -229,6 +234,15 @@ LAYOUTS: dict[str, tuple[str, Callable[[Path], object], dict[str, str], list[str
         {"davis_resolution": "Full-Resolution"},
         ["duo"],
         [],
+    ),
+    "YouTube-VOS with an object that meta.json does not name": (
+        "VOS",
+        lambda r: fake_datasets.write_meta(
+            fake_datasets.youtube_vos(r) / "valid", {"bbb": {"2": ["00000", "00003", "00006"]}}
+        ),
+        {},
+        ["bbb"],
+        ["its masks show object 5, which meta.json does not list; given and scored all the same"],
     ),
     "YouTube-VOS with a video that meta.json does not name": (
         "VOS",

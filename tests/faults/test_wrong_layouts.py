@@ -94,6 +94,15 @@ LEFT_OUT: dict[str, tuple[Change, str]] = {
         lambda f, m: touch(f / "00000.ppm"),
         "1 file left out, not an image",
     ),
+    "masks among the frames": (
+        lambda f, m: (shutil.copy(m / "00000.png", f / "00003_mask.png"), (f / "00002.png").unlink()),
+        "1 video with frames named in several ways, all of which count as frames, in the order of their "
+        "names: JPEGImages/mine/00003.png, JPEGImages/mine/00003_mask.png",
+    ),
+    "two cameras in a folder": (
+        lambda f, m: [(f / f"0000{i}.png").rename(f / f"b_{i}.png") for i in (2, 3)],
+        "JPEGImages/mine/00001.png, JPEGImages/mine/b_3.png",
+    ),
     "a text among the masks": (lambda f, m: touch(m / "labels.txt"), "1 file left out, not an image"),
     "a folder among the frames": (
         lambda f, m: mask(f / "small/00000.png"),
@@ -181,6 +190,14 @@ INCOMPLETE: dict[str, tuple[Change, str]] = {
         "such as IMG_00000.png, found img_00000.png",
     ),
     "an array": (lambda f, m: rename(m, lambda p: f"{p.stem}.npy"), MASKS + "00000.npy"),
+    "an annotation file": (
+        lambda f, m: ((m / "00000.png").unlink(), touch(m / "annotations.json")),
+        MASKS + "annotations.json (1 entry); convert them to PNG",
+    ),
+    "masks from 1 on, frames from 0 on": (
+        lambda f, m: ((m / "00000.png").unlink(), [mask(m / f"{i:05d}.png") for i in (1, 2, 3, 4)]),
+        "found 4 masks from 00001.png on for as many frames from 00000.png on; number both alike",
+    ),
     "a folder for each frame": (
         lambda f, m: (mask(m / "00000/1.png"), (m / "00000.png").unlink()),
         MASKS + "00000 (1 entry)",
@@ -231,7 +248,7 @@ INCOMPLETE: dict[str, tuple[Change, str]] = {
             one_by_one(m),
             fake_datasets.save_mask(m / "2/00000.png", fake_datasets.scene([1, 2])[1], "RGB"),
         ),
-        "2/00000.png: expected one object, in one colour on black, found 2 colours",
+        "2/00000.png: expected one object, because its folder holds the masks of one, found colours",
     ),
     "masks of objects of different sizes": (
         lambda f, m: (one_by_one(m), Image.new("L", (8, 8), 255).save(m / "2/00000.png")),
@@ -351,7 +368,7 @@ OBJECTS: dict[str, tuple[Callable[[Path], object], str, tuple[int, ...]]] = {
             one_by_one(m),
             cv2.imwrite(str(m / "1/00000.png"), cv2.blur(cv2.imread(str(m / "1/00000.png"), 0), (3, 3))),
         ),
-        "found 6 in 1/00000.png; pixels of at least 128 count as the object",
+        "1/00000.png: smoothed edges; read as one object, values from 128 on",
         (1, 2),
     ),
     "a mask of one object is missing": (

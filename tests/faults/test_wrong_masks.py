@@ -18,6 +18,8 @@ from tests.helpers.subprocess_runner import run_in_process
 
 Make = Callable[[Path], object]
 NEAREST = cv2.INTER_NEAREST
+SIDEWAYS = Image.Exif()
+SIDEWAYS[0x0112] = 6
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
 
@@ -51,12 +53,34 @@ BAD_MASKS: dict[str, tuple[Make, list[str]]] = {
     "two objects as JPEG": (writes(labels(127, 255), ".jpg"), ["00000.jpg", "JPEG", "save as PNG"]),
     "labels as JPEG": (writes(labels(1, 2), ".jpg"), ["00000.jpg", "JPEG", "save as PNG"]),
     "colours as JPEG": (writes(coloured(RED, GREEN), ".jpg"), ["00000.jpg", "JPEG", "save as PNG"]),
+    "labels as lossy WebP": (writes(grey(labels(1, 2)), ".webp", quality=80), ["00000.webp", "lossy WebP"]),
+    "colours as lossy WebP": (writes(coloured(RED, GREEN), ".webp"), ["00000.webp", "lossy WebP", "PNG"]),
+    "labels as JPEG within a TIFF": (
+        writes(Image.fromarray(labels(1, 2)), ".tif", compression="jpeg"),
+        ["00000.tif", "JPEG", "save as PNG"],
+    ),
+    "several pages": (
+        writes(Image.fromarray(labels(1)), save_all=True, append_images=[Image.fromarray(labels(2))]),
+        ["00000.png", "expected one image in the file, found several pages"],
+    ),
+    "a translucent overlay": (
+        writes(np.dstack([coloured(RED), 120 * labels(1)])),
+        ["00000.png", "more transparent than opaque (alpha 120)", "without transparency"],
+    ),
+    "one translucent object": (
+        writes(np.dstack([coloured(RED, GREEN), np.array([0, 255, 90], np.uint8)[labels(1, 2)]])),
+        ["00000.png", "(alpha 90)"],
+    ),
     "CMYK": (
         writes(Image.fromarray(coloured(RED)).convert("CMYK"), ".jpg"),
         ["00000.jpg", "mode CMYK", "PNG"],
     ),
     "a photograph": (writes(noise()), ["00000.png", "colours", "no mask"]),
     "16 bits, too large": (writes(labels(1, 2).astype(np.uint16) * 500), ["00000.png", "1000", "up to 254"]),
+    "16 bits, labels and -1": (
+        writes(np.array([0, 1, 65535], np.uint16)[labels(1, 2)]),
+        ["00000.png", "65535", "up to 254"],
+    ),
     "floating point": (writes(Image.fromarray(labels(1) / 2.0).convert("F"), format="TIFF"), ["00000.png"]),
     "white is entry 0": (
         writes(indexed(1 - labels(1), [(255, 255, 255), (0, 0, 0)])),
@@ -121,7 +145,59 @@ GOOD_MASKS: dict[str, tuple[Make, set[int], list[str]]] = {
     "a black palette": (writes(indexed(labels(1, 2), np.zeros((256, 3)))), {1, 2}, []),
     "a grey palette": (writes(indexed(labels(1, 2), [[i] * 3 for i in range(256)])), {1, 2}, []),
     "BMP": (writes(indexed(labels(1, 2)), ".bmp"), {1, 2}, []),
+    "lossless WebP": (writes(coloured(*palette()[1:3]), ".webp", lossless=True), {1, 2}, []),
+    "one object as lossy WebP": (
+        writes(grey(labels(255)), ".webp", quality=90),
+        {1},
+        ["00000.webp: lossy WebP; read as one object"],
+    ),
+    "held sideways": (
+        lambda p: indexed(labels(1, 2)).transpose(Image.Transpose.ROTATE_90).save(p, exif=SIDEWAYS),
+        {1, 2},
+        [],
+    ),
 }
+
+
+def edged(value: int, top: int) -> np.ndarray:
+    """Object 1 on background, with a border of this value, and another at the top."""
+    found = np.pad(labels(1)[1:-1, 1:-1], 1, constant_values=value)
+    found[0] = top
+    return found
+
+
+def on_white(values: np.ndarray) -> np.ndarray:
+    return np.where(values.any(-1, keepdims=True), values, np.uint8(255))
+
+
+COVERED: dict[str, tuple[Make, str]] = {
+    "inverted": (writes(255 - labels(255)), "objects (label 1), and 1024 of 3072"),
+    "colours on white": (writes(on_white(coloured(RED, GREEN))), "objects (label 3), and 0 of 3072"),
+    "background has a number": (
+        writes(indexed(np.array([3, 1, 2], np.uint8)[labels(1, 2)])),
+        "(label 3), and 0 of 3072",
+    ),
+    "an object is entry 0": (
+        writes(indexed(np.array([2, 0, 1], np.uint8)[labels(1, 2)], [RED, GREEN, (9, 9, 9)])),
+        "(label 2), and 256 of 3072",
+    ),
+    "void everywhere": (writes(indexed(labels() * 0 + 255)), "(label 1), and 0 of 3072"),
+    "an object at all sides": (writes(indexed(edged(1, top=1))), "(label 1)"),
+    "void at the border": (writes(indexed(edged(255, top=255))), ""),
+    "an object at three sides": (writes(indexed(edged(1, top=0))), ""),
+}
+
+
+@pytest.mark.parametrize("name", COVERED)
+def test_objects_at_the_whole_border(tmp_path: Path, weights: Path, name: str) -> None:
+    """They may be background that has a label; it is said once."""
+    _, masks = fake_datasets.two_videos(tmp_path)
+    make, words = COVERED[name]
+    make(masks / "00000.png")
+    end = segment_folder(tmp_path, weights)
+    end.check_success()
+    said = [line for line in end.err.splitlines() if "its whole border is covered by objects" in line]
+    assert len(said) == bool(words) and all(words in line for line in said), end.err
 
 
 @pytest.mark.parametrize("name", GOOD_MASKS)

@@ -176,8 +176,9 @@ def test_a_video_does_not_go_with_the_mask_of_the_bundled_clip(tmp_path: Path, w
 
 def test_the_demo_does_not_write_over_its_input(tmp_path: Path, weights: Path) -> None:
     fake_datasets.folder(tmp_path)
-    for where in ("JPEGImages", "Annotations"):
+    for where in ("JPEGImages", "Annotations", "JPEGImages/mine", "JPEGImages/mine/out"):
         end = segment(
             tmp_path / "JPEGImages/mine", tmp_path / "Annotations/mine/00000.png", weights, tmp_path / where
         )
         end.check_error("'output_dir'", f"{where}/mine")
+    assert not list(tmp_path.rglob("*.gif"))

@@ -76,8 +76,10 @@ def test_values_are_label_numbers_in_every_mode(mode: str) -> None:
     assert np.array_equal(found.values, labels(1, 7, 254, 255))
 
 
-@pytest.mark.parametrize("alpha", [0, 127, 128, 255])
-@pytest.mark.parametrize("mode", ["LA", "RGBA", "PA"])
+@pytest.mark.parametrize(
+    ("mode", "alpha"),
+    [*((mode, alpha) for mode in ("LA", "RGBA", "PA") for alpha in (0, 128, 255)), ("PA", 127)],
+)
 def test_pixels_that_are_mostly_transparent_are_background(mode: str, alpha: int) -> None:
     values, opacity = labels(1, 2), np.where(labels(1, 2) == 2, alpha, 255).astype(np.uint8)
     image = with_alpha(values, opacity)
@@ -179,7 +181,7 @@ def test_smoothed_edges_are_found(how: str) -> None:
 
 @pytest.mark.parametrize("quality", [30, 50, 75, 90, 95])
 def test_a_jpeg_is_one_object_or_unclear(quality: int) -> None:
-    assert shown(jpeg(disc(), quality), is_lossy=True).kind is Kind.SMOOTHED
+    assert shown(jpeg(disc(), quality), lossy="JPEG").kind is Kind.SMOOTHED
     for values in (
         two_discs(127, 255),
         two_discs(20, 255),
@@ -188,10 +190,10 @@ def test_a_jpeg_is_one_object_or_unclear(quality: int) -> None:
         disc(200),
         labels(127, 255),
     ):
-        found = shown(jpeg(values, quality), is_lossy=True)
+        found = shown(jpeg(values, quality), lossy="JPEG")
         assert found.kind is Kind.UNCLEAR and "JPEG changes labels; save as PNG" in found.problem
-    assert shown(jpeg(disc(20), quality), is_lossy=True).is_faint
-    assert not shown(jpeg(disc(60), quality), is_lossy=True).is_faint
+    assert shown(jpeg(disc(20), quality), lossy="JPEG").is_faint
+    assert not shown(jpeg(disc(60), quality), lossy="JPEG").is_faint
 
 
 def surrounded(area: int, *ids: int) -> np.ndarray:
