@@ -231,7 +231,7 @@ INCOMPLETE: dict[str, tuple[Change, str]] = {
             one_by_one(m),
             fake_datasets.save_mask(m / "2/00000.png", fake_datasets.scene([1, 2])[1], "RGB"),
         ),
-        "2/00000.png: expected one object, in one colour on black, found 2 colours",
+        "2/00000.png: expected one object, because each has a folder of masks here, found colours",
     ),
     "masks of objects of different sizes": (
         lambda f, m: (one_by_one(m), Image.new("L", (8, 8), 255).save(m / "2/00000.png")),
@@ -351,7 +351,7 @@ OBJECTS: dict[str, tuple[Callable[[Path], object], str, tuple[int, ...]]] = {
             one_by_one(m),
             cv2.imwrite(str(m / "1/00000.png"), cv2.blur(cv2.imread(str(m / "1/00000.png"), 0), (3, 3))),
         ),
-        "found 6 in 1/00000.png; pixels of at least 128 count as the object",
+        "1/00000.png: smoothed edges; read as one object, values from 128 on",
         (1, 2),
     ),
     "a mask of one object is missing": (
