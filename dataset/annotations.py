@@ -102,7 +102,8 @@ class Annotations:
         shown = examine(mask)
         if shown.kind in (Kind.LABELS, Kind.COLOURS) and len(shown.values) > 1:
             raise UnreadableError(
-                f"{path}: expected one object, because its folder holds the masks of one, found {shown}"
+                f"{path}: expected one object, because each has a folder of masks here, found {shown}; "
+                "save every object in its own folder"
             )
         self._warn_of_edges(mask, shown)
         return label_one_object(mask, shown) > 0

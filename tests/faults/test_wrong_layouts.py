@@ -248,7 +248,7 @@ INCOMPLETE: dict[str, tuple[Change, str]] = {
             one_by_one(m),
             fake_datasets.save_mask(m / "2/00000.png", fake_datasets.scene([1, 2])[1], "RGB"),
         ),
-        "2/00000.png: expected one object, because its folder holds the masks of one, found colours",
+        "2/00000.png: expected one object, because each has a folder of masks here, found colours",
     ),
     "masks of objects of different sizes": (
         lambda f, m: (one_by_one(m), Image.new("L", (8, 8), 255).save(m / "2/00000.png")),
