@@ -134,7 +134,8 @@ class ResultFolder:
                 return None
             masks = {name: set(ids) for name, ids in record["frames"].items()}
             output = open_output(self.path, video.name, self.style)
-            there = output.expected(masks) <= output.existing(self.path, video.name)
+            existing = output.existing(self.path, video.name)
+            there = output.expected(masks) <= {path for path in existing if path.stat().st_size}
             same = record["fingerprint"] == self.fingerprint and record["inputs"] == video.fingerprint()
             return (masks, _report(record["report"])) if same and there else None
         except FileNotFoundError:

@@ -148,6 +148,16 @@ def test_a_result_that_was_removed_is_made_again(tmp_path: Path, weights: Path, 
     assert done(tmp_path, weights, save_indexed_format=style) == 1 and files(output) == written
 
 
+def test_an_empty_result_is_made_again(tmp_path: Path, weights: Path) -> None:
+    """As a copy to a full disk leaves it."""
+    fake_datasets.two_videos(tmp_path)
+    segment_folder(tmp_path, weights).check_success()
+    path = tmp_path / "output/FOLDER/mine/00002.png"
+    path.write_bytes(b"")
+    end = segment_folder(tmp_path, weights, skip_done=True)
+    assert "skip_done: 1 of 2" in end.out and path.stat().st_size
+
+
 def test_another_style_is_another_run(tmp_path: Path, weights: Path) -> None:
     fake_datasets.two_videos(tmp_path)
     assert [done(tmp_path, weights, save_indexed_format=style) for style in ("index", "coco", "coco")] == [
