@@ -75,9 +75,12 @@ class Annotations:
             check_size(self.index.masks[position], labels, size)
         return labels
 
-    def warn_of_surroundings(self, position: int) -> None:
-        """Warn if objects cover the whole border of a frame's mask, as they do if background has a label."""
-        labels = self.read(position)
+    def warn_of_surroundings(self, position: int, labels: np.ndarray) -> None:
+        """Warn if objects cover the whole border of a frame's mask, as they do if background has a label.
+
+        Args:
+            labels: (Hs, Ws) uint8, what `read` returned for this frame.
+        """
         border = np.concatenate((labels[0], labels[-1], labels[:, 0], labels[:, -1]))
         if ((border > 0) & (border < VOID)).all():
             shown = list_values(list_present(border[None]))

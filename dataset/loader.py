@@ -103,24 +103,22 @@ class PilLoader(ClipLoader):
 
     def _load(self, sampler: ClipSampler, steps: list[list[int]]) -> Iterator[list[Clip]]:
         try:
-            yield from _QuietDataLoader(
-                sampler,
-                batch_sampler=steps,
-                num_workers=self.workers,
-                collate_fn=_share_memory,
-                worker_init_fn=_start_worker,
-            )
+            with warnings.catch_warnings():
+                # Torch's warning of too many workers does not name the key, as the one above does.
+                warnings.filterwarnings("ignore", "This DataLoader will create")
+                loader = DataLoader(
+                    sampler,
+                    batch_sampler=steps,
+                    num_workers=self.workers,
+                    collate_fn=_share_memory,
+                    worker_init_fn=_start_worker,
+                )
+                clips = iter(loader)  # starts the workers
+            yield from clips
         except (InputError, OSError, EOFError) as error:
             line = LOADER_DIED if self.workers and _worker_died(error) else _last_line(error)
             # Drop the traceback: it would keep the workers alive.
             raise InputError(line) from error.with_traceback(None)
-
-
-class _QuietDataLoader(DataLoader):
-    """A DataLoader that does not warn of too many workers, because PilLoader does, with the key's name."""
-
-    def check_worker_number_rationality(self) -> None:
-        """Do not warn."""
 
 
 def _count_cores() -> int:

@@ -13,7 +13,7 @@ import numpy as np
 from dataset.annotations import Annotations
 from dataset.protocol import MaskSplitter, Protocol, Roles
 from dataset.video_file import SUFFIXES, decode_video
-from libs.core.errors import UnreadableError
+from libs.core.errors import UnreadableError, counted
 from libs.core.image_io import read_image, write_image
 from libs.core.masks import keep_objects, object_ids
 from libs.core.structures import SourceFrame, Video, VideoIndex
@@ -54,9 +54,10 @@ def _find_start(index: VideoIndex) -> tuple[Annotations, int, tuple[int, ...]]:
     """
     annotations = Annotations(index)
     for position in sorted(index.masks):
-        ids = object_ids(annotations.read(position))
+        labels = annotations.read(position)
+        ids = object_ids(labels)
         if ids:
-            annotations.warn_of_surroundings(position)
+            annotations.warn_of_surroundings(position, labels)
             return annotations, position, tuple(ids)
     first = index.masks[min(index.masks)]
     raise UnreadableError(f"{first}: expected a mask with at least one object, found background only")
@@ -164,7 +165,7 @@ class _Recording:
                 "name a mask after its frame, 00000 for the first"
             )
         warnings.warn(
-            f"{path} ends at frame {last}: {len(late)} masks are for later ones, the first of them {mask}",
+            f"{path} ends at frame {last}: {counted(len(late), 'mask')} for later ones, first {mask}",
             stacklevel=2,
         )
 

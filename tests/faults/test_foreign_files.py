@@ -52,7 +52,7 @@ def test_a_list_of_a_data_set_is_a_pointer(tmp_path: Path, valset: str) -> None:
     (listed,) = [path for path in tree.rglob(LISTS[valset]) if "train" not in path.parts]
     listed.write_bytes(CONTENT["a git-lfs pointer"][0])
     with pytest.raises(InputError, match="git lfs pull") as caught:
-        readable_videos(tmp_path, valset, "val")
+        readable_videos(tmp_path, valset, "val", "first", print)
     assert str(listed) in str(caught.value)
 
 
