@@ -1,13 +1,14 @@
 """Build the parts of a script from its configuration, which only the scripts and this folder see."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from libs.app.config import Config, Source
 from libs.core.errors import InputError
@@ -29,6 +30,15 @@ from models.stm import STM
 from models.weights import NetworkDescription, Weights, WeightsError, describe_network, load_imagenet
 
 S = TypeVar("S")
+# The functions that layers call to fill a parameter with random numbers.
+RANDOM = (
+    torch.Tensor.uniform_,
+    torch.Tensor.normal_,
+    nn.init.uniform_,
+    nn.init.normal_,
+    nn.init.kaiming_uniform_,
+    nn.init.kaiming_normal_,
+)
 
 
 def build_device(
@@ -82,7 +92,8 @@ def build_model(cfg: Config, device: torch.device, resume: bool = False) -> tupl
     if start:
         network = _describe(start.weights, start.path)
         compare_with_config(network, start.path, cfg)
-        model = build_network(network, cfg.freeze_bn, cfg.grad_checkpoint)
+        with UninitializedWeights():
+            model = build_network(network, cfg.freeze_bn, cfg.grad_checkpoint)
         fill_model(model, start.weights, start.path)
     else:
         model = _new_model(cfg)
@@ -99,9 +110,26 @@ def load_network(path: Path, freeze_bn: bool = True) -> STM:
     Raises: InputError naming the file.
     """
     weights = read_weights(path)
-    model = build_network(_describe(weights, path), freeze_bn)
+    with UninitializedWeights():
+        model = build_network(_describe(weights, path), freeze_bn)
     fill_model(model, weights, path)
     return model
+
+
+class UninitializedWeights(TorchFunctionMode):
+    """Within its block, new parameters that would be random stay as they are in memory.
+
+    Random weights take most of the time of building a network, and weights from a file replace all of them.
+    """
+
+    def __torch_function__(
+        self, func: Callable, types: Iterable[type], args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Leave out the functions that fill a parameter with random numbers; each returns it."""
+        kwargs = kwargs or {}
+        if func in RANDOM:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def build_network(network: NetworkDescription, freeze_bn: bool = True, grad_checkpoint: bool = False) -> STM:

@@ -35,6 +35,7 @@ from models.stm import STM
 from models.weights import WeightsError, describe_network, guess_arch, load_weights
 from tests import golden
 from tests.golden.weights import fill_
+from tests.helpers.small_network import small_state_dict
 
 SMALL = {"keydim": 8, "valdim": 8, "decoder_dim": 8}
 CPU = torch.device("cpu")
@@ -661,3 +662,11 @@ def test_usual_keys_and_prefixes_are_recognized(
 def test_a_file_that_holds_something_else_under_such_a_key_is_refused(tmp_path: Path) -> None:
     torch.save({"model": "resnet50", "epoch": 3}, tmp_path / "w.pth")
     assert "named, dense tensors only" in refused(tmp_path / "w.pth")
+
+
+def test_a_network_from_a_file_costs_no_random_numbers(tmp_path: Path) -> None:
+    torch.save(small_state_dict(), tmp_path / "w.pth")
+    before = torch.get_rng_state()
+    model = load_network(tmp_path / "w.pth")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in small_state_dict().items())
