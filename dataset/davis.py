@@ -39,6 +39,7 @@ def _davis(folder: Path, split: str, resolution: str, year: int) -> list[VideoIn
     binary = year == 2016  # masks of 0 and 255: here 255 is the object, not void
 
     def index(name: str) -> VideoIndex:
+        """Index one video."""
         return replace(index_video(name, images / name, masks / name, binary), protocol=DAVIS)
 
     return index_all(names, index)

@@ -58,6 +58,7 @@ def folder(root: Path, split: str) -> list[VideoIndex | Incomplete]:
         )
 
     def index(name: str) -> VideoIndex:
+        """Index one video, unless two entries have its name."""
         if len(videos[name]) > 1:
             both = " and ".join(entry.name for entry in videos[name])
             raise InputError(f"{images}: '{name}' is there twice, as {both}; rename or remove one")
@@ -155,8 +156,10 @@ def _refuse_other_numbers(frames: list[Path], masks: Path, found: dict[int, Path
 
     Raises: InputError if there are as many masks as frames, and all differ by the same number.
     """
+    if len(found) == len(frames):  # saves listing the folder again
+        return
     files = list_images(masks)
-    if len(found) == len(frames) or len(files) != len(frames):
+    if len(files) != len(frames):
         return
     apart = {_last_number(frame) - _last_number(mask) for frame, mask in zip(frames, files)}
     if len(apart) == 1 and apart != {0}:
@@ -202,6 +205,7 @@ def match_masks(
     """
 
     def match(files: list[Path]) -> dict[int, Path]:
+        """Position of a frame -> its mask, of the masks in one folder."""
         matched: dict[int, Path] = {}
         for path in files:
             position = position_of(path)
