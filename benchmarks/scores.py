@@ -137,7 +137,7 @@ def score(video: Video, predictions: Iterator[np.ndarray]) -> VideoScores:
         if frame.given is not None:
             ids.update(object_ids(frame.given))
         if frame.truth is not None:
-            scorer.feed(labels, frame.truth, frame.scored)
+            scorer.feed(frame.name, labels, frame.truth, frame.scored)
     return scorer.result(ids)
 
 

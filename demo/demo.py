@@ -22,6 +22,7 @@ from libs.core.files import exclusive_run  # noqa: E402
 from libs.core.image_io import write_image  # noqa: E402
 from libs.core.log import Progress  # noqa: E402
 from libs.core.structures import Prediction, Video  # noqa: E402
+from libs.evaluation.curves import save_curves  # noqa: E402
 from libs.evaluation.evaluator import Report, VideoSink, evaluate_video  # noqa: E402
 from libs.evaluation.inference import VideoSegmenter  # noqa: E402
 from libs.evaluation.leftovers import of_video, warn_of_leftovers  # noqa: E402
@@ -37,6 +38,7 @@ class Outputs:
     frames: VideoOutput  # what the key save_indexed_format says
     animation: Path  # all of them as GIF or MP4
     round_trip: Path  # the given mask beside the same mask, predicted back from the last frame
+    curves: Path  # J and round trip IoU over time
 
 
 def main(cfg: CfgNode, signals: SignalHandler) -> None:
@@ -55,13 +57,15 @@ def main(cfg: CfgNode, signals: SignalHandler) -> None:
         frames=open_output(parent, video.name, cfg.save_indexed_format),
         animation=parent / f"{video.name}.{cfg.demo_format}",
         round_trip=parent / f"{video.name}_round_trip.png",
+        curves=parent / f"{video.name}_curves.png",
     )
     check_own_folder(folder, video_path, mask_path)
 
     # 2. Segment it. No second run may write to the same files meanwhile.
-    with exclusive_run(folder, outputs.frames.place, outputs.animation, outputs.round_trip):
+    with exclusive_run(folder, outputs.frames.place, outputs.animation, outputs.round_trip, outputs.curves):
         print(video.describe(cfg.backward))
-        outputs.round_trip.unlink(missing_ok=True)  # left by an earlier run; this run need not write one
+        for image in (outputs.round_trip, outputs.curves):
+            image.unlink(missing_ok=True)  # left by an earlier run; this run need not write one
         report = segment(cfg, video, outputs)
 
     # 3. Print what was written and, if the video has further masks, how good it is.
@@ -71,6 +75,8 @@ def main(cfg: CfgNode, signals: SignalHandler) -> None:
         # Needs no ground truth: a low IoU means that the objects were lost on the way.
         print(f"predicted the given mask back from the last frame: IoU of {row.iou:.2f}")
         print(f"wrote both masks side by side to {outputs.round_trip}")
+    if outputs.curves.exists():
+        print(f"wrote J and this IoU over time to {outputs.curves}")
     if report.scores:
         print(format_table(report.summary, report.references))
     print(f"{report.speed()}, {report.seconds / report.frames:.2f} seconds per frame")
@@ -131,6 +137,7 @@ def segment(cfg: CfgNode, video: Video, outputs: Outputs) -> Report:
     warn_of_leftovers(outputs.frames.folder, of_video(outputs.frames, masks))
     if sink.returned:
         write_image(outputs.round_trip, round_trip_image(sink.returned))
+    save_curves(outputs.curves, report, list(masks))
     return report
 
 

@@ -262,12 +262,14 @@ def inference_settings(cfg: Config, validation: bool = False) -> InferenceSettin
     """Settings of test and demo.
 
     Args:
-        validation: without gradient correction, as in the paper, without backward segmentation, and without
-            probabilities, because validation writes labels only.
+        validation: without gradient correction, as in the paper, without backward segmentation, with a round
+            trip from the last frame only, and without probabilities, because validation writes labels only.
     """
     object_probs = cfg.save_indexed_format in WITH_PROBABILITIES
     settings = settings_from(InferenceSettings, cfg, object_probs=object_probs)
-    return replace(settings, loop=0, backward=False, object_probs=False) if validation else settings
+    if validation:
+        return replace(settings, loop=0, backward=False, drift_every=0, object_probs=False)
+    return settings
 
 
 def settings_from(kind: type[S], cfg: Mapping[str, Any], **given: Any) -> S:

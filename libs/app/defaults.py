@@ -233,6 +233,12 @@ TRAINING = {
         "training from scratch. 0 turns it off, as in the papers.",
         number(0),
     ),
+    "mask_damage": Key(
+        0.0,
+        "Probability that the mask of an object is lost or shifted before training memorizes it, so that the "
+        "network learns to find objects again. 0 in the papers.",
+        below_one(),
+    ),
     "mode": Key(
         "recurrent",
         "Which masks training memorizes. 'mask': the ground truth. 'recurrent': the soft prediction. "
@@ -269,6 +275,14 @@ MEMORY = {
         "Largest number of frames in the memory. Frames are then dropped evenly over time; frames with a "
         "given mask stay. 0 keeps all, as in the paper.",
         Check(lambda frames: frames == 0 or frames >= 3, "0 or a whole number of at least 3"),
+    ),
+    "drift_every": Key(
+        0,
+        "Predict each given mask back from every n-th frame, and write its IoU with the given one to "
+        "drift.csv. 0 does so from the last frame only, which is always done. It takes about as long as "
+        "segmenting one more frame.",
+        whole_number(0),
+        demo=5,
     ),
     "loop": Key(
         10, "Number of steps of gradient correction while testing. 0 turns correction off.", whole_number(0)

@@ -42,6 +42,22 @@ class RoundTripRow:
     J: float | None  # of the whole video, if it was scored
 
 
+@dataclass(frozen=True)
+class DriftRow:
+    """One object's given mask, predicted back from one later frame alone.
+
+    frame: the later frame.
+    iou: of the given mask with the one predicted back; low means drift.
+    J: of the object in the later frame, if it is scored there.
+    """
+
+    video: str
+    frame: str
+    object: int
+    iou: float
+    J: float | None
+
+
 @dataclass
 class Report:
     """The results of a set of videos."""
@@ -51,6 +67,7 @@ class Report:
     unscored: list[str] = field(default_factory=list)  # videos without ground truth
     corrections: list[CorrectionRow] = field(default_factory=list)
     round_trips: list[RoundTripRow] = field(default_factory=list)
+    drift: list[DriftRow] = field(default_factory=list)
     failed: list[tuple[str, str]] = field(default_factory=list)  # videos that could not be read, and why
     frames: int = 0
     seconds: float = 0.0
@@ -107,6 +124,7 @@ class VideoSink:
         self.frames, self.report = 0, Report()
         self.returned: RoundTrip | None = None
         self._corrections: list[CorrectionRow] = []
+        self._drift: dict[str, dict[int, float]] = {}  # frame -> object -> IoU of its mask, predicted back
         self._ids: tuple[int, ...] = ()  # of the objects so far
         self._copied: np.ndarray | None = None  # the given masks so far, each where it was given
         self._start = time.perf_counter()
@@ -124,13 +142,22 @@ class VideoSink:
         self._behind.put(prediction)
         self.frames += 1
 
-    def finish(self, returned: RoundTrip | None) -> None:
+    def put_round_trip(self, frame: str, returned: RoundTrip | None) -> None:
+        """Hand over the reference mask predicted back from this frame, if there is a way back."""
+        if returned:
+            self._drift[frame] = {
+                k: mean_jaccard(returned.labels, returned.given, [k]) for k in object_ids(returned.given)
+            }
+
+    def finish(self, frame: str, returned: RoundTrip | None) -> None:
         """Complete the report.
 
         Args:
+            frame: name of the last frame.
             returned: the reference mask predicted back from the last frame, if there is a way back.
         """
         self.returned = returned
+        self.put_round_trip(frame, returned)
         scores, copies = (
             [scorer.result(self._ids)] if scorer and scorer.frames else []
             for scorer in (self.scorer, self.copy)
@@ -143,17 +170,32 @@ class VideoSink:
             unscored=[] if scores else [self.video.name],
             corrections=self._corrections,
             round_trips=[RoundTripRow(self.video.name, _iou(returned), mean)] if returned else [],
+            drift=self._drift_rows(scores),
             frames=self.frames,
             seconds=time.perf_counter() - self._start,
         )
+
+    def _drift_rows(self, scores: list[VideoScores]) -> list[DriftRow]:
+        """A row for each frame with a round trip and each object, with J from the scores."""
+        J = {
+            (frame, number): float(value)
+            for video in scores
+            for number, frames, values in zip(video.ids, video.frames, video.jaccard)
+            for frame, value in zip(frames, values)
+        }
+        return [
+            DriftRow(self.video.name, frame, number, iou, J.get((frame, number)))
+            for frame, ious in self._drift.items()
+            for number, iou in ious.items()
+        ]
 
     def _take(self, prediction: Prediction) -> None:
         """Score and write one prediction, in the thread."""
         frame, self._ids = prediction.frame, prediction.ids
         if frame.truth is not None:
-            self.scorer.feed(prediction.labels, frame.truth, frame.scored)
+            self.scorer.feed(frame.name, prediction.labels, frame.truth, frame.scored)
             if self.copy:
-                self.copy.feed(self._copied, frame.truth, frame.scored)
+                self.copy.feed(frame.name, self._copied, frame.truth, frame.scored)
         if self.copy and frame.given is not None:
             before = 0 if self._copied is None else self._copied
             self._copied = np.where(frame.given > 0, frame.given, before)
@@ -179,11 +221,17 @@ def evaluate_video(segmenter: VideoSegmenter, sink: VideoSink, progress: Progres
     """
     progress = progress or Progress("test", sink.video.length, "frame")
     segment = segment_both_ways if segmenter.settings.backward else segment_video
+    every = segmenter.settings.drift_every
+    frame = ""
     with progress.section(sink.video.name, sink.video.length), sink:
-        for prediction in segment(segmenter, sink.video):
+        for number, prediction in enumerate(segment(segmenter, sink.video), start=1):
             sink.put(prediction)
+            frame = prediction.frame.name
+            # The way back starts at the newest frame, so it cannot wait until the video ends.
+            if every and number % every == 0:
+                sink.put_round_trip(frame, segmenter.round_trip())
             progress.advance()
-    sink.finish(segmenter.round_trip())
+    sink.finish(frame, segmenter.round_trip())
     return sink.report
 
 

@@ -40,6 +40,7 @@ class InferenceSettings:
     sharpness: float
     save_corrected: bool
     backward: bool
+    drift_every: int
     object_probs: bool  # no key: keep probabilities at source resolution, for heat maps
 
     @property

@@ -15,7 +15,7 @@ import numpy as np
 from libs.core.errors import InputError
 from libs.core.files import atomic_write, exclusive_run
 from libs.core.structures import Prediction, Video
-from libs.evaluation.evaluator import CorrectionRow, Report, RoundTripRow
+from libs.evaluation.evaluator import CorrectionRow, DriftRow, Report, RoundTripRow
 from libs.evaluation.leftovers import Leftovers, of_other_videos, of_video, warn_of_leftovers
 from libs.evaluation.outputs import VideoOutput, import_coco_masks, open_output
 from libs.evaluation.scores import VideoScores, format_table, write_csv, write_rows
@@ -23,7 +23,7 @@ from libs.evaluation.scores import VideoScores, format_table, write_csv, write_r
 DRIFT = 0.5  # IoU below which a video is named
 TABLES = ("scores.csv", "drift.csv", "corrections.csv")
 Masks = dict[str, set[int]]  # frame name -> objects that may be in its mask
-R = TypeVar("R", CorrectionRow, RoundTripRow)
+R = TypeVar("R", CorrectionRow, DriftRow, RoundTripRow)
 
 
 class ResultFolder:
@@ -130,8 +130,8 @@ class ResultFolder:
         path = self._record(video.name)
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-            if "inputs" not in record and "frames" in record:  # an older version wrote it
-                return None
+            if "frames" in record and ("inputs" not in record or "drift" not in record["report"]):
+                return None  # an older version wrote it
             masks = {name: set(ids) for name, ids in record["frames"].items()}
             output = open_output(self.path, video.name, self.style)
             existing = output.existing(self.path, video.name)
@@ -165,6 +165,7 @@ def _report(record: dict[str, Any]) -> Report:
         unscored=[str(name) for name in record["unscored"]],
         corrections=[_row(CorrectionRow, row) for row in record["corrections"]],
         round_trips=[_row(RoundTripRow, row) for row in record["round_trips"]],
+        drift=[_row(DriftRow, row) for row in record["drift"]],
         frames=int(record["frames"]),
         seconds=float(record["seconds"]),
     )
@@ -183,7 +184,10 @@ def _scores(record: dict[str, Any]) -> VideoScores:
         raise ValueError("J and F of different lengths")
     if len(jaccard) != len(record["ids"]):
         raise ValueError("scores of other objects than `ids`")
-    return VideoScores(str(record["name"]), tuple(map(int, record["ids"])), jaccard, boundary)
+    frames = tuple(tuple(map(str, names)) for names in record["frames"])
+    if [len(names) for names in frames] != [len(values) for values in jaccard]:
+        raise ValueError("scores of other frames than `frames`")
+    return VideoScores(str(record["name"]), tuple(map(int, record["ids"])), jaccard, boundary, frames)
 
 
 def _row(kind: type[R], record: dict[str, Any]) -> R:
@@ -223,7 +227,7 @@ def _report_drift(report: Report, csv: Path) -> None:
     """Print and write how well each given mask is predicted back, and name the videos to look at."""
     if not report.round_trips:
         return
-    write_rows(csv, report.round_trips)
+    write_rows(csv, report.drift)
     average = mean(row.iou for row in report.round_trips)
     lost = [f"{row.video} ({row.iou:.2f})" for row in report.round_trips if row.iou < DRIFT]
     print(

@@ -43,12 +43,14 @@ class VideoScores:
 
     ids: the data set's ids of the O objects.
     jaccard, boundary: J and F, for each object (n,) float64 over its scored frames, which may be none.
+    frames: for each object the names of these n frames.
     """
 
     name: str
     ids: tuple[int, ...]
     jaccard: tuple[np.ndarray, ...]
     boundary: tuple[np.ndarray, ...]
+    frames: tuple[tuple[str, ...], ...]
 
     @property
     def objects(self) -> list[ObjectScores]:
@@ -79,11 +81,13 @@ class VideoScorer:
         self.name = name
         self.frames = 0  # scored so far
         self._evaluator = Evaluator()
+        self._names: dict[int, list[str]] = {}  # object -> its scored frames
 
-    def feed(self, labels: np.ndarray | None, truth: np.ndarray, ids: Sequence[int]) -> None:
+    def feed(self, frame: str, labels: np.ndarray | None, truth: np.ndarray, ids: Sequence[int]) -> None:
         """Score one frame.
 
         Args:
+            frame: its name.
             labels: (H, W) integers, the prediction; None if it is missing, which counts as empty.
             truth: (H, W) integers, ground truth.
             ids: of the objects to score, whether `truth` shows them or not; all of earlier frames among them.
@@ -101,6 +105,8 @@ class VideoScorer:
         self._evaluator.objects_in_gt.update(ids)
         self._evaluator.feed_frame(*(np.where(np.isin(x, ids), x, 0) for x in (labels, truth)))
         self.frames += 1
+        for number in self._evaluator.objects_in_gt:
+            self._names.setdefault(number, []).append(frame)
 
     def result(self, ids: Iterable[int]) -> VideoScores:
         """The scores of these objects, in ascending order; one that was never scored has no frames."""
@@ -109,7 +115,8 @@ class VideoScorer:
             tuple(np.array(scores[number], np.float64) for number in objects)
             for scores in (self._evaluator.object_iou, self._evaluator.boundary_f)
         )
-        return VideoScores(self.name, objects, jaccard, boundary)
+        frames = tuple(tuple(self._names.get(number, ())) for number in objects)
+        return VideoScores(self.name, objects, jaccard, boundary, frames)
 
 
 def measure(values: np.ndarray) -> Measure | None:

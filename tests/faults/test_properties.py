@@ -185,11 +185,20 @@ def _record(root: Path) -> Path:
         "inputs": "",
         "frames": {},
         "report": {
-            "scores": [{"name": "v", "ids": [1, 7], "jaccard": [[0.5, 1.0], []], "boundary": [[1, 0], []]}],
+            "scores": [
+                {
+                    "name": "v",
+                    "ids": [1, 7],
+                    "jaccard": [[0.5, 1.0], []],
+                    "boundary": [[1, 0], []],
+                    "frames": [["0", "1"], []],
+                }
+            ],
             "copies": [],
             "unscored": [],
             "corrections": [],
             "round_trips": [],
+            "drift": [],
             "frames": 3,
             "seconds": 1.0,
         },

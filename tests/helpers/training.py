@@ -153,7 +153,7 @@ def reports(*scores: float | None) -> Callable[[nn.Module], Report]:
         if score is None:
             return Report(frames=5, seconds=1.0)
         values = (np.full(3, score),)
-        return Report(scores=[VideoScores("v", (1,), values, values)], frames=5, seconds=1.0)
+        return Report(scores=[VideoScores("v", (1,), values, values, (("00000",),))], frames=5, seconds=1.0)
 
     validate.modes = []
     return validate

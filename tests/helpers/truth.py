@@ -39,5 +39,5 @@ def score(
     for frame, predicted in zip(split(truth, protocol), labels, strict=True):
         ids |= set(object_ids(frame.given)) if frame.given is not None else set()
         if frame.truth is not None:
-            scorer.feed(predicted, frame.truth, frame.scored)
+            scorer.feed(frame.name, predicted, frame.truth, frame.scored)
     return scorer.result(ids)

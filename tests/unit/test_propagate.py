@@ -521,6 +521,36 @@ def test_the_iou_predicted_back_is_the_mean_over_the_objects(monkeypatch: pytest
     assert row.iou == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize(("every", "frames"), [(0, [5]), (2, [1, 3, 5]), (4, [3, 5]), (9, [5])])
+def test_drift_over_time_has_a_row_for_every_nth_frame_and_object(every: int, frames: list[int]) -> None:
+    video = drawn((48, 64), length=6)
+    report = evaluate(Tracker(), [video], plain_settings((48, 64), drift_every=every))
+    assert [(row.frame, row.object) for row in report.drift] == [
+        (f"{t:05d}", k) for t in frames for k in (1, 2)
+    ]
+    assert all(row.iou == 1 for row in report.drift)  # the tracker makes no error
+
+
+def test_drift_over_time_sees_the_frame_in_which_an_object_is_lost() -> None:
+    """Object 2 is lost from frame 3 on: until then its mask is predicted back, and J is high."""
+
+    def lose(step: Step) -> Remembered:
+        lost = step.masks * torch.tensor([1.0, 1.0, float(step.t < 3)])[:, None, None]
+        return Remembered(lost + (1 - lost.sum(1, keepdim=True)) * torch.tensor([1.0, 0, 0])[:, None, None])
+
+    segmenter = VideoSegmenter(Tracker(), plain_settings((48, 64), drift_every=1), lose)
+    report = evaluate_video(segmenter, VideoSink(drawn((48, 64), length=6)))
+    ious = {(row.frame, row.object): row.iou for row in report.drift}
+    assert all(ious[f"{t:05d}", 2] > 0.9 for t in (1, 2)) and all(
+        ious[f"{t:05d}", 2] < 0.1 for t in (3, 4, 5)
+    )
+    (scores,) = report.scores
+    for row in report.drift:
+        frames = scores.frames[scores.ids.index(row.object)]
+        own = scores.jaccard[scores.ids.index(row.object)]
+        assert (own[frames.index(row.frame)] if row.frame in frames else None) == row.J
+
+
 def test_the_way_back_in_several_views() -> None:
     segmenter = VideoSegmenter(Tracker(), plain_settings((48, 64), tta_flip=True, tta_scales=(1.0, 1.5)))
     found = list(segment_video(segmenter, drawn((48, 64))))

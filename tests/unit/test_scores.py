@@ -177,7 +177,7 @@ def test_decay_bins_share_their_ends(count: int, first: list[int], last: list[in
 def test_sizes_that_differ_name_the_video_and_both() -> None:
     scorer = VideoScorer("bear")
     with pytest.raises(InputError, match=r"bear.*20x30.*40x60"):
-        scorer.feed(np.zeros((20, 30), np.uint8), squares(5), [1])
+        scorer.feed("00000", np.zeros((20, 30), np.uint8), squares(5), [1])
 
 
 def test_ids_of_the_data_set_are_shown() -> None:
@@ -191,7 +191,7 @@ def test_reused_buffers_do_not_matter() -> None:
     labels, truth, scorer = squares(5), squares(5), VideoScorer("clip")
     for corner in (5, 15, 25, 35):
         labels[:], truth[:] = squares(corner), squares(corner)
-        scorer.feed(labels, truth, [1])
+        scorer.feed(f"{corner}", labels, truth, [1])
     np.testing.assert_array_equal(scorer.result([1]).jaccard, np.ones((1, 4)))
 
 
