@@ -9,6 +9,7 @@ from libs.core.masks import one_hot
 from libs.core.structures import Clip
 from libs.method.attention import attention_loss
 from libs.method.cycle import cycle_loss
+from libs.method.damage import damage_some
 from libs.method.losses import mask_loss, present_channels, soft_iou_loss
 from libs.method.propagate import FrameInput, Remember, Remembered, Step, propagate
 from models.stm import STM, Objects
@@ -83,6 +84,7 @@ def training_losses(
     iou_threshold: float = 0.65,
     cycle: bool = True,
     attention: float = 0.0,
+    mask_damage: float = 0.0,
 ) -> Losses:
     """Compute the loss of a batch of clips (STM-Cycle, section 3.2).
 
@@ -92,11 +94,14 @@ def training_losses(
         iou_threshold: of mode 'threshold'.
         cycle: False leaves the cycle loss out.
         attention: weight of the attention loss, which neither paper has.
+        mask_damage: probability that an object's mask is damaged before it is memorized; 0 in the papers.
     Returns: total = (forward + cycle + attention * attention loss) / (B (T - 1)), with its terms.
     """
     num_clips, num_frames = batch.frames.shape[:2]
     # Forward along the clip. With save_freq 1 every frame stays: frame t is predicted from frames 0..t-1.
     remember = memory_policy(mode, batch.masks, iou_threshold)
+    if mask_damage:
+        remember = damage_some(remember, mask_damage, batch.masks)
     frames = training_frames(model, batch)
     steps = list(propagate(model, frames, save_freq=1, remember=remember, differentiable=True))
     forward = forward_loss(steps, batch.masks, kind)

@@ -36,6 +36,7 @@ class StepSettings:
     iou_threshold: float
     iter_size: int
     attention_loss: float
+    mask_damage: float
     amp: str
     grad_clip: float
     ema: float
@@ -136,6 +137,7 @@ class Trainer:
             iou_threshold=settings.iou_threshold,
             cycle=settings.cycle,
             attention=settings.attention_loss,
+            mask_damage=settings.mask_damage,
         )
 
 

@@ -92,3 +92,14 @@ def test_epoch_totals_average_over_clips_and_terms() -> None:
     means = (one + replace(one, cycle_used=1, cycle_skipped=3)).means()
     assert means == {"loss": 3.0, "forward": 2.0, "cycle": 1.0, "cycle_skipped": 0.5, "attention": 0.5}
     assert set(EpochTotals().means().values()) == {0.0}  # an epoch without clips
+
+
+@torch.no_grad()
+def test_damaged_memories_change_later_predictions_only(model: STM) -> None:
+    """Frame 1 is predicted from the given mask, which is never damaged."""
+    short, long = batch(frames=2), batch(frames=3)
+    for clips, same in ((short, True), (long, False)):
+        plain, damaged = (
+            training_losses(model, clips, "recurrent", cycle=False, mask_damage=p).forward for p in (0, 0.9)
+        )
+        assert torch.equal(plain, damaged) == same
