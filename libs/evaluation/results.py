@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from statistics import mean
 from types import NoneType
@@ -147,6 +147,39 @@ class ResultFolder:
 
     def _record(self, video: str) -> Path:
         return self.path / ".done" / f"{video}.json"
+
+
+@dataclass(frozen=True)
+class Record:
+    """A completion record: with which settings a video was segmented, and what came of it."""
+
+    fingerprint: str
+    report: Report
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The keys that can change a mask, and 'weights', the hash of the weights' file."""
+        _, keys, weights = json.loads(self.fingerprint)
+        return {**keys, "weights": weights}
+
+
+def read_records(folder: Path) -> dict[str, Record]:
+    """Read all completion records in a result folder, by the names of their videos.
+
+    Raises: InputError if a file is not such a record, or if an older version wrote it.
+    """
+    records = {}
+    for path in sorted((folder / ".done").glob("*.json")):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            record = Record(str(content["fingerprint"]), _report(content["report"]))
+            record.settings  # noqa: B018  (raises ValueError if it cannot be read)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{path}: not a completion record of this version of test.py ({error!r}); run test.py again"
+            ) from error
+        records[path.stem] = record
+    return records
 
 
 def _plain(value: object) -> object:
