@@ -1,178 +1,181 @@
-"""Attributes of objects, and J by attribute: python3 -m analysis.attributes RUN
+"""J by attribute of the objects: python3 -m analysis.attributes RUN
 
-The attributes are computed from the true masks, the images and optical flow alone, so every data set with
-masks has them. docs/analysis/attributes.md defines each.
-Letters: H, W pixels of the frame. A diameter is the square root of the number of an object's pixels.
+The attributes are measured from the true masks, the images and optical flow, so every data set with masks has
+them. Where a data set lists attributes of its own (DAVIS, db_info.yaml), J is shown by these, too.
+docs/analysis/attributes.md defines each.
 """
 
-import math
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-import cv2
 import numpy as np
+import yaml
 
-from libs.core.structures import SourceFrame, Video
+from analysis.object_attributes import Ages, Attributes, measure_video
+from analysis.runs import Run, read_run, video_indices
+from analysis.statistics import bootstrap_interval
+from dataset.video import open_video
+from libs.app.script import run_with_error_messages
+from libs.core.errors import InputError
+from libs.core.log import Progress
+from libs.evaluation.scores import write_rows
 
-RING = 0.5  # width of the ring around an object whose flow counts as that of its surroundings, in diameters
-COLOUR_BINS = 8  # for each channel of Lab
-LOOKALIKE = 0.5  # a region resembles an object if its score is at least this fraction of the object's own
+Key = tuple[str, int]  # video, object
+
+# Name -> which objects have it.
+RULES: dict[str, tuple[str, Callable[[Attributes], bool]]] = {
+    "small": ("size below 1 % of the frame", lambda a: a.size < 0.01),
+    "fast": ("speed of at least 0.1", lambda a: a.speed >= 0.1),
+    "moving by itself": ("motion of at least 0.05", lambda a: a.motion >= 0.05),
+    "deforming": ("deformation of at least 0.25", lambda a: a.deformation >= 0.25),
+    "hidden": ("hidden in some frame", lambda a: a.hidden > 0),
+    "reappearing": ("at least one reappearance", lambda a: a.reappearances > 0),
+    "at the border": ("border of at least 0.2", lambda a: a.border >= 0.2),
+    "look-alikes near": ("lookalike below 3", lambda a: a.lookalike < 3),
+}
+AGES = ((0, 5), (6, 10), (11, 20), (21, 40), (41, 80), (81, None))  # in frames
 
 
 @dataclass(frozen=True)
-class Attributes:
-    """Of one object over its video. All lengths are in diameters of the object in the same frame.
+class Line:
+    """One line of a table: the mean of some values with its 95 % interval."""
 
-    size: mean fraction of the frame that the object covers where it is visible.
-    speed: mean way of its centre from one frame to the next.
-    motion: mean length of its flow relative to that of its surroundings, from one frame to the next.
-    deformation: mean of 1 - IoU of its masks in one frame and the next with a mask, centres aligned.
-    hidden: fraction of the frames with a mask, from its first one on, that do not show it.
-    reappearances: how often it is visible after a frame that did not show it.
-    border: fraction of the frames that show it in which it touches the border of the frame.
-    lookalike: median distance to the nearest region that resembles it; infinite if there is mostly none.
-    """
+    label: str
+    count: int
+    mean: float | None
+    interval: tuple[float, float] | None
 
-    video: str
-    object: int
-    size: float
-    speed: float
-    motion: float
-    deformation: float
-    hidden: float
-    reappearances: int
-    border: float
-    lookalike: float
+    @staticmethod
+    def of(label: str, values: Mapping[str, Sequence[float]]) -> "Line":
+        """Sum up values of each video; the interval is a bootstrap over videos."""
+        groups = [np.array(own) for own in values.values() if len(own)]
+        if not groups:
+            return Line(label, 0, None, None)
+        joined = np.concatenate(groups)
+        return Line(label, len(joined), float(joined.mean()), bootstrap_interval(groups))
 
-
-def video_attributes(video: Video) -> list[Attributes]:
-    """Compute the attributes of each object of a video that is given or scored, in ascending order of ids."""
-    meters: dict[int, _Meter] = {}
-    before: np.ndarray | None = None
-    for t, frame in enumerate(video.read()):
-        grey = cv2.cvtColor(frame.image, cv2.COLOR_RGB2GRAY)
-        masks = true_masks(frame)
-        if masks:
-            # Where each pixel was in the frame before; not needed for frames without a mask.
-            flow = None if before is None else _flow(grey, before)
-            colours = _colour_bins(frame.image)
-            for number, mask in masks.items():
-                meters.setdefault(number, _Meter()).feed(t, mask, flow, colours)
-        before = grey
-    return [meters[number].result(video.name, number) for number in sorted(meters)]
+    def __str__(self) -> str:
+        if self.mean is None or self.interval is None:
+            return f"{self.label:34} {self.count:6}      -"
+        low, high = self.interval
+        return (
+            f"{self.label:34} {self.count:6}  {100 * self.mean:5.1f}  ({100 * low:.1f} to {100 * high:.1f})"
+        )
 
 
-def true_masks(frame: SourceFrame) -> dict[int, np.ndarray]:
-    """The true masks (H, W) of a frame, bool: of the objects that are given, and of those that are scored."""
-    masks: dict[int, np.ndarray] = {}
-    if frame.truth is not None:
-        masks |= {number: frame.truth == number for number in frame.scored}
-    if frame.given is not None:
-        masks |= {int(number): frame.given == number for number in np.unique(frame.given) if number}
-    return masks
+def main() -> None:
+    """Run the command line."""
+    args = parse_arguments()
+    run = read_run(args.run)
+    videos = [open_video(index, run.settings["given_masks"]) for index in video_indices(run, args.root)]
+    progress = Progress("attributes", sum(video.length for video in videos), "frame")
+    measured = [pair for video in videos for pair in measure_video(video, progress)]
+    found = {(a.video, a.object): a for a, _ in measured}
+    ages = {(a.video, a.object): own for a, own in measured}
+    J = frame_scores(run)
+    if not J:
+        raise InputError(f"{run.folder}: no object is scored, so there is no J to show by attribute")
+    print_table("J by attribute, mean over objects", by_attribute(found, J))
+    listed = listed_attributes(args.root or Path(run.settings["root"]), run)
+    if listed:
+        print_table("J by the attributes that the data set lists", by_list(listed, J))
+    print_table("J by frames since the object's mask was given", by_age(ages, J, 0))
+    print_table("J by frames since the object reappeared", by_age(ages, J, 1))
+    out = args.out or args.run / "attributes.csv"
+    write_rows(out, list(found.values()))
+    print(f"attributes of {len(found)} objects written to {out}")
 
 
-@dataclass
-class _Meter:
-    """Collects what the frames show of one object."""
-
-    shown: list[bool] = field(default_factory=list)  # in each frame with a mask
-    sizes: list[float] = field(default_factory=list)
-    speeds: list[float] = field(default_factory=list)
-    motions: list[float] = field(default_factory=list)
-    deformations: list[float] = field(default_factory=list)
-    touches: list[bool] = field(default_factory=list)
-    distances: list[float] = field(default_factory=list)
-    last: tuple[int, np.ndarray] | None = None  # time and mask of the latest frame that shows it
-
-    def feed(self, t: int, mask: np.ndarray, flow: np.ndarray | None, colours: np.ndarray) -> None:
-        """Take the true mask (H, W) in frame t, the flow (H, W, 2) to the frame before, and the colours."""
-        is_visible = bool(mask.any())
-        if not is_visible and not self.shown:
-            return  # it has not appeared yet
-        was_visible = bool(self.shown) and self.shown[-1]
-        self.shown.append(is_visible)
-        if not is_visible:
-            return
-        diameter = math.sqrt(mask.sum())
-        self.sizes.append(float(mask.mean()))
-        self.touches.append(bool(mask[[0, -1]].any() or mask[:, [0, -1]].any()))
-        self.distances.append(lookalike_distance(mask, colours))
-        if flow is not None:
-            self.motions.append(_own_motion(mask, flow, diameter))
-        if self.last is not None and was_visible:
-            before, last = self.last
-            way = np.subtract(_centre(mask), _centre(last))
-            self.speeds.append(float(np.hypot(*way)) / diameter / (t - before))
-            self.deformations.append(1 - _aligned_iou(mask, last, way))
-        self.last = t, mask
-
-    def result(self, video: str, number: int) -> Attributes:
-        """Sum up."""
-        returns = sum(now and not before for before, now in zip(self.shown, self.shown[1:]))
-        hidden = self.shown.count(False) / len(self.shown) if self.shown else 0.0
-        means = (self.sizes, self.speeds, self.motions, self.deformations)
-        size, speed, motion, deformation = (float(np.mean(values)) if values else 0.0 for values in means)
-        border = float(np.mean(self.touches)) if self.touches else 0.0
-        distance = float(np.median(self.distances)) if self.distances else math.inf
-        return Attributes(video, number, size, speed, motion, deformation, hidden, returns, border, distance)
+def parse_arguments() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python3 -m analysis.attributes", description=(__doc__ or "").split(":")[0]
+    )
+    add = parser.add_argument
+    add("run", type=Path, metavar="RUN", help="result folder of test.py")
+    add("--root", type=Path, metavar="DATA", help="folder that holds the data sets, if not that of the run")
+    add("--out", type=Path, metavar="FILE", help="CSV file to write (default: attributes.csv in the run)")
+    return parser.parse_args()
 
 
-def lookalike_distance(mask: np.ndarray, colours: np.ndarray) -> float:
-    """Measure the distance from an object to the nearest region that resembles it, in diameters.
+def frame_scores(run: Run) -> dict[Key, dict[str, float]]:
+    """J of each scored object in each frame."""
+    return {
+        (scores.name, number): dict(zip(names, values.tolist()))
+        for record in run.records.values()
+        for scores in record.report.scores
+        for number, names, values in zip(scores.ids, scores.frames, scores.jaccard)
+        if names
+    }
 
-    The colours of the object make a histogram, whose largest bin counts 1. A square of the object's diameter
-    scores the mean over its pixels. It resembles the object if it does not overlap it, and scores at least
-    half of what the object itself scores.
+
+def by_attribute(found: Mapping[Key, Attributes], J: Mapping[Key, Mapping[str, float]]) -> list[Line]:
+    """Mean J of the objects with each attribute, and of those without it."""
+    lines = []
+    for name, (rule, has) in RULES.items():
+        for label, wanted in ((f"{name} ({rule})", True), (f"  not {name}", False)):
+            lines.append(_mean_of_objects(label, J, {key for key, a in found.items() if has(a) == wanted}))
+    return lines
+
+
+def by_list(listed: Mapping[str, Sequence[str]], J: Mapping[Key, Mapping[str, float]]) -> list[Line]:
+    """Mean J of the objects in videos with each attribute that the data set lists, and in the others."""
+    lines = []
+    for name in sorted({name for names in listed.values() for name in names}):
+        for label, wanted in ((name, True), (f"  not {name}", False)):
+            keys = {key for key in J if (name in listed.get(key[0], ())) == wanted}
+            lines.append(_mean_of_objects(label, J, keys))
+    return lines
+
+
+def by_age(ages: Mapping[Key, Ages], J: Mapping[Key, Mapping[str, float]], which: int) -> list[Line]:
+    """Mean J over frames, by how long ago something was.
 
     Args:
-        mask: (H, W) bool, not empty.
-        colours: (H, W) integers, the bin of each pixel's colour.
-    Returns: between the centres; infinite if there is no such region.
+        which: 0: the object's mask was given; 1: it reappeared.
     """
-    counts = np.bincount(colours[mask], minlength=COLOUR_BINS**3).astype(np.float32)
-    likeness = (counts / counts.max())[colours]  # (H, W)
-    diameter = math.sqrt(mask.sum())
-    side = max(1, round(diameter))
-    score = cv2.boxFilter(likeness, -1, (side, side), borderType=cv2.BORDER_CONSTANT)
-    overlap = cv2.boxFilter(mask.astype(np.float32), -1, (side, side), borderType=cv2.BORDER_CONSTANT)
-    similar = (score >= LOOKALIKE * float(likeness[mask].mean())) & (overlap * side**2 < 0.5)
-    if not similar.any():
-        return math.inf
-    y, x = np.nonzero(similar)
-    centre = _centre(mask)
-    return float(np.hypot(y - centre[0], x - centre[1]).min()) / diameter
+    lines = []
+    for low, high in AGES:
+        values: dict[str, list[float]] = {}
+        for key, own in J.items():
+            for name, value in own.items():
+                age = ages[key][name][which] if name in ages.get(key, {}) else None
+                if age is not None and low <= age and (high is None or age <= high):
+                    values.setdefault(key[0], []).append(value)
+        lines.append(Line.of(f"{low} to {high} frames" if high else f"{low} frames and more", values))
+    return lines
 
 
-def _flow(grey: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """Dense optical flow (DIS, Kroeger et al., ECCV 2016) from a frame back to the one before: (H, W, 2)."""
-    estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    return np.asarray(estimator.calc(grey, before, None))  # type: ignore[call-overload]
+def listed_attributes(root: Path, run: Run) -> dict[str, list[str]]:
+    """Video -> its attributes in the data set's db_info.yaml; empty if there is no such file."""
+    path = root / str(run.settings["valset"]) / "data/db_info.yaml"
+    if not path.is_file():
+        return {}
+    try:
+        rows = yaml.safe_load(path.read_text(encoding="utf-8"))["sequences"]
+        found = {str(row["name"]): [str(name) for name in row.get("attributes") or []] for row in rows}
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path}: expected a list `sequences` with name and attributes: {error!r}"
+        ) from error
+    return {name: names for name, names in found.items() if name in run.records and names}
 
 
-def _own_motion(mask: np.ndarray, flow: np.ndarray, diameter: float) -> float:
-    """The length of the object's median flow relative to that of a ring around it, in diameters."""
-    width = 2 * max(1, round(RING * diameter)) + 1
-    ring = cv2.dilate(mask.astype(np.uint8), np.ones((width, width), np.uint8)).astype(bool) & ~mask
-    around = np.median(flow[ring], axis=0) if ring.any() else np.zeros(2)
-    return float(np.linalg.norm(np.median(flow[mask], axis=0) - around)) / diameter
+def print_table(title: str, lines: Sequence[Line]) -> None:
+    """Print lines in percent, with their intervals."""
+    print(f"\n{title}: values, mean, 95 % interval (bootstrap over videos)")
+    print("\n".join(map(str, lines)))
 
 
-def _colour_bins(image: np.ndarray) -> np.ndarray:
-    """The bin of each pixel's colour in Lab: (H, W, 3) uint8 RGB to (H, W) int64."""
-    lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.int64) * COLOUR_BINS // 256
-    return (lab[..., 0] * COLOUR_BINS + lab[..., 1]) * COLOUR_BINS + lab[..., 2]
+def _mean_of_objects(label: str, J: Mapping[Key, Mapping[str, float]], keys: set[Key]) -> Line:
+    values: dict[str, list[float]] = {}
+    for key, own in J.items():
+        if key in keys:
+            values.setdefault(key[0], []).append(float(np.mean(list(own.values()))))
+    return Line.of(label, values)
 
 
-def _centre(mask: np.ndarray) -> tuple[float, float]:
-    """The mean position (y, x) of a mask's pixels."""
-    y, x = np.nonzero(mask)
-    return float(y.mean()), float(x.mean())
-
-
-def _aligned_iou(mask: np.ndarray, last: np.ndarray, way: Iterable[float]) -> float:
-    """IoU of two masks after the last one was moved by `way` (down, right), rounded to pixels."""
-    down, right = (round(step) for step in way)
-    move = np.array([[1, 0, right], [0, 1, down]], np.float32)
-    moved = cv2.warpAffine(last.astype(np.uint8), move, last.shape[::-1], flags=cv2.INTER_NEAREST) > 0
-    return float((mask & moved).sum() / (mask | moved).sum())
+if __name__ == "__main__":
+    run_with_error_messages(main)
