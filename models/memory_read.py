@@ -1,5 +1,7 @@
 """Space-time memory read and soft aggregation: the two formulas of the STM paper, as pure functions."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -8,24 +10,44 @@ CLAMP = 1e-7  # probabilities stay this far from 0 and 1, so that their logits a
 MAX_WEIGHTS = 1 << 24  # attention weights that exist at a time: 64 MB of float32, however long the memory is
 
 
-def read(keys: Tensor, values: Tensor, query: Tensor) -> Tensor:
+def read(keys: Tensor, values: Tensor, query: Tensor, top_k: int = 0) -> Tensor:
     """Space-time memory read (STM, equations 1 and 2): attend from each query position to the whole memory.
 
     Each object reads its own memory only. The readout is softmax over N of (key . query / sqrt(Ck)), times
     the values. `Decoder.forward` joins it with the query's own value.
 
+    With `top_k`, only the top_k largest products of a query position take part in its softmax (STCN, XMem).
+    The other memory positions have weight 0.
+
     Args:
         keys: (O, N, Ck).
         values: (O, N, Cv).
         query: (O, Ck, h, w).
+        top_k: 0, or N and more: all take part.
     Returns: the readout, (O, Cv, h, w).
     """
     height, width = query.shape[-2:]
     positions = query.flatten(2).transpose(1, 2)  # (O, h*w, Ck)
+    objects, num_positions, valdim = values.shape
+    attend, numbers = F.scaled_dot_product_attention, num_positions
+    if 0 < top_k < num_positions:
+        attend, numbers = partial(_attend_to_largest, top_k=top_k), num_positions + top_k * valdim
     # All weights together would be (O, h*w, N), which grows with the memory: take query positions in chunks.
-    chunk = max(1, MAX_WEIGHTS // max(1, keys.shape[0] * keys.shape[1]))
-    parts = [F.scaled_dot_product_attention(part, keys, values) for part in positions.split(chunk, 1)]
+    chunk = max(1, MAX_WEIGHTS // max(1, objects * numbers))
+    parts = [attend(part, keys, values) for part in positions.split(chunk, 1)]
     return torch.cat(parts, 1).transpose(1, 2).unflatten(2, (height, width))  # (O, Cv, h, w)
+
+
+def _attend_to_largest(positions: Tensor, keys: Tensor, values: Tensor, top_k: int) -> Tensor:
+    """Attend from each position (O, n, Ck) to the top_k memory positions with the largest products.
+
+    Returns: (O, n, Cv).
+    """
+    products = (positions * keys.shape[-1] ** -0.5) @ keys.transpose(1, 2)  # (O, n, N)
+    largest, index = products.topk(top_k, dim=2)
+    weights = at_least_float32(largest).softmax(2).to(values.dtype)
+    objects = torch.arange(len(values), device=values.device)[:, None, None]
+    return (weights.unsqueeze(2) @ values[objects, index]).squeeze(2)  # (O, n, 1, k) @ (O, n, k, Cv)
 
 
 def at_least_float32(x: Tensor) -> Tensor:

@@ -150,22 +150,23 @@ class STM(nn.Module):
         size = (frames.shape[-2], frames.shape[-1])
         return Query(key, self.Decoder.image_maps(value, maps.res3, maps.res2), size)
 
-    def segment(self, query: Query, memories: Sequence[Memory]) -> Tensor:
+    def segment(self, query: Query, memories: Sequence[Memory], top_k: int = 0) -> Tensor:
         """Find the remembered objects in the query images.
 
         Args:
             query: of B images.
             memories: one for each group of objects that are remembered from the same frames.
+            top_k: memory positions that a query position reads, see `read`; 0: all.
         Returns: (B, K, H, W) logits. Their softmax over K gives probabilities.
         """
-        probs = self.object_probs(query, memories)
+        probs = self.object_probs(query, memories, top_k)
         objects = _all_objects(memories)
         # Back from a row an object to a channel an object; channels without an object stay 0.
         masks = probs.new_zeros(len(query.key), objects.num_channels, *query.size)
         masks = masks.index_put((objects.clip_index, objects.channel), probs)
         return soft_aggregate(masks)
 
-    def object_probs(self, query: Query, memories: Sequence[Memory]) -> Tensor:
+    def object_probs(self, query: Query, memories: Sequence[Memory], top_k: int = 0) -> Tensor:
         """Compute each object's probability as if it were alone: (O, H, W), in the order of the memories."""
         height, width = query.size
         top, bottom = _padding(height, self.pad_to)
@@ -176,7 +177,7 @@ class STM(nn.Module):
             for some in self._object_chunks(len(memory.objects), query.image_maps.m2, stride=4):
                 clip_index = memory.objects.clip_index[some]
                 key = query.key.index_select(0, clip_index)  # (O, Ck, h, w)
-                readout = read(memory.keys[some], memory.values[some], key)  # (O, Cv, h, w)
+                readout = read(memory.keys[some], memory.values[some], key, top_k)  # (O, Cv, h, w)
                 logits = self._run(self.Decoder, readout, query.image_maps, clip_index, padded)
                 logits = logits[..., top : top + height, left : left + width]  # (O, 2, H, W)
                 parts.append(at_least_float32(logits).softmax(dim=1)[:, 1])  # channel 1: "this object"

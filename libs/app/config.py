@@ -17,6 +17,7 @@ from libs.app.defaults import DEAD_KEYS, KEYS, RENAMED, SECTIONS, SET_NAMES
 from libs.app.key import KINDS, MOST, help_text
 from libs.core.errors import InputError
 from libs.core.files import parse_yaml
+from libs.method.memory_rules import build_rule
 
 PER_SET = ("datafreq", "max_skip")  # keys with one number per training set
 
@@ -100,7 +101,7 @@ def load_config(path: Path, options: Sequence[str] = (), demo: bool = False) -> 
     values["trainset"] = [_set_name(name, values["data_backend"]) for name in values["trainset"]]
     values["valset"] = _set_name(values["valset"])
     cfg = Config(values, sources)
-    _check_each_key(cfg)
+    check_keys(cfg)
     _check_combinations(cfg)
     return cfg
 
@@ -219,10 +220,17 @@ def _set_name(name: str, backend: str = "") -> str:
     return own
 
 
-def _check_each_key(cfg: Config) -> None:
-    for name, key in KEYS.items():
-        if key.check and not key.check.accepts(cfg[name]):
-            raise InputError(f"key '{name}': expected {key.expected}, found {cfg[name]!r}")
+def check_keys(values: Mapping[str, Any]) -> None:
+    """Check each value by itself.
+
+    Args:
+        values: name of a key -> value of the type of its default.
+    Raises: InputError naming the first key whose value is out of range.
+    """
+    for name, value in values.items():
+        key = KEYS[name]
+        if key.check and not key.check.accepts(value):
+            raise InputError(f"key '{name}': expected {key.expected}, found {value!r}")
 
 
 def _check_combinations(cfg: Config) -> None:
@@ -249,5 +257,6 @@ def _check_combinations(cfg: Config) -> None:
         raise InputError(
             f"key 'submission': servers need save_indexed_format index, found {cfg.save_indexed_format}"
         )
+    build_rule(cfg.memory_rule, cfg.memory_frames)
     if cfg.initial and cfg.resume not in ("", "auto"):
         warnings.warn("key 'initial' is ignored, because 'resume' loads the weights", stacklevel=3)

@@ -20,6 +20,8 @@ from libs.app.key import (
 from libs.core.precision import AUTO, DTYPES
 from libs.evaluation.outputs import STYLES
 from libs.method.losses import KINDS
+from libs.method.memory_rules import AUTO as AUTO_RULE
+from libs.method.memory_rules import RULES
 from libs.method.objective import MODES
 from libs.training.optim import SCHEDULES, SOLVERS
 from models.encoders import ARCHS, CONTEXTS, NORMS
@@ -269,12 +271,32 @@ TRAINING = {
 }
 
 MEMORY = {
-    "save_freq": Key(5, "Every save_freq-th frame stays in the memory.", whole_number(1)),
+    "save_freq": Key(
+        5,
+        "Every save_freq-th frame stays in the memory (see memory_rule). Its mask is corrected (see loop).",
+        whole_number(1),
+    ),
     "memory_frames": Key(
         0,
-        "Largest number of frames in the memory. Frames are then dropped evenly over time; frames with a "
-        "given mask stay. 0 keeps all, as in the paper.",
+        "Largest number of frames in the memory. When it is full, memory_rule decides which frame is "
+        "dropped; frames with a given mask stay. 0 sets no bound, as in the paper.",
         Check(lambda frames: frames == 0 or frames >= 3, "0 or a whole number of at least 3"),
+    ),
+    "memory_rule": Key(
+        AUTO_RULE,
+        "Which frames stay in the memory while testing; the previous frame is always in it. 'all': every "
+        "save_freq-th frame and those with a given mask, as in the paper. 'even' and 'surprise' drop some of "
+        "these if there are more than memory_frames: 'even' the frame with the closest neighbours in time, "
+        "'surprise' the frame whose keys resemble those of another kept frame most. 'first_last': only "
+        "frames with a given mask. 'last': none, not even those with a given mask. 'auto': 'all' if "
+        "memory_frames is 0, else 'even'.",
+        one_of(AUTO_RULE, *RULES),
+    ),
+    "top_k": Key(
+        0,
+        "Number of memory positions that each position of the frame reads while testing: those with the "
+        "largest affinities, as in STCN and XMem. 0 reads all, as in the paper.",
+        whole_number(0),
     ),
     "drift_every": Key(
         0,

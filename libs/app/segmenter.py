@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from libs.app.build import for_inference, load_network, settings_from
+from libs.app.config import check_keys
 from libs.app.defaults import DEFAULTS
 from libs.core.errors import InputError
 from libs.core.masks import VOID, keep_objects, object_ids
@@ -12,6 +13,7 @@ from libs.core.precision import AUTO, DTYPES
 from libs.core.structures import Prediction, SourceFrame
 from libs.evaluation.inference import FrameReader, InferenceSettings, VideoSegmenter
 from libs.evaluation.scores import mean_jaccard
+from libs.method.memory_rules import AUTO as AUTO_RULE
 from models.stm import STM
 
 LARGEST_ID = 254  # 255 is void
@@ -33,8 +35,12 @@ class Segmenter:
             less from the first one.
         memory_frames: bound of the memory in frames, so that long videos need no more than short ones; 0:
             none.
+        memory_rule: which frames stay in the memory, one of the values of the key `memory_rule`: auto, all,
+            even, last, first_last, surprise. 'all' needs memory_frames=0.
+        top_k: memory positions that each position of a frame reads; 0: all.
         max_size: longer side of the network's input in pixels; larger finds smaller objects and takes longer.
         probabilities: keep the probabilities of the newest frame for `probabilities`.
+    Raises: InputError naming an argument that is out of range or contradicts another one.
     """
 
     def __init__(
@@ -43,9 +49,13 @@ class Segmenter:
         *,
         correct: bool = False,
         memory_frames: int = 20,
+        memory_rule: str = AUTO_RULE,
+        top_k: int = 0,
         max_size: int = 427,
         probabilities: bool = False,
     ) -> None:
+        memory = {"memory_frames": memory_frames, "memory_rule": memory_rule, "top_k": top_k}
+        check_keys(memory)
         self.model = model
         self.settings = settings_from(
             InferenceSettings,
@@ -53,9 +63,9 @@ class Segmenter:
             input_size=(max_size, max_size),
             max_size=max_size,
             loop=DEFAULTS["loop"] if correct else 0,
-            memory_frames=memory_frames,
             save_corrected=correct,
             object_probs=probabilities,
+            **memory,
         )
         self.reset()
 
@@ -68,6 +78,8 @@ class Segmenter:
         precision: str = "auto",
         correct: bool = False,
         memory_frames: int = 20,
+        memory_rule: str = AUTO_RULE,
+        top_k: int = 0,
         max_size: int = 427,
         probabilities: bool = False,
     ) -> "Segmenter":
@@ -91,6 +103,8 @@ class Segmenter:
             model,
             correct=correct,
             memory_frames=memory_frames,
+            memory_rule=memory_rule,
+            top_k=top_k,
             max_size=max_size,
             probabilities=probabilities,
         )

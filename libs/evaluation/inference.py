@@ -33,6 +33,8 @@ class InferenceSettings:
     tta_flip: bool
     save_freq: int
     memory_frames: int
+    memory_rule: str
+    top_k: int
     loop: int
     correction_rate: float
     correction_beta: float
@@ -62,6 +64,20 @@ class InferenceSettings:
             sharpness=self.sharpness,
         )
 
+    def propagation(self, model: STM, remember: Remember) -> Propagation:
+        """Return the loop of one view of a video with these settings.
+
+        Raises: InputError if memory_rule and memory_frames contradict each other.
+        """
+        return Propagation(
+            model,
+            self.save_freq,
+            remember,
+            self.memory_frames,
+            memory_rule=self.memory_rule,
+            top_k=self.top_k,
+        )
+
 
 @dataclass(frozen=True)
 class ReadFrame:
@@ -89,9 +105,7 @@ class VideoSegmenter:
         self.model, self.settings, self.remember = model, settings, remember
         self.device = next(model.parameters()).device
         policy = remember or settings.correction()
-        self.loops = [
-            Propagation(model, settings.save_freq, policy, settings.memory_frames) for _ in settings.views
-        ]
+        self.loops = [settings.propagation(model, policy) for _ in settings.views]
         self.ids: tuple[int, ...] = ()  # of channels 1, 2, ...
         # The latest frame with a given mask; its field `labels` is not known yet.
         self._reference: RoundTrip | None = None

@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from libs.method.memory_rules import KeepAll, KeptFrames, build_rule
 from models.stm import Memory, Objects
 
 
@@ -13,22 +14,25 @@ class MemoryBank:
 
     Objects that appeared in the same frame form a group: they are remembered from the same frames.
 
-    Which frames are kept: those for which the caller of `add` says so (the paper: every `save_freq`-th
-    frame), and every frame with a given mask. (The original dropped given masks between multiples of
-    `save_freq`. An object that appeared there lost its one true mask.) The newest frame is always held, until
-    the next one comes.
+    Which frames are kept, the rule decides. By default: those for which the caller of `add` says so (the
+    paper: every `save_freq`-th frame), and every frame with a given mask. (The original dropped given masks
+    between multiples of `save_freq`. An object that appeared there lost its one true mask.) The newest frame
+    is always held, until the next one comes.
 
-    With `max_frames`, at most that many frames are held, the newest included. The kept frame whose neighbours
-    are closest in time is dropped first, so those that stay are spread evenly. Frames with a given mask are
-    never dropped, even if they alone are more than `max_frames`.
+    With `max_frames`, at most that many frames are held, the newest included, and the rule chooses which one
+    is dropped. Frames with a given mask are never dropped, even if they alone are more than `max_frames`.
 
     Args:
         max_frames: 0: no bound (the paper's rule), else at least 3: the first, latest kept and newest frame.
         differentiable: gradients flow through what is read, so nothing is overwritten in place.
+        rule: default: spread the kept frames evenly over time if there is a bound, else keep all.
     """
 
-    def __init__(self, max_frames: int = 0, differentiable: bool = False) -> None:
+    def __init__(
+        self, max_frames: int = 0, differentiable: bool = False, rule: KeepAll | None = None
+    ) -> None:
         self.max_frames, self.differentiable = max_frames, differentiable
+        self.rule = rule or build_rule(memory_frames=max_frames)
         self._groups: list[_Group] = []
 
     def appear(self, objects: Objects) -> None:
@@ -41,20 +45,20 @@ class MemoryBank:
         Args:
             memory: of the frame, with all objects so far in the order in which they appeared.
             time: index of the frame.
-            keep: keep the frame for good.
-            given: the frame came with a mask. It is kept, and never dropped.
+            keep: the caller asks for the frame to be kept.
+            given: the frame came with a mask. If the rule keeps it, it is never dropped.
         """
         sizes = [len(group.objects) for group in self._groups]
         for group, keys, values in zip(self._groups, memory.keys.split(sizes), memory.values.split(sizes)):
             # The slot behind the kept frames: it overwrites the previous newest frame, unless that was kept.
             group.slots.put(len(group.kept), keys, values)
             group.held = len(group.kept) + 1
-            if keep or given:
+            if self.rule.keeps(keep, given):
                 group.kept.append(time)
                 group.given |= {time} if given else set()
                 # One place stays free for the newest frame.
                 if self.max_frames and len(group.kept) >= self.max_frames:
-                    group.drop_most_redundant()
+                    group.drop_one(self.rule)
 
     def read(self) -> list[Memory]:
         """Return one memory a group: its kept frames and the newest one."""
@@ -86,20 +90,22 @@ class _Group:
         self.given: set[int] = set()
         self.held = 0  # slots in use
 
-    def drop_most_redundant(self) -> None:
-        """Drop the kept frame with the closest neighbours in time; never the first, latest or a given one."""
-        times = sorted(self.kept)
-        # What a frame shows is best covered by the others if the frames before and after it are near.
-        gaps = {
-            t: after - before for before, t, after in zip(times, times[1:], times[2:]) if t not in self.given
-        }
-        if gaps:
-            slot = self.kept.index(min(gaps, key=lambda t: gaps[t]))
+    def drop_one(self, rule: KeepAll) -> None:
+        """Drop the kept frame that the rule chooses, if any. The newest frame has just been kept."""
+        slot = rule.drops(KeptFrames(self.kept, self.given, self._keys))
+        if slot is None:
+            return
+        newest = self.kept.pop()
+        # The newest frame itself need not be kept. It stays in its slot until the next one comes.
+        if slot < len(self.kept):
             # Slots need no order in time, attention ignores it: the last slot fills the hole.
-            self.slots.move(self.held - 1, slot)
-            self.kept[slot] = self.kept[-1]
-            self.kept.pop()
+            self.slots.move(len(self.kept), slot)
+            self.kept[slot] = newest
             self.held -= 1
+
+    def _keys(self) -> Tensor:
+        """Keys of all slots in use, (O, held, h*w, Ck)."""
+        return self.slots.read(self.held)[0].unflatten(1, (self.held, -1))
 
 
 class _ReservedSlots:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from libs.core.structures import CorrectedFrame
 from libs.method.memory_bank import MemoryBank
+from libs.method.memory_rules import AUTO, build_rule
 from models.stm import STM, Memory, Objects, Query
 
 
@@ -85,7 +86,10 @@ class Propagation:
         save_freq: every save_freq-th frame stays in the memory for good (STM: every N-th frame).
         remember: decides which masks of a predicted frame are memorized; default: its probabilities.
         memory_frames: most frames in the memory, see MemoryBank; 0: no bound.
+        memory_rule: which frames stay in the memory, see libs/method/memory_rules.py.
+        top_k: predict from this many memory positions for each query position, see `read`; 0: from all.
         differentiable: gradients flow through the memory, as training needs it.
+    Raises: InputError if memory_frames and memory_rule contradict each other.
     """
 
     def __init__(
@@ -95,19 +99,23 @@ class Propagation:
         remember: Remember | None = None,
         memory_frames: int = 0,
         *,
+        memory_rule: str = AUTO,
+        top_k: int = 0,
         differentiable: bool = False,
     ) -> None:
         self.model = model
         self.save_freq = save_freq
         self.remember = remember
         self.memory_frames = memory_frames
+        self.memory_rule = build_rule(memory_rule, memory_frames)
+        self.top_k = top_k
         self.differentiable = differentiable
         self.t = -1
         self._forget_all()
 
     def _forget_all(self) -> None:
         """Return to the state before the first object."""
-        self.bank = MemoryBank(self.memory_frames, self.differentiable)
+        self.bank = MemoryBank(self.memory_frames, self.differentiable, self.memory_rule)
         self.objects: Objects | None = None
         self.reference: Reference | None = None
         self.last: Step | None = None
@@ -120,14 +128,14 @@ class Propagation:
         self.t += 1
         # 1. Memorize the previous frame. This waits until there is a next frame, which always reads it.
         if self.last is not None:
-            # What stays for good: frames 0, save_freq, 2 save_freq, ..., and frames with a given mask.
+            # What the paper keeps: frames 0, save_freq, 2 save_freq, ... The memory's rule has the last word.
             keep = self.last.t % self.save_freq == 0
             self.bank.add(self.last.memory, self.last.t, keep=keep, given=self.last.given)
         if self.objects is None and frame.appearing is None:
             return None  # nothing to track yet, so nothing to encode either
         # 2. Predict the frame from the memory: the kept frames and the previous one.
         query = frame.query or self.model.encode(frame.image)
-        logits = self.model.segment(query, self.bank.read()) if self.objects else None
+        logits = self.model.segment(query, self.bank.read(), self.top_k) if self.objects else None
         # 3. Add new objects. They have no memory yet, so they are predicted from the next frame on.
         if frame.appearing is not None:
             self.bank.appear(frame.appearing)
@@ -189,13 +197,23 @@ def propagate(
     remember: Remember | None = None,
     memory_frames: int = 0,
     *,
+    memory_rule: str = AUTO,
+    top_k: int = 0,
     differentiable: bool = False,
 ) -> Iterator[Step]:
     """Yield the steps of all frames from the first one with objects on. Frames are read one at a time.
 
     Args: see Propagation.
     """
-    loop = Propagation(model, save_freq, remember, memory_frames, differentiable=differentiable)
+    loop = Propagation(
+        model,
+        save_freq,
+        remember,
+        memory_frames,
+        memory_rule=memory_rule,
+        top_k=top_k,
+        differentiable=differentiable,
+    )
     yield from (step for step in map(loop.step, frames) if step is not None)
 
 

@@ -1,4 +1,4 @@
-"""The benchmarks: rank correlation, optical flow, contact sheet, plain loader."""
+"""The benchmarks: rank correlation, optical flow, contact sheet, plain loader, memories."""
 
 from pathlib import Path
 
@@ -6,13 +6,16 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks import clips, loaders, scores
+from benchmarks import clips, loaders, memory, scores
 from dataset.build import test_videos as videos_of
 from dataset.build import training_sets
 from dataset.clips import ClipSampler
 from dataset.sampling import ClipSettings
 from dataset.synthetic.export import write_tree
+from libs.core.errors import InputError
 from tests.helpers import fake_datasets as trees
+from tests.helpers.settings import plain_settings
+from tests.unit.test_propagate import Tracker
 
 
 def test_rank_correlation() -> None:
@@ -62,3 +65,40 @@ def test_the_plain_loader(tmp_path: Path) -> None:
     sampler = ClipSampler(training_sets(tmp_path, ["DAVIS17"], [1]), settings)
     frames, masks = next(loaders.plain(sampler))
     assert frames.shape == (3, 3, 32, 48) and masks.shape == (3, 6, 32, 48)
+
+
+def test_a_video_is_played_forward_and_backward(tmp_path: Path) -> None:
+    """Only the first frame of the first pass is given; later its mask is ground truth."""
+    trees.folder(tmp_path, frames=4)
+    (video,) = videos_of(tmp_path, "FOLDER", "val")
+    frames = list(video.read())
+    played = list(memory.palindrome(frames, 9))
+    places = [next(i for i, f in enumerate(frames) if f.image is p.image) for p in played]
+    assert places == [0, 1, 2, 3, 2, 1, 0, 1, 2]
+    assert [t for t, frame in enumerate(played) if frame.given is not None] == [0]
+    assert [t for t, frame in enumerate(played) if frame.truth is None] == [0]
+    assert np.array_equal(played[6].truth, frames[0].given) and played[6].scored == (1, 2)
+    assert [frame.image is frames[0].image for frame in memory.palindrome(frames[:1], 3)] == [True] * 3
+
+
+def test_memories_are_compared(tmp_path: Path) -> None:
+    """The size of each memory in frames, and a row of numbers for each."""
+    trees.folder(tmp_path, frames=4)
+    (video,) = videos_of(tmp_path, "FOLDER", "val")
+    settings = plain_settings(trees.SIZE, save_freq=2)
+    sizes, frame_bytes = {}, 2 * (3 + 3) * 4  # two objects, keys and values of 3 float32
+    for name, own in memory.memories(settings, memory_frames=4, top_k=2):
+        run = memory.measure(Tracker(), own, "mine", list(video.read()), 13)
+        sizes[name] = round(run.megabytes * 1e6 / frame_bytes)
+        assert len(run.jaccard) == len(run.milliseconds) == 12
+        assert memory.row(name, [run, run]).startswith(f"| {name} | 100.0 | 100.0 | 0.0 | ")
+    bounded = {"even, 4 frames": 4, "surprise, 4 frames": 4, "even, 4 frames, top_k 2": 4}
+    assert sizes == {"all": 7, "all, top_k 2": 7, **bounded, "first_last": 2, "last": 1}
+
+
+def test_videos_to_play_are_chosen_by_name(tmp_path: Path) -> None:
+    trees.folder(tmp_path)
+    videos = videos_of(tmp_path, "FOLDER", "val")
+    assert memory.choose(videos, None) == memory.choose(videos, [videos[0].name]) == videos
+    with pytest.raises(InputError, match="--videos: there is no nobody; expected some of"):
+        memory.choose(videos, ["nobody"])

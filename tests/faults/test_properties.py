@@ -25,6 +25,7 @@ from libs.core.masks import VOID, Letterbox, object_ids, one_hot, select_objects
 from libs.core.structures import Video, VideoIndex
 from libs.evaluation.results import ResultFolder
 from libs.method.memory_bank import MemoryBank
+from libs.method.memory_rules import build_rule
 from libs.training.checkpoint import read_weights
 from models.stm import Memory, Objects
 from tests.helpers import fake_datasets
@@ -79,9 +80,17 @@ def test_a_letterbox_fits_and_is_undone(source_h: int, source_w: int, h: int, w:
 
 
 @CASES
-@given(st.integers(3, 9), st.integers(1, 60), st.sets(st.integers(0, 59), max_size=6))
-def test_memory_stays_bounded_and_keeps_what_was_given(most: int, frames: int, given_at: set[int]) -> None:
-    bank, marked = MemoryBank(most), {0} | {t for t in given_at if t < frames}
+@given(
+    st.sampled_from(["even", "surprise"]),
+    st.integers(3, 9),
+    st.integers(1, 60),
+    st.sets(st.integers(0, 59), max_size=6),
+)
+def test_memory_stays_bounded_and_keeps_what_was_given(
+    rule: str, most: int, frames: int, given_at: set[int]
+) -> None:
+    bank = MemoryBank(most, rule=build_rule(rule, most))
+    marked = {0} | {t for t in given_at if t < frames}
     bank.appear(Objects(torch.zeros(1, dtype=torch.long), torch.ones(1, dtype=torch.long), 2))
     with torch.no_grad():
         for t in range(frames):

@@ -62,6 +62,17 @@ CONFIG: dict[
         [],
         ["'submission'", "index"],
     ),
+    "unknown memory rule": ("memory_rule: newest", [], ["'memory_rule'", "surprise", "newest"]),
+    "all frames, and a bound": (
+        "memory_frames: 20",
+        ["memory_rule", "all"],
+        ["'memory_rule'", "memory_frames 20", "memory_rule even"],
+    ),
+    "even without a bound": ("memory_rule: even", [], ["'memory_rule'", "memory_frames 0", "for example 20"]),
+    "surprise without a bound": ("memory_rule: surprise", [], ["'memory_rule'", "set memory_frames"]),
+    "a bound of two frames": ("memory_frames: 2", [], ["'memory_frames'", "at least 3"]),
+    "top_k below 0": ("top_k: -1", [], ["'top_k'", "at least 0"]),
+    "top_k of half a position": ("top_k: 1.5", [], ["'top_k'", "whole number"]),
     "a GPU below 0": ("multi_gpu_ids: [-1]", [], ["'multi_gpu_ids'"]),
 }
 

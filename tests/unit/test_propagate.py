@@ -49,7 +49,7 @@ class Diary(nn.Module):
         self.memorized[int(frames[0, 0, 0, 0])] = masks
         return Memory(time, time, objects)
 
-    def segment(self, query: Query, memories: Sequence[Memory]) -> Tensor:
+    def segment(self, query: Query, memories: Sequence[Memory], top_k: int = 0) -> Tensor:
         times = {
             int(k): row.flatten().int().tolist()
             for m in memories
@@ -225,7 +225,7 @@ class Tracker(nn.Module):
         colours = (frames[objects.clip_index] * chosen).sum((2, 3)) / chosen.sum((2, 3)).clamp(min=1e-6)
         return Memory(colours.unsqueeze(1), colours.unsqueeze(1), objects)  # (O, 1, 3)
 
-    def segment(self, query: Query, memories: Sequence[Memory]) -> Tensor:
+    def segment(self, query: Query, memories: Sequence[Memory], top_k: int = 0) -> Tensor:
         channels = torch.cat([memory.objects.channel for memory in memories]).tolist()
         assert len(channels) == len(set(channels))  # no object twice
         num_channels = max(memory.objects.num_channels for memory in memories)

@@ -1,6 +1,7 @@
 """Stop tracking one object: the others go on as if it had never been there."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,14 @@ from libs.method.propagate import FrameInput, Propagation, Remember, Remembered,
 from models.stm import STM, Objects
 
 SIZE, FRAMES, K = (32, 48), 7, 4
+MEMORIES: list[dict[str, Any]] = [
+    {},
+    {"memory_frames": 3},
+    {"memory_frames": 3, "memory_rule": "surprise"},
+    {"memory_rule": "first_last"},
+    {"memory_rule": "last"},
+    {"top_k": 3},
+]
 torch.manual_seed(0)
 IMAGES = torch.randn(FRAMES, 1, 3, *SIZE).double()
 
@@ -50,9 +59,10 @@ def run(
     objects: Sequence[int],
     remove: dict[int, Sequence[int]] | None = None,
     remember: Remember | None = None,
+    **memory: Any,
 ) -> list[Step]:
     """Steps of a video with `objects` in frame 0; remove[t] are removed after frame t."""
-    loop, steps = Propagation(model, 2, remember), []
+    loop, steps = Propagation(model, 2, remember, **memory), []
     for t in range(FRAMES):
         steps.append(loop.step(frame(t, objects if t == 0 else ())))
         for channel in (remove or {}).get(t, ()):
@@ -68,14 +78,15 @@ def same(steps: Sequence[Step], others: Sequence[Step]) -> None:
         assert one.objects.channel.tolist() == other.objects.channel.tolist()
 
 
+@pytest.mark.parametrize("memory", MEMORIES, ids=str)
 @pytest.mark.parametrize("gone, left", [([2], [1, 3]), ([1], [2, 3]), ([3, 1], [2])])
 def test_removed_after_the_first_frame_it_was_never_there(
-    model: STM, gone: Sequence[int], left: Sequence[int]
+    model: STM, gone: Sequence[int], left: Sequence[int], memory: dict[str, Any]
 ) -> None:
     """With correction, which sees the reference, the last step and all tracked objects."""
     correction = GradientCorrection(every=2, loop=2, rate=20.0)
-    removed = run(model, [1, 2, 3], {0: gone}, correction)
-    never = run(model, left, remember=correction)
+    removed = run(model, [1, 2, 3], {0: gone}, correction, **memory)
+    never = run(model, left, remember=correction, **memory)
     same(removed[1:], never[1:])
     assert all(step.masks[:, gone].abs().max() < 1e-3 for step in removed[1:])
 

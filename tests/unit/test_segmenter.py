@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,11 +55,28 @@ def test_late_objects_are_those_of_test_py(tmp_path: Path) -> None:
     assert both_ways(Tracker(), video, False) == (3, 7, 20)
 
 
-def both_ways(model: torch.nn.Module, video: Video, correct: bool) -> tuple[int, ...]:
+@pytest.mark.parametrize(
+    "memory",
+    [
+        {"memory_frames": 3},
+        {"memory_frames": 3, "memory_rule": "surprise"},
+        {"memory_rule": "first_last"},
+        {"memory_rule": "last"},
+        {"top_k": 3},
+    ],
+    ids=str,
+)
+def test_with_each_memory_its_labels_are_those_of_test_py(tmp_path: Path, memory: dict[str, Any]) -> None:
+    fake_datasets.folder(tmp_path, objects=(3, 7), frames=21)
+    (video,) = videos_of(tmp_path, "FOLDER", "val")
+    assert both_ways(small_network(), video, False, **memory) == (3, 7)
+
+
+def both_ways(model: torch.nn.Module, video: Video, correct: bool, **memory: Any) -> tuple[int, ...]:
     """Compare the labels of test.py's loop and of the segmenter; the ids that were tracked."""
-    settings = plain_settings(SIZE, max_size=64, loop=10 if correct else 0, save_corrected=correct)
+    settings = plain_settings(SIZE, max_size=64, loop=10 if correct else 0, save_corrected=correct, **memory)
     expected = [p.labels for p in segment_video(VideoSegmenter(model, settings), video)]
-    segmenter = Segmenter(model, correct=correct, memory_frames=0, max_size=64)
+    segmenter = Segmenter(model, correct=correct, max_size=64, **{"memory_frames": 0, **memory})
     for frame, labels in zip(video.read(), expected, strict=True):
         assert np.array_equal(segmenter.step(frame.image, frame.given), labels)
     assert len({labels.tobytes() for labels in expected}) > 6  # something moves
@@ -171,6 +189,22 @@ def test_wrong_input_is_told_in_one_line(image: np.ndarray, mask: np.ndarray | N
     with pytest.raises(InputError, match=line) as error:
         Segmenter(Tracker()).step(image, mask)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "memory, line",
+    [
+        ({"memory_rule": "newest"}, "key 'memory_rule': expected one of auto, all, even, last, first_last"),
+        ({"memory_rule": "all"}, "key 'memory_rule': all drops no frame, but memory_frames 20"),
+        ({"memory_rule": "surprise", "memory_frames": 0}, "key 'memory_rule': surprise drops frames"),
+        ({"memory_frames": 2}, "key 'memory_frames': expected 0 or a whole number of at least 3, found 2"),
+        ({"top_k": -1}, "key 'top_k': expected a whole number of at least 0, found -1"),
+    ],
+    ids=str,
+)
+def test_a_memory_that_cannot_be_is_refused(memory: dict[str, Any], line: str) -> None:
+    with pytest.raises(InputError, match=line):
+        Segmenter(Tracker(), **memory)
 
 
 def test_void_is_background() -> None:
