@@ -1,0 +1,263 @@
+"""Train and test variants of a recipe over several seeds: python3 -m analysis.ablate PLAN.yaml --root DATA
+
+The plan names a config, seeds, and variants by their keys. Interrupted, the same command continues. It ends
+with one table: mean and deviation over the seeds, and the paired difference to the first variant.
+docs/analysis/ablate.md describes the plan.
+"""
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from analysis.compare import Comparison, compare, object_scores
+from analysis.runs import Run, read_run
+from libs.app.config import load_config
+from libs.app.script import run_with_error_messages
+from libs.core.errors import InputError
+from libs.core.files import atomic_write, exclusive_run
+from libs.evaluation.scores import write_rows
+
+PROJECT = Path(__file__).resolve().parents[1]
+Keys = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of the table: what differs in training and in testing."""
+
+    name: str
+    train: Keys
+    test: Keys
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is compared.
+
+    cfg: the config of all trainings; keys: for all of them.
+    tests: name -> keys of a call of test.py, `cfg` among them if it is not the config of the training.
+    """
+
+    cfg: Path
+    keys: Keys
+    seeds: list[int]
+    variants: list[Variant]
+    tests: dict[str, Keys]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One variant on one test set, in fractions. The differences are those to the first variant."""
+
+    test: str
+    variant: str
+    seeds: int
+    mean: float
+    deviation: float | None  # over the seeds; None for a single one
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+def main() -> None:
+    """Run the command line."""
+    args = parse_arguments()
+    plan = read_plan(args.plan)
+    options = {} if args.root is None else {"root": args.root}
+    check_keys(plan, options)
+    with exclusive_run(args.out):
+        for seed in plan.seeds:  # seed by seed, so that a run cut short compares all variants
+            for variant in plan.variants:
+                weights = train(plan, variant, seed, options, args.out)
+                for name, keys in plan.tests.items():
+                    test(plan, variant, seed, name, keys, weights, options, args.out)
+    rows = [row for name in plan.tests for row in compare_variants(plan, name, args.out)]
+    write_rows(args.out / "table.csv", rows)
+    print(format_rows(rows))
+    print(f"table written to {args.out / 'table.csv'}")
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python3 -m analysis.ablate", description=(__doc__ or "").split(":")[0]
+    )
+    add = parser.add_argument
+    add("plan", type=Path, metavar="PLAN.yaml", help="what to compare, such as configs/plans/cycle.yaml")
+    add("--root", metavar="DATA", help="folder that holds the data sets, if the plan does not name it")
+    add(
+        "--out",
+        type=Path,
+        default=Path("runs/ablate"),
+        metavar="DIR",
+        help="folder of all runs and the table",
+    )
+    return parser.parse_args()
+
+
+def read_plan(path: Path) -> Plan:
+    """Read a plan.
+
+    Raises: InputError naming the file and what is wrong in it.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: expected a YAML file: {' '.join(str(error).split())}") from error
+    known = {"cfg", "keys", "seeds", "variants", "tests"}
+    if not isinstance(content, dict) or not known - {"keys"} <= content.keys() <= known:
+        raise InputError(f"{path}: expected the entries cfg, seeds, variants, tests and, if needed, keys")
+    seeds, variants = content["seeds"], content["variants"]
+    if not isinstance(seeds, list) or not seeds or not all(isinstance(seed, int) for seed in seeds):
+        raise InputError(f"{path}: seeds: expected a list of whole numbers, found {seeds!r}")
+    if not isinstance(variants, dict) or not variants:
+        raise InputError(f"{path}: variants: expected names with their keys, found {variants!r}")
+    return Plan(
+        Path(content["cfg"]),
+        _keys(path, "keys", content.get("keys")),
+        seeds,
+        [_variant(path, str(name), entry) for name, entry in variants.items()],
+        {str(name): _keys(path, f"tests: {name}", entry) for name, entry in dict(content["tests"]).items()},
+    )
+
+
+def _variant(path: Path, name: str, entry: object) -> Variant:
+    found = _keys(path, f"variants: {name}", entry)
+    if not found.keys() <= {"train", "test"}:
+        raise InputError(
+            f"{path}: variants: {name}: expected `train` and `test` with keys, found {named_keys(found)}"
+        )
+    if not name or not all(letter.isalnum() or letter in "-_" for letter in name):
+        raise InputError(f"{path}: variants: {name!r}: expected a name of letters, digits, - and _")
+    train, test = (_keys(path, f"variants: {name}: {part}", found.get(part)) for part in ("train", "test"))
+    return Variant(name, train, test)
+
+
+def _keys(path: Path, where: str, entry: object) -> Keys:
+    if entry is None:
+        return {}
+    if not isinstance(entry, dict):
+        raise InputError(f"{path}: {where}: expected keys with values, found {entry!r}")
+    return {str(key): value for key, value in entry.items()}
+
+
+def named_keys(keys: Mapping[str, Any]) -> str:
+    """Their names, for a message."""
+    return ", ".join(keys)
+
+
+def check_keys(plan: Plan, options: Keys) -> None:
+    """Check all keys of a plan before anything is trained.
+
+    Raises: InputError naming the key.
+    """
+    for variant in plan.variants:
+        load_config(plan.cfg, _pairs({**plan.keys, **variant.train, **options}))
+        for keys in plan.tests.values():
+            test_keys = {**keys, **variant.test, **options}
+            load_config(Path(test_keys.pop("cfg", plan.cfg)), _pairs(test_keys))
+
+
+def train(plan: Plan, variant: Variant, seed: int, options: Keys, out: Path) -> Path:
+    """Train one variant with one seed, unless that was done. Variants with equal keys share a training.
+
+    Returns: the weights.
+    """
+    keys = {**plan.keys, **variant.train, **options, "seed": seed}
+    folder = out / f"training-{_digest([str(plan.cfg), keys])}-seed{seed}"
+    cfg = load_config(plan.cfg, _pairs(keys))
+    weights = folder / f"{cfg.mode}.pth.tar"
+    done = folder / "trained.json"
+    if not done.exists():
+        print(f"training {variant.name}, seed {seed}, in {folder}", flush=True)
+        run_script("train.py", plan.cfg, {**keys, "checkpoint": folder, "resume": "auto"})
+        with atomic_write(done) as temporary:
+            temporary.write_text(json.dumps({"variant": variant.name, "keys": keys}, default=str))
+    return weights
+
+
+def test(
+    plan: Plan, variant: Variant, seed: int, name: str, keys: Keys, weights: Path, options: Keys, out: Path
+) -> None:
+    """Test one variant with one seed; videos that are done are left out."""
+    own = {**keys, **variant.test, **options}
+    cfg = Path(own.pop("cfg", plan.cfg))
+    print(f"testing {variant.name}, seed {seed}, on {name}", flush=True)
+    output = {"initial": weights, "output_dir": (out / "tests" / name / f"{variant.name}-{seed}").resolve()}
+    run_script("test.py", cfg, {**own, **output, "skip_done": True})
+
+
+def run_script(script: str, cfg: Path, keys: Keys) -> None:
+    """Run a script of this project in a process of its own; its output goes to this one's.
+
+    Raises: InputError if it fails; it has printed why.
+    """
+    end = subprocess.run(
+        [sys.executable, str(PROJECT / script), "--cfg", str(cfg), *_pairs(keys)], check=False
+    )
+    if end.returncode:
+        raise InputError(f"{script} ended with exit code {end.returncode}, see above; run this command again")
+
+
+def compare_variants(plan: Plan, name: str, out: Path) -> list[Row]:
+    """The rows of one test set."""
+    runs = {variant.name: find_runs(plan, variant, name, out) for variant in plan.variants}
+    scores = {variant: object_scores(own) for variant, own in runs.items()}
+    first = scores[plan.variants[0].name]
+    return [_row(name, variant, own, compare(first, scores[variant])) for variant, own in runs.items()]
+
+
+def find_runs(plan: Plan, variant: Variant, name: str, out: Path) -> list[Run]:
+    """The results of one variant on one test set, a run for each seed."""
+    folder = out / "tests" / name
+    return [
+        read_run(next(path.parent for path in (folder / f"{variant.name}-{seed}").glob("*/.done")))
+        for seed in plan.seeds
+    ]
+
+
+def _row(name: str, variant: str, runs: Sequence[Run], against: Comparison) -> Row:
+    means = [float(np.mean(list(object_scores([run]).values()))) for run in runs]
+    deviation = float(np.std(means, ddof=1)) if len(means) > 1 else None
+    difference, (low, high) = against.difference, against.interval
+    return Row(name, variant, len(runs), float(np.mean(means)), deviation, difference, low, high, against.p)
+
+
+def format_rows(rows: Sequence[Row]) -> str:
+    """Format the table in percent, with the interval of the difference to the first variant."""
+    width = max(len(row.variant) for row in rows)
+    lines, test = [], None
+    for row in rows:
+        if row.test != test:
+            test = row.test
+            lines += ["", f"{test}: J&F over {row.seeds} seeds, and difference to the first row"]
+        deviation = "" if row.deviation is None else f" ± {100 * row.deviation:.1f}"
+        line = f"{row.variant:{width}}  {100 * row.mean:5.1f}{deviation}"
+        if row.variant != rows[0].variant:
+            interval = f"{100 * row.low:+.1f} to {100 * row.high:+.1f}"
+            line += f"   {100 * row.difference:+.1f}  ({interval}, p = {row.p:.2g})"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def _pairs(keys: Keys) -> list[str]:
+    """Keys as they stand on a command line."""
+    return [str(word) for pair in keys.items() for word in pair]
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+
+if __name__ == "__main__":
+    run_with_error_messages(main)

@@ -1,0 +1,127 @@
+"""Plans of ablations, and their table. The scripts are replaced by fakes that note their calls."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from analysis import ablate
+from libs.core.errors import InputError
+
+PLAN = """\
+cfg: configs/shipped.yaml
+keys: {{epochs: 1}}
+seeds: [1, 2]
+variants:
+  base: {{}}
+  slow: {{train: {{learning_rate: 1.0e-5}}}}
+  corrected: {{test: {{loop: 3}}}}
+tests:
+  mine: {{root: {root}, valset: DAVIS17}}
+"""
+GAIN = {"base": 0.0, "slow": -0.2, "corrected": 0.1}  # of every object
+VIDEOS = ("a", "b", "c", "d", "e", "f", "g")
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
+    """Replace the scripts: training writes nothing, testing writes records with known scores."""
+    made: list[tuple[str, dict[str, Any]]] = []
+
+    def run(script: str, cfg: Path, keys: dict[str, Any]) -> None:
+        made.append((script, keys))
+        if script == "test.py":
+            variant, seed = keys["output_dir"].name.rsplit("-", 1)
+            write_run(keys["output_dir"] / "DAVIS17", 0.5 + GAIN[variant] + 0.01 * int(seed))
+
+    monkeypatch.setattr(ablate, "run_script", run)
+    return made
+
+
+def write_run(folder: Path, score: float) -> None:
+    (folder / ".done").mkdir(parents=True)
+    for number, video in enumerate(VIDEOS):
+        J = [score + number / 100] * 2
+        own = {"name": video, "ids": [1], "jaccard": [J], "boundary": [J], "frames": [["0", "1"]]}
+        report = {"scores": [own], "copies": [], "unscored": [], "corrections": [], "round_trips": []}
+        record = {
+            "fingerprint": json.dumps([1, {}, "w"]),
+            "report": {**report, "drift": [], "frames": 2, "seconds": 1},
+        }
+        (folder / f".done/{video}.json").write_text(json.dumps(record))
+
+
+def run_plan(root: Path, monkeypatch: pytest.MonkeyPatch, text: str = PLAN) -> None:
+    (root / "plan.yaml").write_text(text.format(root=root))
+    monkeypatch.setattr("sys.argv", ["ablate", str(root / "plan.yaml"), "--out", str(root / "out")])
+    ablate.main()
+
+
+def test_each_seed_of_each_variant_is_trained_and_tested(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: list[tuple[str, dict[str, Any]]]
+) -> None:
+    """Variants that differ in the test alone share a training."""
+    run_plan(tmp_path, monkeypatch)
+    trained = [(keys["seed"], keys.get("learning_rate")) for script, keys in calls if script == "train.py"]
+    assert trained == [(1, None), (1, 1e-5), (2, None), (2, 1e-5)]
+    tested = [(keys["output_dir"].name, keys.get("loop")) for script, keys in calls if script == "test.py"]
+    names = ["base-1", "slow-1", "corrected-1", "base-2", "slow-2", "corrected-2"]
+    assert tested == [(name, 3 if "corrected" in name else None) for name in names]
+    weights = {keys["output_dir"].name: keys["initial"] for script, keys in calls if script == "test.py"}
+    assert weights["base-1"] == weights["corrected-1"] != weights["slow-1"] != weights["slow-2"]
+
+
+def test_the_table_has_means_deviations_and_paired_differences(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    calls: list[tuple[str, dict[str, Any]]],
+) -> None:
+    run_plan(tmp_path, monkeypatch)
+    base, slow, corrected = ablate.compare_variants(
+        ablate.read_plan(tmp_path / "plan.yaml"), "mine", tmp_path / "out"
+    )
+    assert base.mean == pytest.approx(0.515 + 0.03) and base.deviation == pytest.approx(
+        np.std([0, 0.01], ddof=1)
+    )
+    assert (base.difference, base.p) == (0, 1)
+    assert slow.difference == pytest.approx(-0.2) and corrected.difference == pytest.approx(0.1)
+    assert slow.low == pytest.approx(-0.2) and slow.p == pytest.approx(2 / 2**7)
+    out = capsys.readouterr().out
+    assert "mine: J&F over 2 seeds" in out and "-20.0  (-20.0 to -20.0, p = 0.016)" in out
+
+
+def test_what_is_trained_is_not_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: list[tuple[str, dict[str, Any]]]
+) -> None:
+    with pytest.raises(FileExistsError):  # cut short: the fake's test results are in the way
+        run_plan(tmp_path, monkeypatch)
+        run_plan(tmp_path, monkeypatch)
+    assert [script for script, _ in calls].count("train.py") == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (("seeds: [1, 2]", "seeds: two"), "seeds"),
+        (("learning_rate", "learning_rat"), "learning_rat"),
+        (("loop: 3", "loop: -3"), "loop"),
+        (("train: {{", "training: {{"), "slow"),
+        (("base: ", "a/b: "), "a/b"),
+        (("tests:", "test:"), "tests"),
+        (("cfg: configs/shipped.yaml", "cfg: nowhere.yaml"), "nowhere.yaml"),
+        (("variants:", "variants: ["), "plan.yaml"),
+    ],
+)
+def test_a_wrong_plan_is_an_error_before_anything_is_trained(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    calls: list[tuple[str, dict[str, Any]]],
+    change: tuple[str, str],
+    named: str,
+) -> None:
+    with pytest.raises(InputError, match=named):
+        run_plan(tmp_path, monkeypatch, PLAN.replace(*change))
+    assert not calls
