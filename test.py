@@ -6,7 +6,7 @@ from pathlib import Path
 from yacs.config import CfgNode
 
 from dataset.build import readable_videos
-from dataset.submission import TOP_LEVEL, Expected, check_expected, make_zip
+from dataset.submission import TOP_LEVEL, UNKNOWN_FORM, Expected, check_expected, make_zip
 from libs.app.build import build_device, build_model, for_inference, inference_settings, result_folder
 from libs.app.fingerprint import settings_fingerprint, warn_of_other_runs
 from libs.app.script import SignalHandler, run_script
@@ -96,6 +96,8 @@ def pack(output: Path, valset: str, written: Expected) -> None:
         raise InputError(f"{errors[0]}{more}; no zip was made")
     target = make_zip(output, output.with_suffix(".zip"), TOP_LEVEL.get(valset, ""), written)
     print(f"for the server: {target}")
+    if valset in UNKNOWN_FORM:
+        print(f"it holds <video>/<frame>.png; the form that the server of {valset} expects is not known here")
 
 
 if __name__ == "__main__":

@@ -132,7 +132,7 @@ def carry_by_flow(video: Video) -> Iterator[np.ndarray]:
 
 def score(video: Video, predictions: Iterator[np.ndarray]) -> VideoScores:
     """Score label maps that come in the order of the video's frames."""
-    scorer, ids = VideoScorer(video.name), set[int]()
+    scorer, ids = VideoScorer(video.name, video.scoring), set[int]()
     for frame, labels in zip(video.read(), predictions):
         if frame.given is not None:
             ids.update(object_ids(frame.given))
@@ -143,8 +143,7 @@ def score(video: Video, predictions: Iterator[np.ndarray]) -> VideoScores:
 
 def line(scores: list[VideoScores]) -> str:
     """Format the scores over all objects as 'J 12.3%, F 12.3%, J&F 12.3%'."""
-    summary = summarise(scores)
-    return f"J {summary.J.mean:.1%}, F {summary.F.mean:.1%}, J&F {j_and_f(summary):.1%}"
+    return ", ".join(f"{name} {value:.1%}" for name, value in _means(scores).items())
 
 
 def table(videos: list[Video], rows: dict[str, list[VideoScores]], round_trips: dict[str, float]) -> str:
@@ -159,8 +158,14 @@ def table(videos: list[Video], rows: dict[str, list[VideoScores]], round_trips: 
 
 
 def _cell(scores: list[VideoScores]) -> str:
+    return " / ".join(f"{100 * value:.1f}" for value in _means(scores).values())
+
+
+def _means(scores: list[VideoScores]) -> dict[str, float]:
+    """J, and F and J&F unless the benchmark has J alone."""
     summary = summarise(scores)
-    return " / ".join(f"{100 * value:.1f}" for value in (summary.J.mean, summary.F.mean, j_and_f(summary)))
+    found = {"J": summary.J.mean}
+    return found if summary.F is None else {**found, "F": summary.F.mean, "J&F": j_and_f(summary)}
 
 
 def spearman(one: list[float], other: list[float]) -> float:

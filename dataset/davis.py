@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dataset.folder import index_video
+from dataset.layout import advise
 from dataset.listing import Incomplete, index_all, read_annotation_text, warn_of_others
 from dataset.protocol import DAVIS
 from libs.core.errors import InputError, named
@@ -55,7 +56,7 @@ def _names(folder: Path, split: str, year: int) -> list[str]:
     sequences = [s for s in sequences if year != 2016 or s.get("year") == 2016]
     names = [str(s["name"]) for s in sequences if s["set"] == split]
     if not names and split in files:
-        names = _read_list(files[split])
+        names = read_list(files[split])
     if names:
         return list(dict.fromkeys(names))
     known = sorted({str(s["set"]) for s in sequences} | files.keys() - {split})
@@ -66,7 +67,7 @@ def _names(folder: Path, split: str, year: int) -> list[str]:
         )
     raise InputError(
         f"{folder}: found no video in {info.relative_to(folder)} or ImageSets/{year}/{split}.txt; "
-        "set root, see DATASET.md"
+        f"{advise(folder.parent, folder.name, [''], 'JPEGImages')}"
     )
 
 
@@ -75,7 +76,7 @@ def _all_names(folder: Path) -> set[str]:
     names: set[str] = set()
     readers = {_db_info(folder): lambda path: [str(s["name"]) for s in _read_db_info(path)]}
     for path in (folder / "ImageSets").glob("*/*.txt"):
-        readers[path] = _read_list
+        readers[path] = read_list
     for path, read in readers.items():
         try:
             names.update(read(path))
@@ -111,7 +112,7 @@ def _list_files(folder: Path, year: int) -> dict[str, Path]:
     return {path.stem: path for path in reversed(found)}
 
 
-def _read_list(path: Path) -> list[str]:
+def read_list(path: Path) -> list[str]:
     """Names of videos in a list: one in each line, or a frame and its mask as in the archive of 2016.
 
     Raises: InputError naming the file, and the line that is neither.

@@ -2,7 +2,9 @@
 
     protocol       an object is given in the first mask that shows    it is scored in the frames with a mask
     DAVIS          any object; later objects are left out             from the next one to the last but one
+    VOST           any object; later objects are left out             likewise, counting annotated frames only
     YouTube-VOS    this object                                        from the next one to the last one
+    LVOS           this object                                        that the meta file names for this object
     own set        this object                                        from the next one to the last one
 
 `given_masks all` gives every mask as it stands instead, and nothing is scored.
@@ -19,7 +21,9 @@ from libs.core.errors import LISTED
 from libs.core.masks import keep_objects, object_ids
 from libs.core.structures import VideoIndex
 
-DAVIS, YOUTUBE_VOS, OWN_SET = "DAVIS", "YouTube-VOS", "own set"
+DAVIS, VOST, YOUTUBE_VOS, LVOS, OWN_SET = "DAVIS", "VOST", "YouTube-VOS", "LVOS", "own set"
+FIRST_MASK_ONLY = (DAVIS, VOST)  # protocols that leave out objects that the first mask does not show
+MEASURES = {VOST: ("J", "J_tr"), LVOS: ("J", "F", "V")}  # what the others report is J and F
 
 
 @dataclass(frozen=True)
@@ -52,9 +56,20 @@ class Protocol:
         """Frames in which the objects that were given before are scored, in ascending order."""
         if self.give_all:
             return ()
-        later = tuple(t for t in sorted(self.index.masks) if t > self.start)
-        ends_scored = self.index.protocol != DAVIS
-        return later if ends_scored else tuple(t for t in later if t < len(self.index.frames) - 1)
+        index = self.index
+        later = tuple(t for t in sorted(index.masks) if t > self.start)
+        if index.scored is not None:
+            listed = {t for positions in index.scored.values() for t in positions}
+            return tuple(t for t in later if t in listed)
+        ends = {DAVIS: len(index.frames) - 1, VOST: max(index.masks)}
+        return tuple(t for t in later if t != ends.get(index.protocol))
+
+    def scored_at(self, position: int, ids: tuple[int, ...]) -> tuple[int, ...]:
+        """Which of the objects `ids`, which were given before, are scored in a frame."""
+        if position not in self.scored_positions:
+            return ()
+        scored = self.index.scored
+        return ids if scored is None else tuple(i for i in ids if position in scored.get(i, ()))
 
     def describe(self, backward: bool) -> str:
         """Say in one line which masks are given, and which objects are scored from which frame on."""
@@ -76,10 +91,14 @@ class Protocol:
         if not positions:
             if self.start == max(self.index.masks):
                 return "only the given mask exists; not scored"
+            if self.index.scored is not None:
+                return "masks exist only where objects appear; not scored"
             return "there is no mask between the first and the last frame; not scored"
-        if self.index.protocol == DAVIS:
+        if self.index.protocol in FIRST_MASK_ONLY or self.index.scored is not None:
             frames = f"{len(positions)} frames, {self.name_of(positions[0])} to {self.name_of(positions[-1])}"
-            return f"scored in {frames if len(positions) > 1 else f'frame {self.name_of(positions[0])}'}"
+            where = frames if len(positions) > 1 else f"frame {self.name_of(positions[0])}"
+            each = ", each object in those that the meta file names for it"
+            return f"scored in {where}{each if self.index.scored is not None else ''}"
         later = f"{len(positions)} later masks are" if len(positions) > 1 else "later mask is"
         return f"the {later} ground truth, except where an object first appears: there it is given"
 
@@ -98,11 +117,13 @@ class Protocol:
         line = f"video '{self.index.name}': {where}: given there"
         if self.give_all:
             return line
-        if not any(t > position for t in self.scored_positions):
+        later = [t for t in self.scored_positions if t > position and self.scored_at(t, roles.new)]
+        if not later:
             line += ", and not scored, as no later mask exists"
         else:
-            line += f", scored from {self.name_of(position + 1)} on"
-        if not roles.scored:
+            first = position + 1 if self.index.scored is None else later[0]
+            line += f", scored from {self.name_of(first)} on"
+        if not roles.scored and self.index.scored is None:
             line += "; its mask shows no earlier object, and none is scored in it"
         return line
 
@@ -114,6 +135,7 @@ class MaskSplitter:
         self.protocol = protocol
         self.ids: tuple[int, ...] = ()  # objects given so far
         self._refused: dict[int, int] = {}  # object that is neither given nor scored -> its first position
+        self._too_early: dict[int, int] = {}  # object -> frames to score in which it was not given yet
 
     def split(self, position: int, labels: np.ndarray) -> Roles:
         """Decide what the next mask serves for.
@@ -127,13 +149,17 @@ class MaskSplitter:
         if protocol.give_all:
             self.ids += new
             return Roles(keep_objects(labels, shown) if shown else None, new=new)
-        if protocol.index.protocol == DAVIS and earlier:
+        if protocol.index.protocol in FIRST_MASK_ONLY and earlier:
             for number in new:
                 self._refused.setdefault(number, position)
             new = ()
         self.ids += new
-        scored = earlier if position in protocol.scored_positions else ()
-        if new and not set(shown) & set(earlier):
+        scored = protocol.scored_at(position, earlier)
+        if protocol.index.scored is not None:
+            for number in set(protocol.index.scored) - set(earlier):
+                early = position in protocol.index.scored[number]
+                self._too_early[number] = self._too_early.get(number, 0) + early
+        elif new and not set(shown) & set(earlier):
             scored = ()  # as in YouTube-VOS's valid: such a mask is no ground truth of the other objects
         given = keep_objects(labels, new) if new else None
         return Roles(given, keep_objects(labels, scored) if scored else None, scored, new)
@@ -144,23 +170,37 @@ class MaskSplitter:
         if self._refused:
             refused = [f"{i} (from frame {self.protocol.name_of(t)})" for i, t in self._refused.items()]
             warnings.warn(
-                f"video '{index.name}': the DAVIS protocol neither gives nor scores objects that the first "
-                f"mask does not show: {list_some(refused)}; valset FOLDER gives them where they first appear",
+                f"video '{index.name}': the {index.protocol} protocol neither gives nor scores objects that "
+                f"the first mask does not show: {list_some(refused)}; valset FOLDER gives them where they "
+                "first appear",
                 stacklevel=2,
             )
-        unlisted = sorted(set(self.ids) - set(index.objects)) if index.objects else []
+        if index.objects:
+            self._warn_of_list()
+
+    def _warn_of_list(self) -> None:
+        """Warn of objects that the masks show otherwise than the data set's list says."""
+        index = self.protocol.index
+        unlisted = sorted(set(self.ids) - set(index.objects))
         if unlisted:
             warnings.warn(
                 f"video '{index.name}': its masks show {list_objects(unlisted)}, which meta.json does not "
-                "list; given and scored all the same",
-                stacklevel=2,
+                f"list; given{' and scored all the same' if index.scored is None else ', but not scored'}",
+                stacklevel=3,
             )
         absent = sorted(set(index.objects) - set(self.ids))
         if absent:
             warnings.warn(
                 f"video '{index.name}': no mask shows {list_objects(absent)} of meta.json, so neither given "
                 "nor scored",
-                stacklevel=2,
+                stacklevel=3,
+            )
+        early = {number: count for number, count in self._too_early.items() if count and number in self.ids}
+        if early:
+            warnings.warn(
+                f"video '{index.name}': {list_objects(sorted(early))} first shown in a later mask than "
+                f"meta.json says; {sum(early.values())} frames before it are not scored",
+                stacklevel=3,
             )
 
 

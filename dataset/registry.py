@@ -13,9 +13,12 @@ from pathlib import Path
 from dataset.davis import RESOLUTIONS, davis16, davis17
 from dataset.folder import folder
 from dataset.listing import Incomplete, warn_of_incomplete, warn_of_unused
+from dataset.lvos import lvos
+from dataset.mose import mose
 from dataset.object_folders import warn_of_objects
 from dataset.synthetic.clips import SyntheticVideo, instances, procedural, static
 from dataset.video import is_video_file
+from dataset.vost import vost
 from dataset.youtube_vos import youtube_vos
 from libs.core.errors import LISTED, InputError, named
 from libs.core.structures import VideoIndex
@@ -41,6 +44,9 @@ REGISTRY = {
     "DAVIS16": DataSet(davis16, skip_step=5, has_resolutions=True),
     "DAVIS17": DataSet(davis17, skip_step=5, has_resolutions=True),
     "VOS": DataSet(youtube_vos, skip_step=1),
+    "MOSE": DataSet(mose, skip_step=5),
+    "LVOS": DataSet(lvos, skip_step=1),
+    "VOST": DataSet(vost, skip_step=1),
     "FOLDER": DataSet(folder, skip_step=5),
     "PROCEDURAL": DataSet(None, skip_step=1, make=procedural),
     "STATIC": DataSet(None, skip_step=1, make=static),

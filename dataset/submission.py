@@ -17,7 +17,11 @@ from libs.core.files import atomic_write
 from libs.core.image_io import image_size
 from libs.core.masks import object_ids, palette
 
-TOP_LEVEL = {"VOS": "Annotations"}  # top folder in the zip of YouTube-VOS; DAVIS has the videos at the top
+TOP_LEVEL = {
+    "VOS": "Annotations",
+    "LVOS": "Annotations",
+}  # top folder in the zip; others have the videos there
+UNKNOWN_FORM = {"VOST"}  # sets whose server's form is not known
 Expected = dict[str, dict[str, set[int]]]  # video -> frame -> object ids that may be in its mask
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from dataset.annotations import Annotations
-from dataset.protocol import MaskSplitter, Protocol, Roles
+from dataset.protocol import MEASURES, MaskSplitter, Protocol, Roles
 from dataset.video_file import SUFFIXES, decode_video
 from libs.core.errors import UnreadableError, counted
 from libs.core.image_io import read_image, write_image
 from libs.core.masks import keep_objects, object_ids
-from libs.core.structures import SourceFrame, Video, VideoIndex
+from libs.core.structures import Scoring, SourceFrame, Video, VideoIndex
 
 END = 4096  # bytes at the end of a frame's file that are compared with an earlier run
 
@@ -42,6 +42,7 @@ def open_video(
         read_backward=recording.read_backward,
         describe=protocol.describe,
         fingerprint=partial(_fingerprint, index),
+        scoring=Scoring(MEASURES.get(index.protocol, Scoring.measures), index.unseen),
     )
 
 
@@ -70,6 +71,8 @@ def _fingerprint(index: VideoIndex) -> str:
     everything before them.
     """
     digest = hashlib.sha256(repr((index.protocol, index.binary)).encode())
+    if index.scored is not None or index.unseen is not None:
+        digest.update(repr((index.scored, index.unseen)).encode())
     for path in index.frames:
         stat = path.stat()
         digest.update(repr((path.name, stat.st_size, stat.st_mtime_ns, _end_of(path, stat.st_size))).encode())

@@ -30,16 +30,16 @@ DATA = {
     "root": Key("data", "Folder with the data sets. test.py also writes its masks below it."),
     "trainset": Key(
         ["DAVIS17", "VOS"],
-        "Training sets: DAVIS16, DAVIS17, VOS (YouTube-VOS), FOLDER, PROCEDURAL, STATIC, INSTANCES. "
-        "DATASET.md describes them.",
+        "Training sets: DAVIS16, DAVIS17, VOS (YouTube-VOS), MOSE, LVOS, VOST, FOLDER, PROCEDURAL, STATIC, "
+        "INSTANCES. DATASET.md describes them.",
         Check(len, "one name or a list of names"),
     ),
     "valset": Key("DAVIS17", "The data set that test.py and validation segment: one name, as in trainset."),
     "val_split": Key(
         "val",
-        "Which part of valset is segmented. Only DAVIS17 has 'test-dev' and 'test-challenge', and only the "
-        "archive of DAVIS16 has 'trainval'.",
-        one_of("val", "train", "trainval", "test-dev", "test-challenge"),
+        "Which part of valset is segmented. Only DAVIS17 has 'test-dev' and 'test-challenge', only the "
+        "archive of DAVIS16 has 'trainval', and only VOS, MOSE, LVOS and VOST have 'test'.",
+        one_of("val", "train", "test", "trainval", "test-dev", "test-challenge"),
     ),
     "davis_resolution": Key(
         "480p",

@@ -23,6 +23,8 @@ class VideoIndex:
     protocol: which objects are given and scored where, one of those that dataset/protocol.py names.
     objects: ids of all objects, if a list of the data set names them; one that no mask shows is warned of.
     submitted: positions whose masks belong into a submission; None: all.
+    scored: object -> positions in which it is scored; None: those that the protocol names for all objects.
+    unseen: ids of objects whose category the training split does not show; None: there is no such division.
     binary: every label above 0 is one and the same object (DAVIS 2016 stores it as 255); None: that is so if
         the first mask that shows anything holds nothing but 0 and 255.
     """
@@ -35,6 +37,8 @@ class VideoIndex:
     submitted: tuple[int, ...] | None = None
     binary: bool | None = False
     object_masks: dict[int, dict[int, Path]] = field(default_factory=dict)
+    scored: dict[int, tuple[int, ...]] | None = None
+    unseen: tuple[int, ...] | None = None
 
     def mask_files(self) -> list[tuple[int, Path]]:
         """List each annotation file, with the position of its frame, in the order of the frames."""
@@ -83,6 +87,21 @@ class SourceFrame:
 
 
 @dataclass(frozen=True)
+class Scoring:
+    """What the benchmark of a video reports.
+
+    measures: of "J", "F", "J_tr" (J of the last quarter) and "V" (deviation over the frames).
+    unseen: ids of objects whose category the training split does not show; None: there is no such division.
+    """
+
+    measures: tuple[str, ...] = ("J", "F")
+    unseen: tuple[int, ...] | None = None
+
+
+J_AND_F = Scoring()
+
+
+@dataclass(frozen=True)
 class Video:
     """A video to segment, read one frame at a time.
 
@@ -94,6 +113,7 @@ class Video:
     describe: says in one line which masks are given and which objects are scored; `backward`: whether the
         frames before an object's first mask are filled.
     fingerprint: a text that changes with the frames and masks on disk.
+    scoring: what its benchmark reports.
     """
 
     name: str
@@ -103,6 +123,7 @@ class Video:
     read_backward: Callable[[Path], Iterator[SourceFrame]] = lambda scratch: iter(())
     describe: Callable[[bool], str] = lambda backward: ""
     fingerprint: Callable[[], str] = str
+    scoring: Scoring = J_AND_F
 
 
 @dataclass(frozen=True)

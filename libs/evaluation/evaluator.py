@@ -119,8 +119,8 @@ class VideoSink:
 
     def __init__(self, video: Video, write: Writer | None = None, score_copy: bool = False) -> None:
         self.video, self.write = video, write
-        self.scorer = VideoScorer(video.name)
-        self.copy = VideoScorer(video.name) if score_copy else None
+        self.scorer = VideoScorer(video.name, video.scoring)
+        self.copy = VideoScorer(video.name, video.scoring) if score_copy else None
         self.frames, self.report = 0, Report()
         self.returned: RoundTrip | None = None
         self._corrections: list[CorrectionRow] = []

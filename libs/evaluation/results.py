@@ -14,7 +14,7 @@ import numpy as np
 
 from libs.core.errors import InputError
 from libs.core.files import atomic_write, exclusive_run
-from libs.core.structures import Prediction, Video
+from libs.core.structures import Prediction, Scoring, Video
 from libs.evaluation.evaluator import CorrectionRow, DriftRow, Report, RoundTripRow
 from libs.evaluation.leftovers import Leftovers, of_other_videos, of_video, warn_of_leftovers
 from libs.evaluation.outputs import VideoOutput, import_coco_masks, open_output
@@ -220,7 +220,17 @@ def _scores(record: dict[str, Any]) -> VideoScores:
     frames = tuple(tuple(map(str, names)) for names in record["frames"])
     if [len(names) for names in frames] != [len(values) for values in jaccard]:
         raise ValueError("scores of other frames than `frames`")
-    return VideoScores(str(record["name"]), tuple(map(int, record["ids"])), jaccard, boundary, frames)
+    ids = tuple(map(int, record["ids"]))
+    return VideoScores(
+        str(record["name"]), ids, jaccard, boundary, frames, _scoring(record.get("scoring", {}))
+    )
+
+
+def _scoring(record: dict[str, Any]) -> Scoring:
+    """Rebuild what a benchmark reports from a completion record; older ones do not hold it."""
+    unseen = record.get("unseen")
+    measures = tuple(map(str, record.get("measures", Scoring.measures)))
+    return Scoring(measures, None if unseen is None else tuple(map(int, unseen)))
 
 
 def _row(kind: type[R], record: dict[str, Any]) -> R:

@@ -9,7 +9,7 @@ from libs.core.errors import InputError
 from libs.core.log import Progress, RunLog
 from libs.core.structures import Clip, Loader
 from libs.evaluation.evaluator import Report
-from libs.evaluation.scores import j_and_f
+from libs.evaluation.scores import overall
 from libs.method.objective import EpochTotals
 from libs.training.checkpoint import SUFFIX, save_checkpoint
 from libs.training.figures import contact_sheet, save_curves
@@ -197,14 +197,16 @@ class TrainingRun:
     def _record_scores(self, report: Report) -> bool:
         """Log the scores and add them to the history. Returns: whether J&F is the best so far."""
         state, summary = self.state, report.summary
-        score = j_and_f(summary)
-        if score is None or summary.J is None or summary.F is None:
+        score = overall(summary)
+        if score is None:
             self.log.info(f"validation: {report.frames} frames segmented, no ground truth to score them with")
             return False
-        J, F = summary.J.mean, summary.F.mean
-        state.history[-1].update({"J": J, "F": F, "J&F": score})
-        self.log.info(f"validation: J {J:.1%}, F {F:.1%}, J&F {score:.1%}; {report.speed()}")
-        self.log.scalars(state.epoch, val__J=J, val__F=F, val__JF=score)
+        found = {name: m.mean for name, m in (("J", summary.J), ("F", summary.F)) if m}
+        found |= {"J&F": score} if "F" in found else {}
+        state.history[-1].update(found)
+        line = ", ".join(f"{name} {value:.1%}" for name, value in found.items())
+        self.log.info(f"validation: {line}; {report.speed()}")
+        self.log.scalars(state.epoch, **{f"val__{name.replace('&', '')}": v for name, v in found.items()})
         is_best = score > state.best
         state.best = max(score, state.best)
         return is_best

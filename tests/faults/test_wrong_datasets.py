@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dataset.submission import check
 from tests.helpers import fake_datasets
 from tests.helpers.damage import cut
 from tests.helpers.small_network import TRAIN_ON_FOLDER, small
@@ -132,7 +134,181 @@ SETS: dict[str, tuple[Callable[[Path], object], str, list[str]]] = {
         ["JPEGImages/480p does not exist, only Full-Resolution; set davis_resolution Full-Resolution"],
     ),
     "a synthetic set to test on": (lambda r: None, "STATIC", ["'valset'", "STATIC"]),
+    "no MOSE": (
+        lambda r: None,
+        "MOSE",
+        ["MOSE/valid/JPEGImages does not exist; set root to the folder that"],
+    ),
+    "no LVOS": (
+        lambda r: None,
+        "LVOS",
+        ["LVOS/valid/JPEGImages does not exist; set root to the folder that"],
+    ),
+    "no VOST": (
+        lambda r: None,
+        "VOST",
+        ["VOST/ImageSets/val.txt does not exist; set root to the folder that"],
+    ),
+    "MOSE without the split": (
+        lambda r: shutil.rmtree(fake_datasets.mose(r) / "valid"),
+        "MOSE",
+        ["MOSE/valid/JPEGImages does not exist; there is one in train; check val_split, or complete"],
+    ),
+    "MOSE, the split in a folder of its name": (
+        lambda r: _deeper(fake_datasets.mose(r) / "valid"),
+        "MOSE",
+        ["MOSE/valid/valid; move them to {root}/MOSE/valid"],
+    ),
+    "MOSE without the folder of the split": (
+        lambda r: _higher(fake_datasets.mose(r), "valid"),
+        "MOSE",
+        ["its files lie in {root}/MOSE; move them to {root}/MOSE/valid"],
+    ),
+    "MOSE of version 2 under its name": (
+        lambda r: fake_datasets.mose(r).rename(r / "MOSEv2"),
+        "MOSE",
+        ["found {root}/MOSEv2; rename it MOSE, or link it under that name"],
+    ),
+    "MOSE without frames": (
+        lambda r: (r / "MOSE/valid/JPEGImages").mkdir(parents=True),
+        "MOSE",
+        ["MOSE/valid/JPEGImages: expected a folder of frames for each video, found none"],
+    ),
+    "MOSE, a split that is empty": (
+        lambda r: (r / "MOSE/valid/Annotations/a").mkdir(parents=True),
+        "MOSE",
+        ["MOSE/valid/JPEGImages does not exist; complete the data set"],
+    ),
+    "LVOS one folder too deep": (
+        lambda r: _deeper(fake_datasets.lvos(r)),
+        "LVOS",
+        ["its files lie in {root}/LVOS/LVOS/val; move them to {root}/LVOS/val"],
+    ),
+    "LVOS without its meta file": (
+        lambda r: (fake_datasets.lvos(r) / "val/val_meta.json").unlink(),
+        "LVOS",
+        ["LVOS/val/val_meta.json does not exist; it is a download of its own, see DATASET.md: put it there"],
+    ),
+    "LVOS without the range of an object": (
+        lambda r: (fake_datasets.lvos(r) / "val/val_meta.json").write_text(
+            json.dumps({"videos": {"rare": LISTED}})
+        ),
+        "LVOS",
+        ["val_meta.json: video 'rare': an object is not as expected ('frame_range' is missing)"],
+    ),
+    "LVOS with a range that is no number": (
+        lambda r: _frame_range(r, "a", 5),
+        "LVOS",
+        ["val_meta.json: video 'rare': an object is not as expected (invalid literal"],
+    ),
+    "LVOS with an infinite range": (
+        lambda r: _frame_range(r, 1, float("inf")),
+        "LVOS",
+        ["val_meta.json: video 'rare': an object is not as expected (cannot convert float infinity"],
+    ),
+    "LVOS with a range that would fill the memory": (
+        lambda r: _frame_range(r, 1, 10**15),
+        "LVOS",
+        ["(expected an end up to 1000000 after the start, found 1 and 1000000000000000)"],
+    ),
+    "LVOS with a range that ends before its start": (
+        lambda r: _frame_range(r, 26, 1),
+        "LVOS",
+        ["an object is not as expected (expected an end up to 1000000 after the start, found 26 and 1)"],
+    ),
+    "../ in LVOS": (
+        lambda r: fake_datasets.write_frame_ranges(fake_datasets.lvos(r) / "val", {"../x": {1: (1, 26)}}),
+        "LVOS",
+        ["would leave the folder"],
+    ),
+    "VOST one folder too deep": (
+        lambda r: _deeper(fake_datasets.vost(r)),
+        "VOST",
+        ["its files lie in {root}/VOST/VOST; move them to {root}/VOST"],
+    ),
+    "VOST without the list": (
+        lambda r: (fake_datasets.vost(r) / "ImageSets/val.txt").unlink(),
+        "VOST",
+        ["VOST/ImageSets/val.txt does not exist; there are lists of train; check val_split"],
+    ),
+    "VOST with an empty list": (
+        lambda r: (fake_datasets.vost(r) / "ImageSets/val.txt").write_text("\n"),
+        "VOST",
+        ["VOST/ImageSets/val.txt: expected the name of a video in each line, found none"],
+    ),
+    "../ in VOST": (
+        lambda r: (fake_datasets.vost(r) / "ImageSets/val.txt").write_text("../x"),
+        "VOST",
+        ["val.txt, line 1:", "would leave the folder"],
+    ),
+    "VOST without frames": (
+        lambda r: shutil.rmtree(fake_datasets.vost(r) / "JPEGImages"),
+        "VOST",
+        ["expected the frames of video 'new', found no such folder; complete the data set"],
+    ),
+    "YouTube-VOS one folder too deep": (
+        lambda r: _deeper(fake_datasets.youtube_vos(r) / "valid"),
+        "VOS",
+        ["valid/meta.json does not exist; its files lie in {root}/Youtube-VOS/valid/valid; move them to"],
+    ),
+    "YouTube-VOS without meta.json": (
+        lambda r: (fake_datasets.youtube_vos(r) / "valid/meta.json").unlink(),
+        "VOS",
+        ["valid/meta.json does not exist; complete the data set, see DATASET.md"],
+    ),
+    "YouTube-VOS under another name": (
+        lambda r: fake_datasets.youtube_vos(r).rename(r / "YouTubeVOS2018"),
+        "VOS",
+        ["found {root}/YouTubeVOS2018; rename it Youtube-VOS, or link it under that name"],
+    ),
+    "a category that is no text": (
+        lambda r: _hold_out(r, lambda *key: ["dog"]),
+        "VOS",
+        ["meta.json: video 'bbb': an object is not as expected (expected a text 'category')"],
+    ),
+    "DAVIS one folder too deep": (
+        lambda r: _deeper(fake_datasets.davis17(r), "DAVIS"),
+        "DAVIS17",
+        [
+            "found no video in data/db_info.yaml or ImageSets/2017/val.txt; "
+            "its files lie in {root}/DAVIS17/DAVIS; move"
+        ],
+    ),
+    "DAVIS under the name of its archive": (
+        lambda r: fake_datasets.davis17(r).rename(r / "DAVIS"),
+        "DAVIS17",
+        ["found {root}/DAVIS; rename it DAVIS17, or link it under that name"],
+    ),
 }
+
+
+def _deeper(folder: Path, name: str = "") -> None:
+    """Move a folder into one of its own name, or of this name: an archive that was unpacked too deep."""
+    inner = folder.rename(folder.with_name("moved"))
+    folder.mkdir()
+    inner.rename(folder / (name or folder.name))
+
+
+def _higher(folder: Path, split: str) -> None:
+    """Move the files of a split up, and remove the splits: an archive without a folder of its own."""
+    moved = (folder / split).rename(folder.with_name("moved"))
+    shutil.rmtree(folder)
+    moved.rename(folder)
+
+
+def _frame_range(root: Path, start: object, end: object) -> None:
+    """LVOS with this range of an object."""
+    objects = {"1": {"frame_range": {"start": start, "end": end}}}
+    meta = fake_datasets.lvos(root) / "val/val_meta.json"
+    meta.write_text(json.dumps({"videos": {"rare": {"objects": objects}}}))
+
+
+def _hold_out(root: Path, category: Callable[[str, str], object]) -> None:
+    """A valid split of YouTube-VOS with all masks."""
+    tree = fake_datasets.youtube_vos(root)
+    folders = (tree / "valid" / kind / "bbb" for kind in ("JPEGImages", "Annotations"))
+    fake_datasets.write_video(*folders, {2: 0, 5: 3}, frames=7)
+    fake_datasets.write_meta(tree / "valid", {"bbb": {"2": ["00000"], "5": ["00003"]}}, category)
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -140,8 +316,17 @@ def test_a_wrong_set_is_refused(tmp_path: Path, weights: Path, name: str) -> Non
     make, valset, words = SETS[name]
     make(tmp_path)
     keys = small(root=tmp_path, valset=valset, initial=weights)
+    words = [word.replace("{root}", str(tmp_path)) for word in words]
     run_in_process("test.py", **keys).check_error(*words)
     assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize("name", ["MOSE", "LVOS", "VOST", "Youtube-VOS", "DAVIS17"])
+def test_a_root_that_is_the_data_set_is_named(tmp_path: Path, weights: Path, name: str) -> None:
+    getattr(fake_datasets, name.lower().replace("-", "_"))(tmp_path)
+    valset = "VOS" if name == "Youtube-VOS" else name
+    end = run_in_process("test.py", **small(root=tmp_path / name, valset=valset, initial=weights))
+    end.check_error(f"set root {tmp_path}, the folder that holds {name}")
 
 
 LINE = "/JPEGImages/480p/{0}/{1:05d}.jpg /Annotations/480p/{0}/{1:05d}.png"
@@ -244,6 +429,63 @@ LAYOUTS: dict[str, tuple[str, Callable[[Path], object], dict[str, str], list[str
         ["bbb"],
         ["its masks show object 5, which meta.json does not list; given and scored all the same"],
     ),
+    "MOSE": ("MOSE", fake_datasets.mose, {}, ["a", "b"], []),
+    "MOSE, a video beside": (
+        "MOSE",
+        lambda r: (fake_datasets.mose(r) / "valid/JPEGImages/a.txt").write_text("x"),
+        {},
+        ["a", "b"],
+        ["valid/JPEGImages: 1 entry left out, not a folder of frames: a.txt"],
+    ),
+    "LVOS": ("LVOS", fake_datasets.lvos, {}, ["common", "rare"], []),
+    "LVOS without unseen_videos.txt": (
+        "LVOS",
+        lambda r: fake_datasets.lvos(r, unseen=None),
+        {},
+        ["common", "rare"],
+        ["LVOS/unseen_videos.txt does not exist, so that seen and unseen categories are not scored apart"],
+    ),
+    "LVOS with an object that the meta file does not name": (
+        "LVOS",
+        lambda r: fake_datasets.write_frame_ranges(
+            fake_datasets.lvos(r) / "val", {name: {1: (1, 26)} for name in ("common", "rare")}
+        ),
+        {},
+        ["common", "rare"],
+        [
+            f"video '{name}': its masks show object 2, which meta.json does not list; given, but not scored"
+            for name in ("common", "rare")
+        ],
+    ),
+    "LVOS with a mask that is missing": (
+        "LVOS",
+        lambda r: (fake_datasets.lvos(r) / "val/Annotations/rare/00000011.png").unlink(),
+        {},
+        ["common", "rare"],
+        ["1 frame that val_meta.json names for scoring left out, as the frame or its mask is missing: rare/"],
+    ),
+    "VOST": ("VOST", fake_datasets.vost, {}, ["new"], []),
+    "VOST with a video in no list": (
+        "VOST",
+        lambda r: (fake_datasets.vost(r) / "ImageSets/train.txt").unlink(),
+        {},
+        ["new"],
+        ["VOST/JPEGImages: 1 entry left out, not in a list of the data set: old"],
+    ),
+    "YouTube-VOS without the training split": (
+        "VOS",
+        lambda r: (_hold_out(r, lambda *key: "dog"), (r / "Youtube-VOS/train/meta.json").unlink()),
+        {},
+        ["bbb"],
+        ["train/meta.json does not exist, so that seen and unseen categories are not scored apart"],
+    ),
+    "YouTube-VOS without categories": (
+        "VOS",
+        lambda r: _hold_out(r, lambda *key: None),
+        {},
+        ["bbb"],
+        ["valid/meta.json names no category of bbb/2, bbb/5, so that seen and unseen categories"],
+    ),
     "YouTube-VOS with a video that meta.json does not name": (
         "VOS",
         lambda r: shutil.copytree(
@@ -254,6 +496,24 @@ LAYOUTS: dict[str, tuple[str, Callable[[Path], object], dict[str, str], list[str
         ["valid/JPEGImages: 1 entry left out, not in meta.json: ccc"],
     ),
 }
+
+
+@pytest.mark.parametrize(
+    ("valset", "first"),
+    [("MOSE", "a/00000.png"), ("LVOS", "Annotations/common/00000001.png"), ("VOST", "new/00000.png")],
+)
+def test_the_zip_has_the_form_of_the_server(tmp_path: Path, weights: Path, valset: str, first: str) -> None:
+    getattr(fake_datasets, valset.lower())(tmp_path)
+    keys = small(root=tmp_path, valset=valset, initial=weights, submission=True)
+    end = run_in_process("test.py", **keys)
+    end.check_success()
+    assert ("the form that the server of VOST expects is not known" in end.out) == (valset == "VOST")
+    with zipfile.ZipFile(tmp_path / f"output/{valset}.zip") as archive:
+        names = archive.namelist()
+    masks = list((tmp_path / "output" / valset).glob("*/*.png"))
+    assert names[0] == first and len(names) == len(masks)  # a mask of every frame
+    part = {"MOSE": "MOSE/valid", "LVOS": "LVOS/val"}.get(valset)  # VOST has one folder for all splits
+    assert check(tmp_path / "output" / valset, tmp_path / part / "JPEGImages" if part else None) == []
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -300,6 +560,11 @@ TRAINING: dict[str, tuple[Callable[[Path], object], str, list[str]]] = {
             "ffmpeg -i '",
             "JPEGImages/mine/%05d.png'`, and move the file out of JPEGImages",
         ],
+    ),
+    "MOSE without masks": (
+        lambda r: shutil.rmtree(fake_datasets.mose(r) / "train/Annotations"),
+        "MOSE",
+        ["2 of 2 videos are incomplete", "train/Annotations/many does not exist"],
     ),
     "no complete video": (
         lambda r: shutil.rmtree(fake_datasets.folder(r) / "Annotations"),
@@ -371,6 +636,11 @@ PARTLY: dict[str, tuple[Callable[[Path], object], str, str]] = {
         lambda r: _film(fake_datasets.folder(r, name="film"), "film"),
         "FOLDER",
         "1 of 2 videos are left out: training takes frames from folders, not from video files (film.mp4)",
+    ),
+    "a video of one frame in MOSE": (
+        fake_datasets.mose,
+        "MOSE",
+        "training set 'MOSE': 1 of 2 videos are left out: training needs two masks, which these lack: single",
     ),
     "an incomplete video beside": (
         lambda r: (r / "JPEGImages/empty").mkdir(parents=True),

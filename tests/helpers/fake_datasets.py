@@ -1,7 +1,7 @@
 """Small data sets in the layouts of the real ones: squares of one colour that move to the right."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -153,13 +153,84 @@ def youtube_vos(root: Path) -> Path:
     return tree
 
 
-def write_meta(part: Path, videos: dict[str, dict[str, list[str]]]) -> None:
-    """videos: video -> object -> frames."""
+def write_meta(
+    part: Path,
+    videos: dict[str, dict[str, list[str]]],
+    category: Callable[[str, str], str | None] = lambda video, number: "thing",
+) -> None:
+    """videos: video -> object -> frames. category: of an object of a video; None: not named."""
     entries = {
-        video: {"objects": {o: {"category": "thing", "frames": frames} for o, frames in objects.items()}}
+        video: {"objects": {o: {"category": category(video, o), "frames": f} for o, f in objects.items()}}
         for video, objects in videos.items()
     }
+    part.mkdir(parents=True, exist_ok=True)
     (part / "meta.json").write_text(json.dumps({"videos": entries}))
+
+
+def mose(root: Path) -> Path:
+    """Write MOSE. train: many (4 frames) and single (1 frame); valid: a and b, first masks only."""
+    tree = root / "MOSE"
+    for part, name, frames in (
+        ("train", "many", 4),
+        ("train", "single", 1),
+        ("valid", "a", 4),
+        ("valid", "b", 3),
+    ):
+        masked = (0,) if part == "valid" else None
+        folders = (tree / part / kind / name for kind in ("JPEGImages", "Annotations"))
+        write_video(*folders, {1: 0, 2: 0}, frames=frames, masked=masked)
+    return tree
+
+
+def vost(root: Path) -> Path:
+    """Write VOST: old (train) and new (val), 6 frames each, with void around the second object."""
+    tree = root / "VOST"
+    (tree / "ImageSets").mkdir(parents=True)
+    for part, name in (("train", "old"), ("val", "new")):
+        write_video(tree / "JPEGImages" / name, tree / "Annotations" / name, {1: 0, 2: 0, 255: 0}, frames=6)
+        (tree / f"ImageSets/{part}.txt").write_text(f"{name}\n")
+    return tree
+
+
+def lvos(root: Path, unseen: Sequence[str] | None = ("rare",)) -> Path:
+    """Write LVOS: long (train), common and rare (val) with frames 00000001, 00000006, ... to 00000026.
+
+    Object 1 is there from the first frame on, object 2 from the second one on.
+
+    Args:
+        unseen: lines of unseen_videos.txt; None: no such file.
+    """
+    tree = root / "LVOS"
+    for part, names in (("train", ["long"]), ("val", ["common", "rare"])):
+        for name in names:
+            images, masks = (tree / part / kind / name for kind in ("JPEGImages", "Annotations"))
+            write_video(images, masks, {1: 0, 2: 1}, frames=6)
+            for path in sorted([*images.iterdir(), *masks.iterdir()], reverse=True):
+                path.rename(path.with_stem(f"{1 + 5 * int(path.stem):08d}"))
+        write_frame_ranges(tree / part, {name: {1: (1, 26), 2: (6, 26)} for name in names})
+    if unseen is not None:
+        (tree / "unseen_videos.txt").write_text("\n".join(unseen))
+    return tree
+
+
+def write_frame_ranges(part: Path, videos: dict[str, dict[int, tuple[int, int]]]) -> None:
+    """Write the meta file of a split of LVOS.
+
+    Args:
+        videos: video -> object -> numbers of its first and last frame.
+    """
+    entries = {
+        video: {
+            "objects": {
+                str(i): {
+                    "frame_range": {"start": f"{a:08d}", "end": f"{b:08d}", "frame_nums": (b - a) // 5 + 1}
+                }
+                for i, (a, b) in objects.items()
+            }
+        }
+        for video, objects in videos.items()
+    }
+    (part / f"{part.name}_meta.json").write_text(json.dumps({"videos": entries}))
 
 
 def folder(
