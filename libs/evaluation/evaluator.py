@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -80,6 +80,19 @@ class Report:
         """Join a report on videos that another process segmented at the same time."""
         return Report(**self._joined(other), seconds=max(self.seconds, other.seconds))
 
+    def ordered(self, names: Sequence[str]) -> "Report":
+        """Sort all rows by the positions of their videos in `names`; those of one video keep their order."""
+        place = {name: position for position, name in enumerate(names)}
+        return replace(
+            self,
+            scores=sorted(self.scores, key=lambda scores: place[scores.name]),
+            copies=sorted(self.copies, key=lambda scores: place[scores.name]),
+            unscored=sorted(self.unscored, key=lambda name: place[name]),
+            corrections=sorted(self.corrections, key=lambda row: place[row.video]),
+            round_trips=sorted(self.round_trips, key=lambda row: place[row.video]),
+            failed=sorted(self.failed, key=lambda failure: place[failure[0]]),
+        )
+
     def _joined(self, other: "Report") -> dict[str, Any]:
         """The fields of both, except for the time."""
         names = [entry.name for entry in fields(self) if entry.name != "seconds"]
@@ -95,14 +108,21 @@ class Report:
         """Rows to compare the summary with."""
         return {"copy of first mask": summarise(self.copies)} if self.copies else {}
 
-    def speed(self) -> str:
-        """Frames per second, reading and writing included, and the time that correction took of it."""
-        rate = self.frames / max(self.seconds, 1e-9)
+    def speed(self, processes: int = 1) -> str:
+        """Frames per second, reading and writing included, and the time that correction took of it.
+
+        Args:
+            processes: that worked side by side; correction took the sum of their times.
+        """
+        rate, many = self.frames / max(self.seconds, 1e-9), processes > 1
         line = f"{self.frames} frames in {self.seconds:.1f} s: {rate:.2f} frames per second"
+        line += f" in {processes} processes" if many else ""
         if self.corrections:
             spent = [row.milliseconds for row in self.corrections]
             total, each = sum(spent) / 1000, np.mean(spent)
-            line += f"; gradient correction took {total:.1f} s, {each:.0f} ms for each of {len(spent)} frames"
+            summed = " in all processes together" if many else ""
+            line += f"; gradient correction took {total:.1f} s{summed}, {each:.0f} ms for each of "
+            line += f"{len(spent)} frames"
         return line
 
 
@@ -209,6 +229,25 @@ def count_frames(videos: Sequence[Video]) -> int:
     """Frames of all videos together; 0 if a video file does not tell its length."""
     lengths = [video.length for video in videos]
     return sum(lengths) if all(lengths) else 0
+
+
+def share_videos(videos: Sequence[Video], processes: int) -> list[list[Video]]:
+    """Divide videos among processes: the longest first, each to the process with the fewest frames so far.
+
+    A video of unknown length counts as much as the mean of the others.
+
+    Returns: the videos of each process, in their given order; the same ones at each call.
+    """
+    known = [video.length for video in videos if video.length]
+    typical = sum(known) / len(known) if known else 1
+    lengths = [video.length or typical for video in videos]
+    parts: list[list[int]] = [[] for _ in range(processes)]
+    frames = [0.0] * processes
+    for i in sorted(range(len(videos)), key=lambda i: -lengths[i]):
+        least = frames.index(min(frames))
+        parts[least].append(i)
+        frames[least] += lengths[i]
+    return [[videos[i] for i in sorted(part)] for part in parts]
 
 
 def evaluate_video(segmenter: VideoSegmenter, sink: VideoSink, progress: Progress | None = None) -> Report:
