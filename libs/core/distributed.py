@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -66,6 +66,10 @@ class Processes:
         if error is not None and self.rank == failed[0]:
             raise error
         if failed:
+            if self.group is not None:
+                # torchrun ends all processes as soon as one has ended: wait until the line is printed.
+                with suppress(RuntimeError):
+                    self.gather(None)
             raise SystemExit(2)
 
     def check_agreement(self, item: object, expected: str) -> None:

@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from functools import cache, partial
 from io import StringIO
@@ -157,23 +157,15 @@ class ScriptProcess:
     """A script in a new Python process, side by side with the test.
 
     Args:
-        env: environment variables that it gets beside those of this process.
         keys: config keys, as for `run_in_process`.
     """
 
-    def __init__(
-        self,
-        script: str | Path,
-        *arguments: object,
-        cwd: Path = ROOT,
-        env: Mapping[str, str] | None = None,
-        **keys: object,
-    ) -> None:
+    def __init__(self, script: str | Path, *arguments: object, cwd: Path = ROOT, **keys: object) -> None:
         quiet = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": ""}
         self.process = subprocess.Popen(
             [sys.executable, str(ROOT / script), *_command(script, arguments, keys)[1:]],
             cwd=cwd,
-            env={**os.environ, **quiet, **(env or {})},
+            env={**os.environ, **quiet},
             text=True,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
