@@ -83,15 +83,11 @@ class Report:
     def ordered(self, names: Sequence[str]) -> "Report":
         """Sort all rows by the positions of their videos in `names`; those of one video keep their order."""
         place = {name: position for position, name in enumerate(names)}
-        return replace(
-            self,
-            scores=sorted(self.scores, key=lambda scores: place[scores.name]),
-            copies=sorted(self.copies, key=lambda scores: place[scores.name]),
-            unscored=sorted(self.unscored, key=lambda name: place[name]),
-            corrections=sorted(self.corrections, key=lambda row: place[row.video]),
-            round_trips=sorted(self.round_trips, key=lambda row: place[row.video]),
-            failed=sorted(self.failed, key=lambda failure: place[failure[0]]),
-        )
+        rows = {name: value for name, value in vars(self).items() if isinstance(value, list)}
+        ordered = {
+            name: sorted(values, key=lambda row: place[_video_of(row)]) for name, values in rows.items()
+        }
+        return replace(self, **ordered)
 
     def _joined(self, other: "Report") -> dict[str, Any]:
         """The fields of both, except for the time."""
@@ -295,6 +291,15 @@ def evaluate(
         sink = VideoSink(video, write, score_copy)
         report = report.then(evaluate_video(VideoSegmenter(model, settings), sink, progress))
     return report
+
+
+def _video_of(row: Any) -> str:
+    """The name of the video that a row of a report belongs to."""
+    if isinstance(row, VideoScores):
+        return row.name
+    if isinstance(row, str):
+        return row
+    return str(row[0] if isinstance(row, tuple) else row.video)
 
 
 def _iou(returned: RoundTrip) -> float:

@@ -97,7 +97,7 @@ def with_video_files(root: Path) -> None:
 
 EQUAL: dict[str, tuple[int, dict[str, object]]] = {
     # processes, keys
-    "2": (2, {"score_copy": True}),
+    "2": (2, {"score_copy": True, "drift_every": 2}),
     "more than videos": (6, {}),
     "correction": (2, {"loop": 2, "save_freq": 2}),
     "binary": (2, {"save_indexed_format": "binary"}),
