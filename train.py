@@ -19,12 +19,12 @@ from dataset.sampling import ClipSettings, TrainingSet
 from libs.app.build import build_device, build_model, inference_settings, result_folder, settings_from
 from libs.app.script import SignalHandler, run_script
 from libs.app.training import build_trainer, check_folders, checkpoint_file, run_settings
+from libs.core.distributed import Processes, join_processes
 from libs.core.errors import InputError
 from libs.core.files import exclusive_run
 from libs.core.log import RunLog, SilentLog
 from libs.core.structures import Video
 from libs.evaluation.evaluator import Report
-from libs.training.distributed import Processes, join_processes
 from libs.training.run import TrainingRun
 from libs.training.validation import validate
 from models.compiled import compile_network

@@ -31,11 +31,11 @@ from benchmarks.measure import (
     vertical_bands,
 )
 from dataset.synthetic.scene import generate_clip
+from libs.core.distributed import join_processes
 from libs.core.masks import normalise
 from libs.core.precision import DTYPES
 from libs.core.structures import Clip
 from libs.method.objective import Batch, training_losses
-from libs.training.distributed import join_processes
 from libs.training.optim import Precision, build_optimizer
 from models.compiled import compile_network
 from models.stm import STM

@@ -22,11 +22,12 @@ TOP_LEVEL = {
     "LVOS": "Annotations",
 }  # top folder in the zip; others have the videos there
 UNKNOWN_FORM = {"VOST"}  # sets whose server's form is not known
+READABLE = 0o644 << 16  # permissions of a file, as a zip stores them
 Expected = dict[str, dict[str, set[int]]]  # video -> frame -> object ids that may be in its mask
 
 
 def make_zip(folder: Path, target: Path, top_level: str = "", expected: Expected | None = None) -> Path:
-    """Pack masks as <top_level>/<video>/<frame>.png.
+    """Pack masks as <top_level>/<video>/<frame>.png, without their dates: the same masks give the same zip.
 
     Args:
         expected: the masks to pack; None packs those of every video below `folder`.
@@ -35,7 +36,9 @@ def make_zip(folder: Path, target: Path, top_level: str = "", expected: Expected
     masks = _masks(folder) if expected is None else _paths(folder, expected)
     with atomic_write(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         for path in masks:
-            archive.write(path, str(Path(top_level) / path.relative_to(folder)))
+            member = zipfile.ZipInfo((Path(top_level) / path.relative_to(folder)).as_posix())
+            member.external_attr = READABLE
+            archive.writestr(member, path.read_bytes())
     return target
 
 

@@ -11,6 +11,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from libs.app.config import Config, Source
+from libs.core.distributed import Processes
 from libs.core.errors import InputError
 from libs.core.named_weights import weights_file
 from libs.core.precision import DTYPES, choose_precision
@@ -23,7 +24,6 @@ from libs.training.checkpoint import (
     read_training_state,
     read_weights,
 )
-from libs.training.distributed import Processes
 from models.compiled import compile_network
 from models.fold import fold_batch_norm
 from models.stm import STM
@@ -46,10 +46,15 @@ def build_device(
 ) -> torch.device:
     """The device of this process: GPU number `gpu_id`, or the CPU for -1 and, with a warning, without CUDA.
 
-    If several processes train together, the one with local rank i takes GPU multi_gpu_ids[i].
+    Of several processes, the one with local rank i takes GPU multi_gpu_ids[i].
     Raises: InputError if there are GPUs, but not that one.
     """
     if gpu_id < 0:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        warnings.warn(
+            "CUDA is not available, using the CPU (set `gpu_id -1` to silence this warning)", stacklevel=2
+        )
         return torch.device("cpu")
     key, processes = "gpu_id", processes or Processes()
     if processes.world_size > 1:
@@ -57,11 +62,6 @@ def build_device(
         if processes.local_rank >= len(multi_gpu_ids):
             raise InputError(f"key '{key}': {multi_gpu_ids} has no GPU for local rank {processes.local_rank}")
         gpu_id = multi_gpu_ids[processes.local_rank]
-    if not torch.cuda.is_available():
-        warnings.warn(
-            "CUDA is not available, using the CPU (set `gpu_id -1` to silence this warning)", stacklevel=2
-        )
-        return torch.device("cpu")
     count = torch.cuda.device_count()
     if gpu_id > 0 and count == 1 and processes.world_size == 1:
         warnings.warn(f"key '{key}': there is no GPU {gpu_id}, using GPU 0, the only one", stacklevel=2)

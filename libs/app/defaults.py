@@ -420,7 +420,8 @@ MACHINE = {
     ),
     "backend": Key(
         "nccl",
-        "With torchrun: how processes communicate. Without CUDA it is always gloo.",
+        "With torchrun: how the processes of train.py communicate. test.py always uses gloo, and so does "
+        "train.py without CUDA.",
         one_of("nccl", "gloo"),
     ),
     "init_method": Key("env://", "With torchrun: the address at which the processes find each other."),

@@ -18,6 +18,7 @@ import torch
 from yacs.config import CfgNode
 
 from libs.app.config import parse_arguments
+from libs.core.distributed import is_first_on_machine
 from libs.core.errors import LOADER_DIED, InputError
 
 MAX_LINE = 2000  # characters of a message
@@ -27,6 +28,10 @@ MEMORY_ADVICE = (
     "for long videos set memory_frames 20; else lower input_size or max_size, in training sampled_frames "
     "or train_batch; `amp bf16` and `grad_checkpoint True` save memory as well"
 )
+PEER_ENDED = (
+    "another process of this run has ended, and says why unless it was killed; nothing that is complete is "
+    "lost: run again, test.py with `skip_done True`, train.py with `resume auto`"
+)
 SHARED_MEMORY_ADVICE = (
     "shared memory (/dev/shm) is full; lower workers or train_batch, or enlarge it, in Docker with --shm-size"
 )
@@ -34,6 +39,9 @@ TORCH_ERRORS = {  # part of a RuntimeError's text -> message; torch has no class
     "can't allocate memory": f"out of memory; {MEMORY_ADVICE}",
     "unable to allocate shared memory": SHARED_MEMORY_ADVICE,
     "DataLoader worker (pid": LOADER_DIED,
+    "Connection closed by peer": PEER_ENDED,
+    "Connection reset by peer": PEER_ENDED,
+    "Broken pipe": PEER_ENDED,
 }
 OS_ADVICE = {
     errno.ENOSPC: "free some space",
@@ -117,7 +125,8 @@ def run_script(
         """Parse and run; tell the error handler about the key `debug` as soon as it is known."""
         nonlocal debug
         with SignalHandler() as signals:
-            cfg = parse_arguments(description, default_cfg, demo=demo)
+            with _printed_once():
+                cfg = parse_arguments(description, default_cfg, demo=demo)
             debug = cfg.debug
             main(cfg, signals)
 
@@ -147,10 +156,25 @@ def run_with_error_messages(run: Callable[[], None], debug: Callable[[], bool] =
         sys.exit(2)
     except (Stopped, KeyboardInterrupt) as stop:
         number = stop.number if isinstance(stop, Stopped) else signal.SIGINT
-        print("interrupted" if number == signal.SIGINT else "terminated", file=sys.stderr)
+        if is_first_on_machine():
+            print("interrupted" if number == signal.SIGINT else "terminated", file=sys.stderr)
         sys.exit(128 + number)  # the shell's code for a program that a signal ended
     finally:
         _kill_loader_processes()
+
+
+@contextmanager
+def _printed_once() -> Iterator[None]:
+    """Run a block that does the same in all processes of a machine, of which only the first prints."""
+    if is_first_on_machine():
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except InputError:
+            sys.exit(2)
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

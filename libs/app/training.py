@@ -6,10 +6,10 @@ from pathlib import Path
 
 from libs.app.build import result_folder, settings_from
 from libs.app.config import Config
+from libs.core.distributed import Processes
 from libs.core.errors import FolderBusyError, InputError
 from libs.core.files import exclusive_run
 from libs.training.checkpoint import SUFFIX
-from libs.training.distributed import Processes
 from libs.training.optim import Schedule, build_optimizer, build_scheduler
 from libs.training.run import RunSettings
 from libs.training.trainer import StepSettings, Trainer

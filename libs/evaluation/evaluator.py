@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -80,6 +80,15 @@ class Report:
         """Join a report on videos that another process segmented at the same time."""
         return Report(**self._joined(other), seconds=max(self.seconds, other.seconds))
 
+    def ordered(self, names: Sequence[str]) -> "Report":
+        """Sort all rows by the positions of their videos in `names`; those of one video keep their order."""
+        place = {name: position for position, name in enumerate(names)}
+        rows = {name: value for name, value in vars(self).items() if isinstance(value, list)}
+        ordered = {
+            name: sorted(values, key=lambda row: place[_video_of(row)]) for name, values in rows.items()
+        }
+        return replace(self, **ordered)
+
     def _joined(self, other: "Report") -> dict[str, Any]:
         """The fields of both, except for the time."""
         names = [entry.name for entry in fields(self) if entry.name != "seconds"]
@@ -95,14 +104,21 @@ class Report:
         """Rows to compare the summary with."""
         return {"copy of first mask": summarise(self.copies)} if self.copies else {}
 
-    def speed(self) -> str:
-        """Frames per second, reading and writing included, and the time that correction took of it."""
-        rate = self.frames / max(self.seconds, 1e-9)
+    def speed(self, processes: int = 1) -> str:
+        """Frames per second, reading and writing included, and the time that correction took of it.
+
+        Args:
+            processes: that worked side by side; correction took the sum of their times.
+        """
+        rate, many = self.frames / max(self.seconds, 1e-9), processes > 1
         line = f"{self.frames} frames in {self.seconds:.1f} s: {rate:.2f} frames per second"
+        line += f" in {processes} processes" if many else ""
         if self.corrections:
             spent = [row.milliseconds for row in self.corrections]
             total, each = sum(spent) / 1000, np.mean(spent)
-            line += f"; gradient correction took {total:.1f} s, {each:.0f} ms for each of {len(spent)} frames"
+            summed = " in all processes together" if many else ""
+            line += f"; gradient correction took {total:.1f} s{summed}, {each:.0f} ms for each of "
+            line += f"{len(spent)} frames"
         return line
 
 
@@ -211,6 +227,25 @@ def count_frames(videos: Sequence[Video]) -> int:
     return sum(lengths) if all(lengths) else 0
 
 
+def share_videos(videos: Sequence[Video], processes: int) -> list[list[Video]]:
+    """Divide videos among processes: the longest first, each to the process with the fewest frames so far.
+
+    A video of unknown length counts as much as the mean of the others.
+
+    Returns: the videos of each process, in their given order; the same ones at each call.
+    """
+    known = [video.length for video in videos if video.length]
+    typical = sum(known) / len(known) if known else 1
+    lengths = [video.length or typical for video in videos]
+    parts: list[list[int]] = [[] for _ in range(processes)]
+    frames = [0.0] * processes
+    for i in sorted(range(len(videos)), key=lambda i: -lengths[i]):
+        least = frames.index(min(frames))
+        parts[least].append(i)
+        frames[least] += lengths[i]
+    return [[videos[i] for i in sorted(part)] for part in parts]
+
+
 def evaluate_video(segmenter: VideoSegmenter, sink: VideoSink, progress: Progress | None = None) -> Report:
     """Segment the sink's video from its first frame to its last, and report on it.
 
@@ -256,6 +291,15 @@ def evaluate(
         sink = VideoSink(video, write, score_copy)
         report = report.then(evaluate_video(VideoSegmenter(model, settings), sink, progress))
     return report
+
+
+def _video_of(row: Any) -> str:
+    """The name of the video that a row of a report belongs to."""
+    if isinstance(row, VideoScores):
+        return row.name
+    if isinstance(row, str):
+        return row
+    return str(row[0] if isinstance(row, tuple) else row.video)
 
 
 def _iou(returned: RoundTrip) -> float:

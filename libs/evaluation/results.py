@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from statistics import mean
@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from libs.core.distributed import ALONE, Processes
 from libs.core.errors import InputError
 from libs.core.files import atomic_write, exclusive_run
 from libs.core.structures import Prediction, Scoring, Video
@@ -30,7 +31,8 @@ class ResultFolder:
     """The folder into which one run at a time writes masks, completion records and score tables.
 
     A completion record says that all masks of a video are written, and with which settings. So a later run
-    with `skip_done` can leave the video out.
+    with `skip_done` can leave the video out. Several processes may segment one video each: each of them
+    writes the masks and the record of its video.
 
     Args:
         fingerprint: of the settings and weights of this run, see libs/app/fingerprint.py.
@@ -52,13 +54,37 @@ class ResultFolder:
             import_coco_masks()
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold an exclusive lock on the folder.
+    def locked(self, processes: Processes = ALONE) -> Iterator[None]:
+        """Hold an exclusive lock on the folder; of several processes, the main one holds it for all.
 
-        Raises: FolderBusyError if another run holds it; InputError if the folder cannot be written.
+        Raises: FolderBusyError if another run holds it; InputError if the folder cannot be written, or if
+            the processes do not all see the same folder.
         """
-        with exclusive_run(self.path, self.path.with_suffix(".zip")):
+        with ExitStack() as lock:
+            with processes.together():
+                if processes.is_main:
+                    lock.enter_context(exclusive_run(self.path, self.path.with_suffix(".zip")))
+            if processes.world_size > 1:
+                self._check_shared(processes)
             yield
+
+    def _check_shared(self, processes: Processes) -> None:
+        """Check that all processes see the same folder, by a file that the main one writes.
+
+        Raises: InputError if a process does not see it.
+        """
+        sign = self.path / ".shared"
+        with processes.together():
+            if processes.is_main:
+                sign.touch()
+        is_seen = sign.exists()
+        try:
+            processes.check_agreement(
+                is_seen, f"{self.path} on a disk that all machines share; give such an output_dir"
+            )
+        finally:
+            if processes.is_main:
+                sign.unlink(missing_ok=True)
 
     def resume(self, videos: list[Video]) -> tuple[Report, list[Video]]:
         """Report on the videos that an earlier run with the same settings has finished.
@@ -118,8 +144,8 @@ class ResultFolder:
             videos: names of all videos of the set. Those that are not complete are not looked at.
         """
         found: Leftovers = of_other_videos(self.path, videos)
-        for name, masks in self.masks.items():
-            found |= of_video(open_output(self.path, name, self.style), masks)
+        for name in (name for name in videos if name in self.masks):
+            found |= of_video(open_output(self.path, name, self.style), self.masks[name])
         warn_of_leftovers(self.path, found)
 
     def _read_record(self, video: Video) -> tuple[Masks, Report] | None:

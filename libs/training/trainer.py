@@ -11,9 +11,9 @@ from typing import cast
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from libs.core.distributed import ALONE, Processes
 from libs.core.structures import Clip
 from libs.method.objective import Batch, EpochTotals, Losses, training_losses
-from libs.training.distributed import ALONE, Processes
 from libs.training.optim import Precision, running_average
 from models.stm import STM
 

@@ -6,13 +6,13 @@ from contextlib import ExitStack, contextmanager
 from functools import reduce
 from pathlib import Path
 
+from libs.core.distributed import Processes
 from libs.core.errors import FolderBusyError
 from libs.core.log import Progress, RunLog
 from libs.core.structures import Video
-from libs.evaluation.evaluator import Report, Writer, count_frames, evaluate
+from libs.evaluation.evaluator import Report, Writer, count_frames, evaluate, share_videos
 from libs.evaluation.inference import InferenceSettings
 from libs.evaluation.results import ResultFolder
-from libs.training.distributed import Processes
 from models.stm import STM
 
 
@@ -31,12 +31,13 @@ def validate(
         model: in evaluation mode.
         folder: where the masks are written; None writes none.
     """
-    own_videos = videos[processes.rank :: processes.world_size]
+    own_videos = share_videos(videos, processes.world_size)[processes.rank]
     frames, shown = count_frames(own_videos), processes.is_main
     progress = Progress("validate", frames, "frame", record=log.record, shown=shown)
     with _mask_writer(folder, videos, processes) as write:
         own_report = evaluate(model, own_videos, settings, write, progress=progress)
-    return reduce(Report.beside, processes.gather(own_report))
+    report = reduce(Report.beside, processes.gather(own_report))
+    return report.ordered([video.name for video in videos])
 
 
 @contextmanager

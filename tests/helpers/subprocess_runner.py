@@ -8,15 +8,16 @@ import faulthandler
 import os
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
-from functools import cache
+from functools import cache, partial
 from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
@@ -156,23 +157,15 @@ class ScriptProcess:
     """A script in a new Python process, side by side with the test.
 
     Args:
-        env: environment variables that it gets beside those of this process.
         keys: config keys, as for `run_in_process`.
     """
 
-    def __init__(
-        self,
-        script: str | Path,
-        *arguments: object,
-        cwd: Path = ROOT,
-        env: Mapping[str, str] | None = None,
-        **keys: object,
-    ) -> None:
+    def __init__(self, script: str | Path, *arguments: object, cwd: Path = ROOT, **keys: object) -> None:
         quiet = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": ""}
         self.process = subprocess.Popen(
             [sys.executable, str(ROOT / script), *_command(script, arguments, keys)[1:]],
             cwd=cwd,
-            env={**os.environ, **quiet, **(env or {})},
+            env={**os.environ, **quiet},
             text=True,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -211,3 +204,28 @@ def _run(script: str | Path) -> None:
 def _command(script: str | Path, arguments: tuple[object, ...], keys: dict[str, object]) -> list[str]:
     pairs = [str(word) for pair in keys.items() for word in pair]
     return [str(script), *map(str, arguments), *pairs]
+
+
+def start_group(
+    script: str | Path,
+    count: int,
+    *arguments: object,
+    before: Callable[[int], object] = lambda rank: None,
+    **keys: object,
+) -> list[ForkedScript]:
+    """Start a script in several processes that find each other, as torchrun does.
+
+    Args:
+        before: called in each process with its rank before the script starts.
+        keys: config keys, as for `run_in_process`.
+    """
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = str(listener.getsockname()[1])
+    group = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+
+    def prepare(rank: int) -> None:
+        os.environ.update(group, RANK=str(rank), LOCAL_RANK=str(rank))
+        before(rank)
+
+    return [ForkedScript(script, *arguments, before=partial(prepare, r), **keys) for r in range(count)]

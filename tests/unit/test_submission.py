@@ -1,5 +1,6 @@
 """The check of result folders, and the zip for the servers."""
 
+import os
 import zipfile
 
 import numpy as np
@@ -32,6 +33,16 @@ def test_zip(results, top_level):
         names = archive.namelist()
     prefix = f"{top_level}/" if top_level else ""
     assert names == [f"{prefix}{video}/{t:05d}.png" for video in ("bear", "dog") for t in range(2)]
+
+
+def test_a_zip_depends_on_the_masks_alone(results):
+    """Not on when they were written; and others may read what is in it."""
+    first = make_zip(results / "masks", results / "first.zip").read_bytes()
+    for path in results.glob("masks/*/*.png"):
+        os.utime(path, (1, 1))  # 1970 is too early for a zip
+    assert make_zip(results / "masks", results / "second.zip").read_bytes() == first
+    with zipfile.ZipFile(results / "second.zip") as archive:
+        assert {info.external_attr >> 16 for info in archive.infolist()} == {0o644}
 
 
 def spoil_mode(root):
