@@ -44,7 +44,8 @@ class Plan:
     """What is compared.
 
     cfg: the config of all trainings; keys: for all of them.
-    tests: name -> keys of a call of test.py, `cfg` among them if it is not the config of the training.
+    tests: name -> keys of a call of test.py, `cfg` among them if it is not the config of the training. Their
+        `root` is a path below that of --root.
     """
 
     cfg: Path
@@ -164,8 +165,8 @@ def check_keys(plan: Plan, options: Keys) -> None:
     for variant in plan.variants:
         load_config(plan.cfg, _pairs({**plan.keys, **variant.train, **options}))
         for keys in plan.tests.values():
-            test_keys = {**keys, **variant.test, **options}
-            load_config(Path(test_keys.pop("cfg", plan.cfg)), _pairs(test_keys))
+            cfg, own = _test_keys(plan, variant, keys, options)
+            load_config(cfg, _pairs(own))
 
 
 def train(plan: Plan, variant: Variant, seed: int, options: Keys, out: Path) -> Path:
@@ -190,11 +191,18 @@ def test(
     plan: Plan, variant: Variant, seed: int, name: str, keys: Keys, weights: Path, options: Keys, out: Path
 ) -> None:
     """Test one variant with one seed; videos that are done are left out."""
-    own = {**keys, **variant.test, **options}
-    cfg = Path(own.pop("cfg", plan.cfg))
+    cfg, own = _test_keys(plan, variant, keys, options)
     print(f"testing {variant.name}, seed {seed}, on {name}", flush=True)
     output = {"initial": weights, "output_dir": (out / "tests" / name / f"{variant.name}-{seed}").resolve()}
     run_script("test.py", cfg, {**own, **output, "skip_done": True})
+
+
+def _test_keys(plan: Plan, variant: Variant, keys: Keys, options: Keys) -> tuple[Path, Keys]:
+    """The config and the keys of a call of test.py; a `root` of the test lies below that of the options."""
+    own = {**options, **keys, **variant.test}
+    if "root" in keys and "root" in options:
+        own["root"] = Path(options["root"]) / keys["root"]
+    return Path(own.pop("cfg", plan.cfg)), own
 
 
 def run_script(script: str, cfg: Path, keys: Keys) -> None:
