@@ -84,7 +84,7 @@ class Report:
         """Sort all rows by the positions of their videos in `names`; those of one video keep their order."""
         place = {name: position for position, name in enumerate(names)}
         rows = {name: value for name, value in vars(self).items() if isinstance(value, list)}
-        ordered = {
+        ordered: dict[str, Any] = {
             name: sorted(values, key=lambda row: place[_video_of(row)]) for name, values in rows.items()
         }
         return replace(self, **ordered)
