@@ -40,9 +40,9 @@ def main(cfg: CfgNode, signals: SignalHandler) -> None:
         )
         fingerprint = settings_fingerprint(dict(cfg), weights_file(cfg.initial))
         folder = ResultFolder(result_folder(cfg), fingerprint, cfg.save_indexed_format, cfg.submission)
-    processes.check_agreement(fingerprint, "the same weights and keys")
-    found = [(video.name, video.length) for video in videos]
-    processes.check_agreement(found, f"the same videos below {cfg.root} on all machines")
+    processes.check_agreement([fingerprint], "the same weights and keys on all machines", False)
+    found = [f"{video.name} ({video.length} frames)" for video in videos]
+    processes.check_agreement(found, f"the same readable videos below {cfg.root} on all machines")
     with folder.locked(processes):
         all_failed = failed + test(cfg, videos, folder, failed, processes)
     with processes.together():

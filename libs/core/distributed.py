@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from libs.core.errors import InputError
+from libs.core.errors import InputError, named
 
 T = TypeVar("T")
 PATIENCE = timedelta(days=7)  # how long a process may wait for a slower one; Gloo notices a dead one at once
@@ -72,18 +72,23 @@ class Processes:
                     self.gather(None)
             raise SystemExit(2)
 
-    def check_agreement(self, item: object, expected: str) -> None:
-        """Compare an item of each process with that of the main one.
+    def check_agreement(self, item: list[str], expected: str, named_in_message: bool = True) -> None:
+        """Compare a list of each process with that of the main one.
 
         Args:
             expected: ends the message "expected ...", and says what to do.
+            named_in_message: whether to name the entries that one of the two lacks.
         Raises: InputError if they differ, see `together`.
         """
         items = self.gather(item)
         with self.together():
             differing = [rank for rank, other in enumerate(items) if other != items[0]]
             if differing:
-                raise InputError(f"processes 0 and {differing[0]} of {self.world_size}: expected {expected}")
+                lacking = sorted(set(items[0]) ^ set(items[differing[0]])) if named_in_message else []
+                found = f"; they differ in {named(lacking, 4)}" if lacking else ""
+                raise InputError(
+                    f"processes 0 and {differing[0]} of {self.world_size}: expected {expected}{found}"
+                )
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """All-reduce (sum) gradients; missing gradients count as zero."""

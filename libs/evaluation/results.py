@@ -77,10 +77,10 @@ class ResultFolder:
         with processes.together():
             if processes.is_main:
                 sign.touch()
-        is_seen = sign.exists()
+        seen = [sign.name] if sign.exists() else []
         try:
             processes.check_agreement(
-                is_seen, f"{self.path} on a disk that all machines share; give such an output_dir"
+                seen, f"{self.path} on a disk that all machines share; give such an output_dir", False
             )
         finally:
             if processes.is_main:

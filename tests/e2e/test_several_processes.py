@@ -294,18 +294,18 @@ MACHINES: dict[str, tuple[Callable[[Path], object], dict[str, object], tuple[str
     "a video is missing": (
         lambda data: remove(data / "JPEGImages/mine"),
         {},
-        ("processes 0 and 1 of 2", "the same videos below data"),
+        ("processes 0 and 1 of 2", "the same readable videos below data", "differ in mine (4 frames)"),
     ),
     "a frame is missing": (
         lambda data: remove(data / "JPEGImages/mine/00003.png"),
         {},
-        ("processes 0 and 1 of 2", "the same videos below data"),
+        ("processes 0 and 1 of 2", "differ in mine (3 frames), mine (4 frames)"),
     ),
     "no data": (lambda data: remove(data), {}, ("data",)),
     "a mask cannot be read": (
         lambda data: (data / "Annotations/mine/00000.png").write_bytes(b""),
         {},
-        ("the same videos below data",),
+        ("the same readable videos below data", "differ in mine (4 frames)"),
     ),
     "other weights": (
         lambda data: (data / "w.pth").write_bytes((data / "w.pth").read_bytes() + b"x"),
