@@ -27,6 +27,10 @@ MEMORY_ADVICE = (
     "for long videos set memory_frames 20; else lower input_size or max_size, in training sampled_frames "
     "or train_batch; `amp bf16` and `grad_checkpoint True` save memory as well"
 )
+PEER_ENDED = (
+    "another process of this run has ended, and says why unless it was killed; nothing that is complete is "
+    "lost: run again, test.py with `skip_done True`, train.py with `resume auto`"
+)
 SHARED_MEMORY_ADVICE = (
     "shared memory (/dev/shm) is full; lower workers or train_batch, or enlarge it, in Docker with --shm-size"
 )
@@ -34,6 +38,9 @@ TORCH_ERRORS = {  # part of a RuntimeError's text -> message; torch has no class
     "can't allocate memory": f"out of memory; {MEMORY_ADVICE}",
     "unable to allocate shared memory": SHARED_MEMORY_ADVICE,
     "DataLoader worker (pid": LOADER_DIED,
+    "Connection closed by peer": PEER_ENDED,
+    "Connection reset by peer": PEER_ENDED,
+    "Broken pipe": PEER_ENDED,
 }
 OS_ADVICE = {
     errno.ENOSPC: "free some space",

@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import nn
 
 from libs.core.errors import InputError
+from libs.core.rendezvous import open_store
 
 T = TypeVar("T")
 
@@ -80,7 +81,8 @@ def join_processes(backend: str, init_method: str) -> Processes:
         ) from error
     backend = backend if torch.cuda.is_available() else "gloo"
     try:
-        dist.init_process_group(backend, init_method=init_method, rank=processes.rank, world_size=world_size)
+        store = open_store(init_method, processes.rank, world_size)
+        dist.init_process_group(backend, store=store, rank=processes.rank, world_size=world_size)
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         raise InputError(
