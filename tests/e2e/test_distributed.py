@@ -1,6 +1,5 @@
 """Training in two processes, connected by Gloo, equals training in one with twice the batch."""
 
-import socket
 from pathlib import Path
 
 import pytest
@@ -9,26 +8,15 @@ import torch
 from libs.training.checkpoint import read_file
 from tests.helpers import fake_datasets as trees
 from tests.helpers.small_network import TRAIN_ON_FOLDER, small
-from tests.helpers.subprocess_runner import ScriptProcess
+from tests.helpers.subprocess_runner import start_group
 
 KEYS = {"valset": "FOLDER", "solver": "sgd", "learning_rate": 1e-3, "epoch_per_test": 1, "epoch_per_sheet": 1}
-
-
-def free_port() -> str:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return str(listener.getsockname()[1])
 
 
 def train(root: Path, name: str, processes: int, **keys: object) -> tuple[dict, list[str]]:
     """Run train.py in so many processes. Returns: the checkpoint, and what each process printed."""
     keys = small(**TRAIN_ON_FOLDER, **KEYS, root=root, checkpoint=root / name, **keys)
-    group = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
-    started = [
-        ScriptProcess("train.py", env={**group, "RANK": str(rank), "LOCAL_RANK": str(rank)}, **keys)
-        for rank in range(processes)
-    ]
-    ends = [process.wait() for process in started]
+    ends = [process.wait() for process in start_group("train.py", processes, **keys)]
     for end in ends:
         end.check_success()
     return read_file(root / name / "recurrent.pth.tar"), [end.out for end in ends]

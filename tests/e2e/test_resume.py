@@ -118,7 +118,7 @@ def test_one_of_two_processes_is_killed_three_times(tmp_path: Path) -> None:
     """torchrun restarts both. The one that is alive must end, also if it waits for the other one."""
     for number in range(3):
         trees.folder(tmp_path, name=f"video{number}", objects=(1, 2), frames=6)
-    torchrun(tmp_path, "whole").wait().check_success()
+    torchrun(tmp_path, "whole").wait(600).check_success()
     path, chance = tmp_path / "killed/recurrent.pth.tar", random.Random(0)
     launcher = torchrun(tmp_path, "killed")
     try:
@@ -130,7 +130,7 @@ def test_one_of_two_processes_is_killed_three_times(tmp_path: Path) -> None:
             assert len(workers) == 2
             os.kill(chance.choice(workers), signal.SIGKILL)
             wait_until(lambda: not set(workers) & set(children(launcher)), launcher)  # noqa: B023
-        end = launcher.wait()
+        end = launcher.wait(600)
     finally:
         launcher.process.terminate()
     end.check_success()
@@ -143,7 +143,7 @@ def test_one_of_two_processes_is_killed_three_times(tmp_path: Path) -> None:
 def torchrun(root: Path, name: str) -> ScriptProcess:
     """Start a long run of train.py in two processes, which torchrun restarts up to three times."""
     options = ("--standalone", "--max-restarts", 3, "--nproc_per_node", 2, "train.py")
-    keys = config(root, root / name, **{**LONG, "epochs": 2})
+    keys = config(root, root / name, **{**LONG, "epochs": 2, "epoch_per_test": 0})
     return ScriptProcess(torch.distributed.run.__file__, *options, **keys)
 
 
@@ -153,7 +153,7 @@ def children(launcher: ScriptProcess) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def wait_until(there: Callable[[], bool], script: ScriptProcess, seconds: float = 120) -> None:
+def wait_until(there: Callable[[], bool], script: ScriptProcess, seconds: float = 240) -> None:
     """Wait for something; fail if the script ends before."""
     end = time.monotonic() + seconds
     while not there():

@@ -8,6 +8,7 @@ import faulthandler
 import os
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -16,7 +17,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
-from functools import cache
+from functools import cache, partial
 from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
@@ -211,3 +212,28 @@ def _run(script: str | Path) -> None:
 def _command(script: str | Path, arguments: tuple[object, ...], keys: dict[str, object]) -> list[str]:
     pairs = [str(word) for pair in keys.items() for word in pair]
     return [str(script), *map(str, arguments), *pairs]
+
+
+def start_group(
+    script: str | Path,
+    count: int,
+    *arguments: object,
+    before: Callable[[int], object] = lambda rank: None,
+    **keys: object,
+) -> list[ForkedScript]:
+    """Start a script in several processes that find each other, as torchrun does.
+
+    Args:
+        before: called in each process with its rank before the script starts.
+        keys: config keys, as for `run_in_process`.
+    """
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = str(listener.getsockname()[1])
+    group = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+
+    def prepare(rank: int) -> None:
+        os.environ.update(group, RANK=str(rank), LOCAL_RANK=str(rank))
+        before(rank)
+
+    return [ForkedScript(script, *arguments, before=partial(prepare, r), **keys) for r in range(count)]
