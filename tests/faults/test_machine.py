@@ -393,6 +393,27 @@ def test_a_process_whose_peer_is_killed_ends(tmp_path: Path, victim: int) -> Non
     assert "resuming after epoch" in again[0].out and not leftovers(tmp_path)
 
 
+def test_a_loader_process_does_not_keep_the_lock_of_a_killed_run(tmp_path: Path) -> None:
+    """It lives some seconds longer than the run, and torchrun starts the run again before."""
+    ready, started = os.pipe()
+    end, running = os.pipe()
+    run = os.fork()
+    if run == 0:
+        os.close(running)
+        with exclusive_run(tmp_path):
+            if os.fork() == 0:
+                os.write(started, b"x")
+                os.read(end, 1)  # until the test closes the other end
+                os._exit(0)
+            signal.pause()
+    os.read(ready, 1)
+    os.kill(run, signal.SIGKILL)
+    os.waitpid(run, 0)
+    with exclusive_run(tmp_path):
+        for pipe in (ready, started, end, running):
+            os.close(pipe)
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_loader_process_that_dies(tmp_path: Path, workers: str) -> None:
     """One of them dies; the script must not wait for the others."""
