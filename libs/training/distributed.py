@@ -37,7 +37,11 @@ class Processes:
         return items
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """All-reduce (sum) gradients; missing gradients count as zero."""
+        """All-reduce (sum) gradients; missing gradients count as zero.
+
+        Not DistributedDataParallel: it rearranges its buckets after the first step, so that a resumed run of
+        three or more processes would not end with the same bits. docs/development.md has the figures.
+        """
         if self.world_size == 1:
             return
         trained = [p for p in parameters if p.requires_grad]
