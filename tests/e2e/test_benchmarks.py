@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks import clips, loaders, scores
+from benchmarks import clips, loaders, scaling, scores
 from dataset.build import test_videos as videos_of
 from dataset.build import training_sets
 from dataset.clips import ClipSampler
@@ -62,3 +62,12 @@ def test_the_plain_loader(tmp_path: Path) -> None:
     sampler = ClipSampler(training_sets(tmp_path, ["DAVIS17"], [1]), settings)
     frames, masks = next(loaders.plain(sampler))
     assert frames.shape == (3, 3, 32, 48) and masks.shape == (3, 6, 32, 48)
+
+
+def test_the_exchange_of_gradients_in_a_ring() -> None:
+    """Two processes send the message once; many send it twice."""
+    assert scaling.exchange_time(1e9, 1, 1e9) == 0
+    assert scaling.exchange_time(1e9, 2, 1e9) == pytest.approx(1)
+    assert scaling.exchange_time(1e9, 64, 1e9) == pytest.approx(2 - 1 / 32)
+    page = Path(scaling.__file__).with_suffix(".md").read_text()
+    assert "\n".join(scaling.estimates()) in page
