@@ -2,7 +2,6 @@
 
     python3 -m benchmarks.training                    time of a step
     python3 -m benchmarks.training --growth           the same with other frames, objects, grad_checkpoint
-    python3 -m benchmarks.training --processes        one process against two, of one thread each
     python3 -m benchmarks.training --curves OUT.png   loss over 200 steps in float32 and bf16
 
 A step is one clip of 3 frames with 2 objects, both losses, cycle on: forward, backward and Adam. Each time is
@@ -10,9 +9,6 @@ the median of 5 calls after a warm-up. The implementations take turns.
 """
 
 import argparse
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,8 +55,6 @@ def main() -> None:
     print(describe_machine(device))
     if args.growth:
         growth(args, device)
-    elif args.processes:
-        processes(args.arch[0], args.runs)
     elif args.curves:
         curves(args.curves, device, args.steps)
     else:
@@ -79,7 +73,6 @@ def parse_arguments() -> argparse.Namespace:
     add("--compile", action="store_true", help="compile the network")
     add("--runs", type=int, default=RUNS, help=f"timed calls (default: {RUNS})")
     add("--growth", action="store_true", help="vary frames, objects and grad_checkpoint of the first network")
-    add("--processes", action="store_true", help="compare one and two processes with the first network")
     add("--curves", type=Path, metavar="OUT.png", help="plot the loss in float32 and bf16")
     add("--steps", type=int, default=200, help="steps of --curves (default: 200)")
     return parser.parse_args()
@@ -104,11 +97,16 @@ def table(args: argparse.Namespace, device: torch.device) -> None:
             print(f"{arch:9} {amp:>4} {times} {memory} {losses[i]:6.3f} {losses[0]:9.3f}", flush=True)
 
 
-def scene(frames: int, num_objects: int, device: torch.device, size: tuple[int, int]) -> Batch:
-    """Return a batch of one synthetic clip with vertical bands as objects, so that all are in every frame."""
+def banded_clip(frames: int, num_objects: int, size: tuple[int, int]) -> Clip:
+    """Return a synthetic clip with vertical bands as objects, so that all are in every frame."""
     images, _ = generate_clip(0, 0, range(frames), size)
     labels = vertical_bands(num_objects, size).to(torch.uint8).expand(frames, *size).contiguous()
-    return Batch.of([Clip("synthetic", normalise(images), labels, num_objects)], device)
+    return Clip("synthetic", normalise(images), labels, num_objects)
+
+
+def scene(frames: int, num_objects: int, device: torch.device, size: tuple[int, int]) -> Batch:
+    """Return a batch of one `banded_clip`."""
+    return Batch.of([banded_clip(frames, num_objects, size)], device)
 
 
 def ours(
@@ -171,46 +169,6 @@ def growth(args: argparse.Namespace, device: torch.device) -> None:
         seconds = time_one(step, device, min(args.runs, 3))
         costs = f"{1000 * seconds:8.0f} {peak_memory(step, device):8.0f} {count_gflop(step):6.0f}"
         print(f"{frames:6} {num_objects:8} {checkpointed!s:>16} {costs}", flush=True)
-
-
-def processes(arch: str, runs: int) -> None:
-    """Print the clips per second of one process, then of two that sum their gradients; one thread each."""
-    code = f"from benchmarks.training import run_process; run_process({arch!r}, {runs})"
-    common = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
-    common["MASTER_PORT"] = str(29500 + os.getpid() % 1000)
-    rates: dict[int, float] = {}
-    for world_size in (1, 2):
-        started = []
-        for rank in map(str, range(world_size)):
-            place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": str(world_size)}
-            command = [sys.executable, "-c", code]
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**common, **place})
-            started.append(process)
-        seconds = max(float(process.communicate()[0]) for process in started)
-        rates[world_size] = world_size / seconds
-        rate = (
-            f"{rates[world_size]:.2f} clips per second, {rates[world_size] / rates[1]:.2f} times one process"
-        )
-        print(f"{world_size} processes: {seconds:.2f} s per step, {rate}", flush=True)
-
-
-def run_process(arch: str, runs: int) -> None:
-    """Be one process of `processes`, and print the median seconds of a step of 120x214."""
-    together, device = join_processes("gloo", "env://"), torch.device("cpu")
-    torch.manual_seed(0)
-    model = STM(arch)
-    optimizer = build_optimizer(model.parameters(), "adam", 1e-5, (0.9, 0.999), 5e-4)
-    batch = scene(FRAMES, OBJECTS, device, (120, 214))
-
-    def step() -> None:
-        """Forward, backward, exchange, update."""
-        training_losses(model, batch, "recurrent").total.backward()
-        together.sum_gradients(model.parameters())
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    print(time_one(step, device, runs))
-    together.leave()
 
 
 def curves(path: Path, device: torch.device, count: int) -> None:

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import nn
 
 from libs.core.errors import InputError, named
+from libs.core.rendezvous import open_store
 
 T = TypeVar("T")
 PATIENCE = timedelta(days=7)  # how long a process may wait for a slower one; Gloo notices a dead one at once
@@ -91,7 +92,11 @@ class Processes:
                 )
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """All-reduce (sum) gradients; missing gradients count as zero."""
+        """All-reduce (sum) gradients; missing gradients count as zero.
+
+        Not DistributedDataParallel: it rearranges its buckets after the first step, so that a resumed run of
+        three or more processes would not end with the same bits. docs/development.md has the figures.
+        """
         if self.world_size == 1:
             return
         trained = [p for p in parameters if p.requires_grad]
@@ -135,7 +140,8 @@ def join_processes(backend: str, init_method: str) -> Processes:
         ) from error
     backend = backend if torch.cuda.is_available() else "gloo"
     try:
-        dist.init_process_group(backend, init_method=init_method, rank=rank, world_size=world_size)
+        store = open_store(init_method, rank, world_size)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
         # Its timeout is for a process that never came. A video may take longer than that.
         group = dist.new_group(backend="gloo", timeout=PATIENCE) if backend == "gloo" else None
     except (RuntimeError, ValueError) as error:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks import clips, loaders, memory, scores
+from benchmarks import clips, loaders, memory, scaling, scores
 from dataset.build import test_videos as videos_of
 from dataset.build import training_sets
 from dataset.clips import ClipSampler
@@ -102,3 +102,12 @@ def test_videos_to_play_are_chosen_by_name(tmp_path: Path) -> None:
     assert memory.choose(videos, None) == memory.choose(videos, [videos[0].name]) == videos
     with pytest.raises(InputError, match="--videos: there is no nobody; expected some of"):
         memory.choose(videos, ["nobody"])
+
+
+def test_the_exchange_of_gradients_in_a_ring() -> None:
+    """Two processes send the message once; many send it twice."""
+    assert scaling.exchange_time(1e9, 1, 1e9) == 0
+    assert scaling.exchange_time(1e9, 2, 1e9) == pytest.approx(1)
+    assert scaling.exchange_time(1e9, 64, 1e9) == pytest.approx(2 - 1 / 32)
+    page = Path(scaling.__file__).with_suffix(".md").read_text()
+    assert "\n".join(scaling.estimates()) in page

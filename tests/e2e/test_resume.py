@@ -1,12 +1,16 @@
 """A run of train.py that is stopped, or killed, and resumed ends with the weights of one that was not."""
 
+import os
 import random
+import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed.run
 
 from libs.training.checkpoint import latest_checkpoint, read_file
 from tests.helpers import fake_datasets as trees
@@ -107,6 +111,54 @@ def test_killed_at_five_random_moments(tmp_path: Path) -> None:
     assert stages == sorted(set(stages))  # it made progress in between
     for part in ("state_dict", "ema", "optimizer", "scheduler", "max_skip", "history", "epoch", "step"):
         assert same(again[part], whole[part]), part
+
+
+@pytest.mark.slow
+def test_one_of_two_processes_is_killed_three_times(tmp_path: Path) -> None:
+    """torchrun restarts both. The one that is alive must end, also if it waits for the other one."""
+    for number in range(3):
+        trees.folder(tmp_path, name=f"video{number}", objects=(1, 2), frames=6)
+    torchrun(tmp_path, "whole").wait(600).check_success()
+    path, chance = tmp_path / "killed/recurrent.pth.tar", random.Random(0)
+    launcher = torchrun(tmp_path, "killed")
+    try:
+        for _ in range(3):
+            before = written(path)
+            wait_until(lambda: written(path) != before, launcher)  # noqa: B023  called in this iteration only
+            time.sleep(chance.uniform(0, 1.5))
+            workers = children(launcher)
+            assert len(workers) == 2
+            os.kill(chance.choice(workers), signal.SIGKILL)
+            wait_until(lambda: not set(workers) & set(children(launcher)), launcher)  # noqa: B023
+        end = launcher.wait(600)
+    finally:
+        launcher.process.terminate()
+    end.check_success()
+    assert end.out.count("resuming after epoch") == 3 and "cannot connect" not in end.err, end
+    whole, again = (read_file(tmp_path / name / "recurrent.pth.tar") for name in ("whole", "killed"))
+    for part in ("state_dict", "ema", "optimizer", "scheduler", "max_skip", "epoch", "step"):
+        assert same(again[part], whole[part]), part
+
+
+def torchrun(root: Path, name: str) -> ScriptProcess:
+    """Start a long run of train.py in two processes, which torchrun restarts up to three times."""
+    options = ("--standalone", "--max-restarts", 3, "--nproc_per_node", 2, "train.py")
+    keys = config(root, root / name, **{**LONG, "epochs": 2, "epoch_per_test": 0})
+    return ScriptProcess(torch.distributed.run.__file__, *options, **keys)
+
+
+def children(launcher: ScriptProcess) -> list[int]:
+    """The processes that torchrun has started and that live."""
+    pid = launcher.process.pid
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def wait_until(there: Callable[[], bool], script: ScriptProcess, seconds: float = 240) -> None:
+    """Wait for something; fail if the script ends before."""
+    end = time.monotonic() + seconds
+    while not there():
+        assert time.monotonic() < end and script.is_running(), script.process.communicate(timeout=60)
+        time.sleep(0.01)
 
 
 def written(path: Path) -> int:

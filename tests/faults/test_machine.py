@@ -20,9 +20,10 @@ from libs.training.checkpoint import read_file, read_training_state, save_checkp
 from tests.helpers import fake_datasets
 from tests.helpers.limits import small_disk
 from tests.helpers.small_network import TRAIN_ON_FOLDER, segment_folder, small
-from tests.helpers.subprocess_runner import ForkedScript, Result, run_in_process
+from tests.helpers.subprocess_runner import ForkedScript, Result, run_in_process, start_group
 
 LONG = {"epochs": 500, "save_steps": 2, "trainset": "FOLDER", "datafreq": 2, "max_skip": 1}
+BRIEF = {"resume": "auto", "max_minutes": 0.0001}
 KILLS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10))]
 
 
@@ -376,6 +377,41 @@ def test_a_second_run_into_the_same_folder_is_refused(tmp_path: Path, weights: P
         with pytest.raises(InputError, match="another run"), exclusive_run(tmp_path / "ckpt"):
             pass
     segment(tmp_path, weights).check_success()
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_process_whose_peer_is_killed_ends(tmp_path: Path, victim: int) -> None:
+    """It waits for the other one's gradients, and says why it ends. Then the run resumes."""
+    group = start_group("train.py", 2, **training(tmp_path))
+    wait_until((tmp_path / "ckpt/recurrent.pth.tar").exists, group[0])
+    group[victim].send(signal.SIGKILL)
+    assert group[victim].wait().code == 137
+    group[1 - victim].wait(60).check_error("another process", "resume auto")
+    again = [process.wait() for process in start_group("train.py", 2, **training(tmp_path, **BRIEF))]
+    for end in again:
+        end.check_success()
+    assert "resuming after epoch" in again[0].out and not leftovers(tmp_path)
+
+
+def test_a_loader_process_does_not_keep_the_lock_of_a_killed_run(tmp_path: Path) -> None:
+    """It lives some seconds longer than the run, and torchrun starts the run again before."""
+    ready, started = os.pipe()
+    end, running = os.pipe()
+    run = os.fork()
+    if run == 0:
+        os.close(running)
+        with exclusive_run(tmp_path):
+            if os.fork() == 0:
+                os.write(started, b"x")
+                os.read(end, 1)  # until the test closes the other end
+                os._exit(0)
+            signal.pause()
+    os.read(ready, 1)
+    os.kill(run, signal.SIGKILL)
+    os.waitpid(run, 0)
+    with exclusive_run(tmp_path):
+        for pipe in (ready, started, end, running):
+            os.close(pipe)
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
