@@ -16,7 +16,7 @@ from benchmarks.measure import RUNS, describe_machine, time_one
 from benchmarks.training import FRAMES, OBJECTS, banded_clip
 from libs.app.build import settings_from
 from libs.app.defaults import DEFAULTS
-from libs.training.distributed import Processes, join_processes
+from libs.core.distributed import Processes, join_processes
 from libs.training.optim import Schedule, build_optimizer, build_scheduler
 from libs.training.trainer import StepSettings, Trainer
 from models.stm import STM

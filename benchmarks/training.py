@@ -27,7 +27,6 @@ from benchmarks.measure import (
     vertical_bands,
 )
 from dataset.synthetic.scene import generate_clip
-from libs.core.distributed import join_processes
 from libs.core.masks import normalise
 from libs.core.precision import DTYPES
 from libs.core.structures import Clip

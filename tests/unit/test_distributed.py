@@ -10,7 +10,7 @@ PROCESSES = 3
 SCRIPT = """
 import sys
 import torch
-from libs.training.distributed import join_processes
+from libs.core.distributed import join_processes
 from torch import nn
 
 processes = join_processes("gloo", "env://")
