@@ -1,5 +1,8 @@
 """Space-time memory read and soft aggregation: the two formulas of the STM paper, as pure functions."""
 
+import math
+from collections.abc import Iterator, Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -22,10 +25,29 @@ def read(keys: Tensor, values: Tensor, query: Tensor) -> Tensor:
     """
     height, width = query.shape[-2:]
     positions = query.flatten(2).transpose(1, 2)  # (O, h*w, Ck)
-    # All weights together would be (O, h*w, N), which grows with the memory: take query positions in chunks.
-    chunk = max(1, MAX_WEIGHTS // max(1, keys.shape[0] * keys.shape[1]))
-    parts = [F.scaled_dot_product_attention(part, keys, values) for part in positions.split(chunk, 1)]
+    parts = [F.scaled_dot_product_attention(part, keys, values) for part in _chunks(positions, keys)]
     return torch.cat(parts, 1).transpose(1, 2).unflatten(2, (height, width))  # (O, Cv, h, w)
+
+
+def read_weights(keys: Tensor, positions: Tensor) -> Iterator[Tensor]:
+    """Yield the weights of `read`, which it never holds: the softmax over N (STM, equation 1).
+
+    Args:
+        keys: (O, N, Ck).
+        positions: (O, P, Ck), keys of query positions.
+    Yields: (O, p, N) in float32 or float64 for the next p positions, each row of sum 1.
+    """
+    transposed = at_least_float32(keys).transpose(1, 2)  # (O, Ck, N)
+    for part in _chunks(positions, keys):
+        yield (at_least_float32(part) / math.sqrt(keys.shape[2]) @ transposed).softmax(2)
+
+
+def _chunks(positions: Tensor, keys: Tensor) -> Sequence[Tensor]:
+    """Split query positions (O, P, Ck) into chunks.
+
+    All weights together would be (O, P, N), which grows with the memory.
+    """
+    return positions.split(max(1, MAX_WEIGHTS // max(1, keys.shape[0] * keys.shape[1])), 1)
 
 
 def at_least_float32(x: Tensor) -> Tensor:
