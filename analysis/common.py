@@ -122,8 +122,8 @@ def find_video(args: argparse.Namespace, cfg: Config) -> VideoIndex:
         near = difflib.get_close_matches(args.video, videos, n=1, cutoff=0)[0]
         hint = "; to name it by its path, give --mask too" if Path(args.video).exists() else ""
         raise InputError(
-            f"--video: {cfg.valset} below {cfg.root} has no video '{args.video}'; the nearest is "
-            f"'{near}'{hint}"
+            f"--video: {cfg.valset} below {cfg.root} has no video '{args.video}' in its split "
+            f"'{cfg.val_split}'; the nearest is '{near}'{hint}"
         )
     return videos[args.video]
 
