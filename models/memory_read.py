@@ -1,5 +1,7 @@
 """Space-time memory read and soft aggregation: the two formulas of the STM paper, as pure functions."""
 
+import math
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import torch
@@ -32,9 +34,7 @@ def read(keys: Tensor, values: Tensor, query: Tensor, top_k: int = 0) -> Tensor:
     attend, numbers = F.scaled_dot_product_attention, num_positions
     if 0 < top_k < num_positions:
         attend, numbers = partial(_attend_to_largest, top_k=top_k), num_positions + top_k * valdim
-    # All weights together would be (O, h*w, N), which grows with the memory: take query positions in chunks.
-    chunk = max(1, MAX_WEIGHTS // max(1, objects * numbers))
-    parts = [attend(part, keys, values) for part in positions.split(chunk, 1)]
+    parts = [attend(part, keys, values) for part in _chunks(positions, objects * numbers)]
     return torch.cat(parts, 1).transpose(1, 2).unflatten(2, (height, width))  # (O, Cv, h, w)
 
 
@@ -48,6 +48,30 @@ def _attend_to_largest(positions: Tensor, keys: Tensor, values: Tensor, top_k: i
     weights = at_least_float32(largest).softmax(2).to(values.dtype)
     objects = torch.arange(len(values), device=values.device)[:, None, None]
     return (weights.unsqueeze(2) @ values[objects, index]).squeeze(2)  # (O, n, 1, k) @ (O, n, k, Cv)
+
+
+def read_weights(keys: Tensor, positions: Tensor) -> Iterator[Tensor]:
+    """Yield the weights of `read`, which it never holds: the softmax over N (STM, equation 1).
+
+    Args:
+        keys: (O, N, Ck).
+        positions: (O, P, Ck), keys of query positions.
+    Yields: (O, p, N) in float32 or float64 for the next p positions, each row of sum 1.
+    """
+    transposed = at_least_float32(keys).transpose(1, 2)  # (O, Ck, N)
+    for part in _chunks(positions, keys.shape[0] * keys.shape[1]):
+        yield (at_least_float32(part) / math.sqrt(keys.shape[2]) @ transposed).softmax(2)
+
+
+def _chunks(positions: Tensor, numbers: int) -> Sequence[Tensor]:
+    """Split query positions (O, P, Ck) into chunks.
+
+    All weights together would be (O, P, N), which grows with the memory.
+
+    Args:
+        numbers: that exist at a time for each of the P positions.
+    """
+    return positions.split(max(1, MAX_WEIGHTS // max(1, numbers)), 1)
 
 
 def at_least_float32(x: Tensor) -> Tensor:

@@ -169,8 +169,8 @@ class STM(nn.Module):
     def object_probs(self, query: Query, memories: Sequence[Memory], top_k: int = 0) -> Tensor:
         """Compute each object's probability as if it were alone: (O, H, W), in the order of the memories."""
         height, width = query.size
-        top, bottom = _padding(height, self.pad_to)
-        left, right = _padding(width, self.pad_to)
+        top, bottom = padding(height, self.pad_to)
+        left, right = padding(width, self.pad_to)
         padded = (top + height + bottom, left + width + right)
         parts = []
         for memory in memories:
@@ -228,16 +228,16 @@ class STM(nn.Module):
         border of a normalised image is -mean / std.
         """
         maps = maps.to(self.Encoder_Q.conv1.weight.dtype)
-        top, bottom = _padding(maps.shape[-2], self.pad_to)
-        left, right = _padding(maps.shape[-1], self.pad_to)
+        top, bottom = padding(maps.shape[-2], self.pad_to)
+        left, right = padding(maps.shape[-1], self.pad_to)
         if not any((top, bottom, left, right)):
             return maps
         border = -self.Encoder_Q.mean / self.Encoder_Q.std if is_image else 0
         return F.pad(maps - border, (left, right, top, bottom)) + border
 
 
-def _padding(side: int, multiple: int) -> tuple[int, int]:
-    """Pixels to add before and after `side`. An odd one goes after."""
+def padding(side: int, multiple: int) -> tuple[int, int]:
+    """Pixels that `pad_to` adds before and after a side of the input. An odd one goes after."""
     missing = -side % multiple
     return missing // 2, missing - missing // 2
 

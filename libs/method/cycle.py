@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from libs.core.structures import CorrectedFrame
-from libs.method.losses import mask_loss, present_channels
+from libs.method.losses import HARD_PIXELS, mask_loss, present_channels
 from libs.method.propagate import Remembered, Step
 
 
@@ -26,6 +26,29 @@ def predict_reference(step: Step, masks: Tensor | None = None) -> Tensor:
     """
     memory = step.memory if masks is None else step.model.memorize(step.image, masks, step.objects)
     return step.model.segment(step.reference.query, [memory])
+
+
+def reference_loss(step: Step, masks: Tensor, fraction: float = HARD_PIXELS) -> Tensor:
+    """Return how far the reference frame, predicted back from `masks`, is from its given mask.
+
+    Args:
+        masks: (1, K, H, W) of the step's frame.
+        fraction: of the pixels over which the cross entropy averages, see `mask_loss`.
+    """
+    # All tracked objects count, present in the reference or not, unlike in training (original code).
+    counted = torch.zeros(masks.shape[1], dtype=torch.bool, device=masks.device)
+    counted[0] = True
+    counted[step.objects.channel] = True
+    logits = predict_reference(step, masks)
+    return mask_loss(logits[0], step.reference.masks[0], counted, fraction=fraction)
+
+
+def mask_gradient(step: Step, masks: Tensor, fraction: float = HARD_PIXELS) -> tuple[float, Tensor]:
+    """Return `reference_loss`, and its gradient with respect to the masks (1, K, H, W)."""
+    leaf = masks.detach().requires_grad_()  # the mask is what is optimised, as if it were a parameter
+    with torch.enable_grad():  # inference runs without gradients; this is its one exception
+        loss = reference_loss(step, leaf, fraction)
+    return loss.item(), torch.autograd.grad(loss, leaf)[0]
 
 
 @dataclass(frozen=True)
@@ -108,7 +131,7 @@ class GradientCorrection:
         start = time.perf_counter()
         masks, losses = self._descend(step, masks)
         milliseconds = 1000 * _elapsed(start, masks.device)
-        after = self._loss(step, masks).item()
+        after = reference_loss(step, masks).item()
         return Remembered(masks, CorrectedFrame(len(losses), losses[0], after, milliseconds))
 
     def _descend(self, step: Step, masks: Tensor) -> tuple[Tensor, list[float]]:
@@ -116,7 +139,7 @@ class GradientCorrection:
         previous, velocity = masks, torch.zeros_like(masks)
         losses: list[float] = []
         for _ in range(self.loop):
-            loss, gradient = self._gradient(step, masks)
+            loss, gradient = mask_gradient(step, masks)
             # The last step did not pay: stop, with the better of the masks before and after it.
             if self.tolerance and losses and losses[-1] - loss < self.tolerance:
                 return masks if loss < losses[-1] else previous, losses
@@ -125,22 +148,6 @@ class GradientCorrection:
             # Down the gradient: the mask moves to where it explains the reference frame better.
             previous, masks = masks, masks - self.rate * velocity
         return masks, losses
-
-    def _gradient(self, step: Step, masks: Tensor) -> tuple[float, Tensor]:
-        """Return the loss, and its gradient with respect to the masks (1, K, H, W)."""
-        leaf = masks.detach().requires_grad_()  # the mask is what is optimised, as if it were a parameter
-        with torch.enable_grad():  # inference runs without gradients; this is its one exception
-            loss = self._loss(step, leaf)
-        return loss.item(), torch.autograd.grad(loss, leaf)[0]
-
-    def _loss(self, step: Step, masks: Tensor) -> Tensor:
-        """Return how far the reference frame, predicted back from `masks`, is from its given mask."""
-        # All tracked objects count, present in the reference or not, unlike in training (original code).
-        counted = torch.zeros(masks.shape[1], dtype=torch.bool, device=masks.device)
-        counted[0] = True
-        counted[step.objects.channel] = True
-        logits = predict_reference(step, masks)
-        return mask_loss(logits[0], step.reference.masks[0], counted)
 
 
 def _elapsed(start: float, device: torch.device) -> float:

@@ -16,19 +16,22 @@ def present_channels(masks: Tensor) -> Tensor:
     return masks.flatten(1).any(1)
 
 
-def hard_pixel_cross_entropy(logits: Tensor, truth: Tensor, counted: Tensor) -> Tensor:
-    """Mean over the worst 40 % of the pixels of -sum_k y_k log p_k over the counted channels (original code).
+def hard_pixel_cross_entropy(
+    logits: Tensor, truth: Tensor, counted: Tensor, fraction: float = HARD_PIXELS
+) -> Tensor:
+    """Mean over the worst pixels of -sum_k y_k log p_k over the counted channels (original code).
 
     Args:
         logits: (K, H, W).
         truth: (K, H, W) one-hot.
         counted: (K,) bool, background included.
+        fraction: of the pixels that count; the original has 0.4, and 1 is the mean over all pixels.
     Returns: scalar.
     """
     weights = truth * counted.view(-1, 1, 1)
     per_pixel = -(weights * logits.log_softmax(0)).sum(0).flatten()  # (H*W,)
     # Most pixels are easy background. The worst ones, mainly along object borders, carry the gradient.
-    return per_pixel.topk(int(HARD_PIXELS * per_pixel.numel()), sorted=False).values.mean()
+    return per_pixel.topk(int(fraction * per_pixel.numel()), sorted=False).values.mean()
 
 
 def soft_iou_loss(probs: Tensor, truth: Tensor, counted: Tensor) -> Tensor:
@@ -48,7 +51,9 @@ def soft_iou_loss(probs: Tensor, truth: Tensor, counted: Tensor) -> Tensor:
     return ((1 - intersection / union) * objects).sum() / objects.sum().clamp(min=1)
 
 
-def mask_loss(logits: Tensor, truth: Tensor, counted: Tensor, kind: str = "both") -> Tensor:
+def mask_loss(
+    logits: Tensor, truth: Tensor, counted: Tensor, kind: str = "both", *, fraction: float = HARD_PIXELS
+) -> Tensor:
     """Loss of one predicted frame.
 
     Args:
@@ -56,11 +61,12 @@ def mask_loss(logits: Tensor, truth: Tensor, counted: Tensor, kind: str = "both"
         truth: (K, H, W) one-hot.
         counted: (K,) bool.
         kind: 'ce' (cross entropy), 'iou' or 'both' (their sum).
+        fraction: of the pixels over which the cross entropy averages, the worst ones.
     Returns: scalar.
     """
     loss = logits.new_zeros(())
     if kind in ("ce", "both"):
-        loss = loss + hard_pixel_cross_entropy(logits, truth, counted)
+        loss = loss + hard_pixel_cross_entropy(logits, truth, counted, fraction)
     if kind in ("iou", "both"):
         loss = loss + soft_iou_loss(logits.softmax(0), truth, counted)
     return loss

@@ -34,6 +34,7 @@ class MemoryBank:
         self.max_frames, self.differentiable = max_frames, differentiable
         self.rule = rule or build_rule(memory_frames=max_frames)
         self._groups: list[_Group] = []
+        self._newest = -1  # time of the newest frame
 
     def appear(self, objects: Objects) -> None:
         """Open a group for objects that are first seen now."""
@@ -48,6 +49,7 @@ class MemoryBank:
             keep: the caller asks for the frame to be kept.
             given: the frame came with a mask. If the rule keeps it, it is never dropped.
         """
+        self._newest = time
         sizes = [len(group.objects) for group in self._groups]
         for group, keys, values in zip(self._groups, memory.keys.split(sizes), memory.values.split(sizes)):
             # The slot behind the kept frames: it overwrites the previous newest frame, unless that was kept.
@@ -61,8 +63,12 @@ class MemoryBank:
                     group.drop_one(self.rule)
 
     def read(self) -> list[Memory]:
-        """Return one memory a group: its kept frames and the newest one."""
-        return [Memory(*group.slots.read(group.held), group.objects) for group in self._groups]
+        """Return one memory a group: its kept frames and the newest one. A new group has none yet."""
+        return [Memory(*group.slots.read(group.held), group.objects) for group in self._groups if group.held]
+
+    def read_times(self) -> list[list[int]]:
+        """Return the times of the frames that `read` returns, in its order, one list a group."""
+        return [[*group.kept, self._newest][: group.held] for group in self._groups if group.held]
 
     def remove(self, channels: list[int]) -> None:
         """Forget the objects of these mask channels. K, the number of channels, stays as it is."""

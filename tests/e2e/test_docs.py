@@ -22,7 +22,7 @@ from tests.helpers.subprocess_runner import ROOT
 FOREIGN = {".venv", "shared", "runs", "output", "ckpt", "data"}  # folders beside the repository's own
 PAGES = sorted(page for page in ROOT.rglob("*.md") if not FOREIGN & set(page.relative_to(ROOT).parts))
 LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"")
-NAME = re.compile(r"`((?:models|libs|dataset|benchmarks)(?:\.\w+)+)`")
+NAME = re.compile(r"`((?:models|libs|dataset|benchmarks|analysis)(?:\.\w+)+)`")
 SCRIPTS = {
     "train.py": "config.yaml",
     "test.py": "config.yaml",

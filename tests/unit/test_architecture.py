@@ -1,6 +1,6 @@
 """Imports point down, and nothing imports itself through others. The source is read, not imported.
 
-app -> training -> evaluation -> method -> models
+analysis -> app -> training -> evaluation -> method -> models; analysis -> dataset
 dataset -> core, and every room of libs -> core
 within dataset: all other files -> synthetic -> READERS -> masks
 """
@@ -29,7 +29,9 @@ ROOMS = {  # room -> what it may import of the project, beside itself
     **dict.fromkeys(READERS, BELOW_SYNTHETIC),
     "dataset.synthetic": BELOW_SYNTHETIC,
     "dataset": {"dataset.synthetic", *BELOW_SYNTHETIC},  # last: all its other files
+    "analysis": {"libs.app", "libs.evaluation", "libs.method", "models", "libs.core", "dataset", *READERS},
 }
+PACKAGES = ("models", "libs", "dataset", "analysis")
 ABOVE = {"benchmarks", "tests", "demo", "train", "test"}  # packages and scripts that no room imports
 NETWORK_ONLY = {"torch", "torchvision"}  # what models may import beside the standard library
 
@@ -39,11 +41,7 @@ def module_name(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-MODULES = {
-    module_name(path): path
-    for folder in ("models", "libs", "dataset")
-    for path in sorted((ROOT / folder).rglob("*.py"))
-}
+MODULES = {module_name(path): path for folder in PACKAGES for path in sorted((ROOT / folder).rglob("*.py"))}
 
 
 def imported(path: Path) -> set[str]:
@@ -73,7 +71,7 @@ def errors_of(module: str, names: set[str]) -> list[str]:
     wrong = []
     for name in names:
         top = name.partition(".")[0]
-        if top in ABOVE or (top in ("models", "libs", "dataset") and room_of(name) not in allowed):
+        if top in ABOVE or (top in PACKAGES and room_of(name) not in allowed):
             wrong.append(f"{module} imports {name}")
     return wrong
 
@@ -112,6 +110,9 @@ def test_the_network_needs_torch_only() -> None:
         ("dataset.folder", "dataset.synthetic.clips"),
         ("dataset.synthetic.clips", "dataset.sampling"),
         ("libs.app.script", "train"),
+        ("libs.evaluation.visualize", "analysis.pictures"),
+        ("analysis.erf", "libs.training.trainer"),
+        ("analysis.erf", "benchmarks.scores"),
     ],
 )
 def test_an_arrow_that_points_up_is_found(module: str, name: str) -> None:

@@ -47,6 +47,17 @@ def test_bounded_bank(bound, grad):
                 assert max(gaps) <= 4 * min(g for g in gaps[:-1])
 
 
+@pytest.mark.parametrize("bound", [0, 3, 5])
+def test_read_times_are_those_of_what_is_read(bound):
+    objects = Objects.of([1])
+    bank = MemoryBank(bound)
+    bank.appear(objects)
+    assert bank.read() == [] and bank.read_times() == []  # nothing is remembered of a new object
+    for t, _ in run(bank, range(40), 3, objects, given=(0, 7)):
+        assert bank.read_times()[0] == bank.read()[0].keys[0, ::3, 0].int().tolist()
+        assert t in bank.read_times()[0]
+
+
 def test_given_masks_always_stay():
     objects, given = Objects.of([1]), (0, 3, 7, 11, 12)
     with torch.no_grad():

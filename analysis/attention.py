@@ -1,0 +1,398 @@
+"""Show what is read from memory for an object or a pixel: from which frames, and from where in them.
+
+    python3 -m analysis.attention --out DIR [--video VIDEO] [--mask MASK] [--root DATA] [--valset SET]
+        [--cfg FILE] [--weights W] [--frame NAME] [--object ID ...] [--pixel X Y] [-- KEY VALUE ...]
+
+Writes two pictures for each object, and attention.csv. Prints a table.
+docs/analysis/attention.md says how to read them.
+"""
+
+import argparse
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from analysis.common import (
+    Moment,
+    check_wanted,
+    load_configs,
+    load_model,
+    markdown_table,
+    moments,
+    new_parser,
+    open_chosen,
+    warn_of_leftovers,
+)
+from analysis.pictures import Tile, grey, outline, save_figure, save_grid, shrink
+from libs.app.build import inference_settings
+from libs.app.script import run_with_error_messages
+from libs.core.errors import InputError, counted
+from libs.core.files import exclusive_run
+from libs.evaluation.scores import write_rows
+from libs.evaluation.visualize import heatmap
+from models.memory_read import read_weights
+from models.stm import padding
+
+STRIDE = 16  # pixels of the network's input for each position of memory and query
+KINDS = ("first", "kept", "previous")  # frames of the memory
+LABELS = {"first": "first frame", "kept": "other kept frames", "previous": "previous frame"}
+COLOURS = ("tab:blue", "tab:green", "tab:orange")  # of KINDS
+TILES = 5  # most memory frames in a picture
+ACROSS = 3  # images in a row of it
+CROSS = 9  # pixels in a picture, length of the cross that marks --pixel
+
+
+# ---- weights ----------------------------------------------------------------------------------------------
+
+
+def read_from(keys: Tensor, query: Tensor, focus: Tensor) -> Tensor:
+    """Average the weights of the memory read over query positions.
+
+    Args:
+        keys: (N, Ck), of one object's memory.
+        query: (Ck, h, w), keys of the query image.
+        focus: (h, w), how much each query position counts, of sum 1.
+    Returns: (N,), of sum 1. No more weights exist at a time than in the memory read itself.
+    """
+    positions = query.flatten(1).T  # (h*w, Ck)
+    counted = focus.flatten().nonzero().flatten()
+    chosen = focus.flatten()[counted]
+    total, start = keys.new_zeros(len(keys), dtype=chosen.dtype), 0
+    for weights in read_weights(keys[None], positions[None, counted]):
+        part = chosen[start : start + weights.shape[1]]
+        total = total + part @ weights[0].to(chosen.dtype)
+        start += len(part)
+    return total
+
+
+def focus_on(mask: Tensor, pad_to: int) -> Tensor:
+    """Return the fraction of a mask's pixels that is nearest to each position of the network's stride-16 map.
+
+    Position (i, j) is centred at pixel (16 i, 16 j) of the padded input.
+
+    Args:
+        mask: (H, W), not 0 everywhere.
+        pad_to: of the network, see STM.
+    Returns: (h, w), of sum 1.
+    """
+    rows, columns = (_nearest(side, pad_to) for side in mask.shape)
+    h, w = int(rows[-1]) + 1, int(columns[-1]) + 1
+    cells = mask.new_zeros(h * w).index_add(0, (rows[:, None] * w + columns).flatten(), mask.flatten())
+    return cells.view(h, w) / cells.sum()
+
+
+def _nearest(side: int, pad_to: int) -> Tensor:
+    """Return the nearest position of each pixel along one side of the input, (side,)."""
+    before, after = padding(side, pad_to)
+    positions = -(-(before + side + after) // STRIDE)
+    return ((torch.arange(side) + before + STRIDE // 2) // STRIDE).clamp(max=positions - 1)
+
+
+def spread(maps: np.ndarray, size: tuple[int, int], pad_to: int) -> np.ndarray:
+    """Enlarge a map of positions to the network's input, bilinear; the inverse of `focus_on`.
+
+    Args:
+        maps: (h, w); size: (H, W) of the input, before padding.
+    Returns: (H, W) float32, with the values of `maps` at the centres of its positions.
+    """
+    rows, columns = ((np.arange(side) + padding(side, pad_to)[0]) / STRIDE for side in size)
+    x, y = np.meshgrid(columns.astype(np.float32), rows.astype(np.float32))
+    return cv2.remap(maps.astype(np.float32), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+# ---- one frame --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Row:
+    """How much is read from one memory frame for one object in one frame."""
+
+    frame: str
+    object: int
+    memory_frame: str
+    kind: str  # one of KINDS: the object's first frame, the previous frame, or another one
+    mass: float  # fraction of the attention; the masses of a frame and object have sum 1
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Where attention goes for one object in one frame."""
+
+    times: list[int]  # of the memory frames
+    maps: np.ndarray  # (frames, h, w), of sum 1
+
+    @property
+    def masses(self) -> np.ndarray:
+        """(frames,) of sum 1."""
+        return self.maps.sum((1, 2))
+
+
+def read_object(moment: Moment, number: int, focus: Tensor) -> Reading | None:
+    """Compute where the read of one object goes; None if it is new, so that no frame is remembered yet.
+
+    Args:
+        focus: (h, w), see `read_from`.
+    """
+    channel = 1 + moment.ids.index(number)
+    for memory, times in zip(moment.bank.read(), moment.bank.read_times()):
+        rows = (memory.objects.channel == channel).nonzero().flatten().tolist()
+        if rows:
+            query = moment.query.key[0]
+            read = read_from(memory.keys[rows[0]], query, focus.to(query.device))
+            return Reading(times, read.view(len(times), *query.shape[1:]).cpu().numpy())
+    return None
+
+
+def mask_of(moment: Moment, number: int, pixel: Sequence[int] | None) -> np.ndarray:
+    """Return the pixels to read for, (H, W) bool: those of the object, or the one that shows `pixel`.
+
+    Args:
+        pixel: (x, y) in the source frame.
+    """
+    mask = moment.predicted(number)
+    if pixel is None:
+        return mask
+    box = moment.view.box(moment.source_size)
+    inside = zip(reversed(pixel), box.size, box.source, box.box)
+    y, x = (part.start + min(size - 1, int((at + 0.5) * size / source)) for at, size, source, part in inside)
+    mask[:] = False
+    mask[y, x] = True
+    return mask
+
+
+# ---- a video ----------------------------------------------------------------------------------------------
+
+
+class Recorder:
+    """Collects readings over a video.
+
+    Args:
+        objects: ids of the objects to look at; none: all.
+        pixel: (x, y) in the source frames to read for, in place of the objects' pixels.
+    """
+
+    def __init__(self, objects: Sequence[int], pixel: Sequence[int] | None) -> None:
+        self.objects, self.pixel = objects, pixel
+        self.rows: list[Row] = []
+        self.lost: list[tuple[str, int]] = []  # frame and object that has no pixel there
+        self.names: dict[int, str] = {}  # index of a frame in the video -> its name
+        self.moment: Moment | None = None
+        self.newest: dict[int, tuple[np.ndarray, Reading]] = {}  # id -> mask and reading in the newest frame
+        self._images: dict[int, np.ndarray] = {}  # small, of the frames in memory
+
+    def add(self, moment: Moment) -> None:
+        """Read for each object in the next frame."""
+        step = moment.step
+        self.moment, self.newest = moment, {}
+        self.names[step.t] = moment.frame.name
+        # Only frames in memory are drawn: images of the others are dropped, however long the video is.
+        held = {time for times in moment.bank.read_times() for time in times}
+        self._images = {time: image for time, image in self._images.items() if time in held}
+        if step.logits is not None:
+            for number in moment.ids:
+                if not self.objects or number in self.objects:
+                    self._add_object(moment, number)
+        self._images[step.t] = shrink(moment.frame.image)
+
+    def _add_object(self, moment: Moment, number: int) -> None:
+        """Read for one object, unless it has no pixel or no memory."""
+        mask = mask_of(moment, number, self.pixel)
+        if not mask.any():
+            self.lost.append((moment.frame.name, number))
+            return
+        focus = focus_on(torch.from_numpy(mask).float(), moment.step.model.pad_to)
+        reading = read_object(moment, number, focus)
+        if reading is None:
+            return
+        self.newest[number] = mask, reading
+        for time, mass in zip(reading.times, reading.masses.tolist()):
+            kind = kind_of(time, moment.step.t, min(reading.times))
+            self.rows.append(Row(moment.frame.name, number, self.names[time], kind, mass))
+
+    def tiles(self, number: int) -> list[list[Tile]]:
+        """Draw the newest frame with what is read for, and the memory frames from which most is read.
+
+        Returns: rows of ACROSS tiles, memory frames in the order of time.
+        """
+        moment = self.moment
+        assert moment is not None
+        mask, reading = self.newest[number]
+        image = moment.frame.image
+        shown = shrink(outline(image, moment.to_source(moment.predicted(number)) > 0.5, number, 0.5))
+        if self.pixel:
+            shown = cross(shown, self.pixel, image.shape[1])
+        tiles = [Tile(shown, f"frame {moment.frame.name}")]
+        most = np.argsort(-reading.masses)[:TILES]
+        peak = reading.maps[most].max()
+        for i in sorted(most.tolist(), key=lambda i: reading.times[i]):
+            values = spread(reading.maps[i] / peak, mask.shape, moment.step.model.pad_to)
+            small = self._images[reading.times[i]]
+            values = cv2.resize(moment.to_source(values), small.shape[1::-1], interpolation=cv2.INTER_AREA)
+            title = f"{self.names[reading.times[i]]}: {reading.masses[i]:.0%}"
+            tiles.append(Tile(heatmap(grey(small), values), title))
+        tiles += [Tile(None)] * (-len(tiles) % ACROSS)
+        return [tiles[i : i + ACROSS] for i in range(0, len(tiles), ACROSS)]
+
+
+def kind_of(time: int, t: int, first: int) -> str:
+    """Name the kind of the memory frame `time`, when frame t is predicted: one of KINDS."""
+    if time == first:
+        return "first"
+    return "previous" if time == t - 1 else "kept"
+
+
+def cross(image: np.ndarray, pixel: Sequence[int], width: int) -> np.ndarray:
+    """Mark a pixel of the source frame, `width` pixels wide, in its small image (h, w, 3) uint8."""
+    at = [round((side + 0.5) * image.shape[1] / width) for side in pixel]
+    for colour, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+        image = cv2.drawMarker(image.copy(), at, colour, cv2.MARKER_CROSS, CROSS, thickness)
+    return image
+
+
+# ---- attention over time ----------------------------------------------------------------------------------
+
+
+def plot(path: Path, rows: list[Row], time_of: dict[str, int], title: str) -> None:
+    """Plot the masses of one object over time: by the kind of memory frame, and for each memory frame.
+
+    Args:
+        time_of: name of a frame -> its index in the video.
+    """
+    figure = Figure(figsize=(8, 5.2), layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    _plot_kinds(upper, rows, time_of)
+    _plot_frames(lower, rows, time_of)
+    lower.set_xlabel("frame")
+    save_figure(path, figure)
+
+
+def _plot_kinds(axes: Axes, rows: list[Row], time_of: dict[str, int]) -> None:
+    """Stack the masses of the first frame, the kept ones and the previous one."""
+    times = sorted({time_of[row.frame] for row in rows})
+    place = {t: i for i, t in enumerate(times)}
+    below, counts = np.zeros(len(times)), np.zeros(len(times))
+    for kind, colour in zip(KINDS, COLOURS):
+        mass = np.zeros(len(times))
+        for row in rows:
+            if row.kind == kind:
+                mass[place[time_of[row.frame]]] += row.mass
+                counts[place[time_of[row.frame]]] += 1
+        axes.bar(times, mass, 1, bottom=below, color=colour, label=LABELS[kind])
+        below += mass
+    axes.step(times, 1 / counts, color="black", linewidth=1, where="mid", label="1 / memory frames")
+    axes.set(ylabel="attention mass", ylim=(0, 1))
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), fontsize="small", ncols=4, frameon=False)
+
+
+def _plot_frames(axes: Axes, rows: list[Row], time_of: dict[str, int]) -> None:
+    """Draw a heat map: a row for each kept frame, and one for the previous frame, whichever that is."""
+    times = sorted({time_of[row.frame] for row in rows})
+    kept = sorted({time_of[row.memory_frame] for row in rows if row.kind != "previous"})
+    height = {time: i for i, time in enumerate(kept)}
+    masses = np.full((len(kept) + 1, times[-1] - times[0] + 1), np.nan)
+    for row in rows:
+        i = len(kept) if row.kind == "previous" else height[time_of[row.memory_frame]]
+        masses[i, time_of[row.frame] - times[0]] = row.mass
+    extent = (times[0] - 0.5, times[-1] + 0.5, -0.5, len(kept) + 0.5)
+    image = axes.imshow(masses, "viridis", origin="lower", aspect="auto", extent=extent)
+    # The square root, because masses differ by orders of magnitude.
+    image.set_norm(PowerNorm(0.5, 0, float(np.nanmax(masses))))
+    image.set_interpolation("nearest")
+    every = -(-len(kept) // 10)
+    axes.set_yticks([*range(0, len(kept), every), len(kept)], [*map(str, kept[::every]), "previous"])
+    axes.set_ylabel("memory frame")
+    axes.figure.colorbar(image, ax=axes, label="attention mass")
+
+
+# ---- the command ------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """Run the command line."""
+    args = parse_arguments()
+    (cfg,) = load_configs(args).values()
+    video = open_chosen(args, cfg)
+    check_wanted(video, [args.frame] if args.frame else [], args.object, args.pixel)
+    with exclusive_run(args.out):
+        recorder = Recorder(args.object, args.pixel)
+        record(recorder, moments(load_model(cfg), inference_settings(cfg), video), args.frame)
+        if not recorder.rows:
+            raise InputError(f"video '{video.name}': nothing was read from memory for these objects")
+        write(args.out, video.name, recorder)
+    print(summary(recorder.rows))
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = new_parser("attention", __doc__ or "", weights=1)
+    add = parser.add_argument
+    add(
+        "--frame", metavar="NAME", help="frame to draw memory frames for; the run ends there, else at the end"
+    )
+    add("--object", nargs="+", type=int, default=[], metavar="ID", help="objects; without it, all of them")
+    help_text = "read for this pixel of the source frames; without it, for the pixels of each object"
+    add("--pixel", nargs=2, type=int, metavar=("X", "Y"), help=help_text)
+    return parser.parse_args()
+
+
+def record(recorder: Recorder, steps: Iterable[Moment], last: str | None) -> None:
+    """Read in all frames of a video up to the one of this name. Warns of objects that have no pixel."""
+    for moment in steps:
+        recorder.add(moment)
+        if moment.frame.name == last:
+            break
+    if recorder.lost:
+        frame, number = recorder.lost[0]
+        warnings.warn(
+            f"an object without a pixel to read for is left out in {counted(len(recorder.lost), 'frame')} "
+            f"(first object {number} in frame {frame})",
+            stacklevel=2,
+        )
+
+
+def write(out: Path, video: str, recorder: Recorder) -> None:
+    """Write the table and the pictures, and print where they are."""
+    table, written = out / "attention.csv", set()
+    write_rows(table, recorder.rows)
+    print(f"wrote the attention masses to {table}")
+    time_of = {name: time for time, name in recorder.names.items()}
+    for number in sorted({row.object for row in recorder.rows}):
+        title = f"'{video}': where object {number} is read from"
+        if recorder.pixel:
+            x, y = recorder.pixel
+            title = f"'{video}': what pixel {x}, {y} reads in the memory of object {number}"
+        own = [row for row in recorder.rows if row.object == number]
+        paths = [out / f"attention_object{number}.png"]
+        plot(paths[0], own, time_of, f"{title}, over time")
+        if number in recorder.newest:
+            paths.append(out / f"memory_object{number}.png")
+            save_grid(paths[1], recorder.tiles(number), title)
+        written |= set(paths)
+        print(f"wrote {' and '.join(map(str, paths))}")
+    warn_of_leftovers(out, ("attention_object*.png", "memory_object*.png"), written)
+
+
+def summary(rows: list[Row]) -> str:
+    """Format the mean masses over the frames, a line for each object."""
+    lines = [["object", "frames", *(LABELS[kind] for kind in KINDS), "memory frames"]]
+    for number in sorted({row.object for row in rows}):
+        own = [row for row in rows if row.object == number]
+        frames = len({row.frame for row in own})
+        masses = [sum(row.mass for row in own if row.kind == kind) / frames for kind in KINDS]
+        cells = [f"{mass:.1%}" for mass in masses]
+        lines.append([str(number), str(frames), *cells, f"{len(own) / frames:.1f}"])
+    return markdown_table(lines)
+
+
+if __name__ == "__main__":
+    run_with_error_messages(main)
