@@ -16,7 +16,14 @@ from dataset.framing import Crop
 from dataset.loader import ClipLoader
 from dataset.paste import open_paster
 from dataset.sampling import ClipSettings, TrainingSet
-from libs.app.build import build_device, build_model, inference_settings, result_folder, settings_from
+from libs.app.build import (
+    build_device,
+    build_model,
+    cache_folder,
+    inference_settings,
+    result_folder,
+    settings_from,
+)
 from libs.app.script import SignalHandler, run_script
 from libs.app.training import build_trainer, check_folders, checkpoint_file, run_settings
 from libs.core.errors import InputError
@@ -36,7 +43,14 @@ DEFAULT_CFG = Path(__file__).with_name("config.yaml")
 
 def main(cfg: CfgNode, signals: SignalHandler) -> None:
     """Train under an exclusive lock on the checkpoint folder; on SIGINT or SIGTERM, save and exit."""
-    sets = training_sets(Path(cfg.root), cfg.trainset, cfg.datafreq, cfg.distractors, cfg.davis_resolution)
+    sets = training_sets(
+        Path(cfg.root),
+        cfg.trainset,
+        cfg.datafreq,
+        cfg.distractors,
+        cfg.davis_resolution,
+        cache_folder(cfg.index_cache),
+    )
     videos = validation_videos(cfg) if cfg.epoch_per_test else []  # before anything is written
     processes = join_processes(cfg.backend if cfg.gpu_id >= 0 else "gloo", cfg.init_method)
     with exclusive_run(Path(cfg.checkpoint)) if processes.is_main else nullcontext():
@@ -125,7 +139,8 @@ def validation_videos(cfg: CfgNode) -> list[Video]:
     Raises: InputError naming the keys that choose another set, or none, if this one is not there.
     """
     try:
-        return test_videos(Path(cfg.root), cfg.valset, cfg.val_split, cfg.davis_resolution)
+        cache = cache_folder(cfg.index_cache)
+        return test_videos(Path(cfg.root), cfg.valset, cfg.val_split, cfg.davis_resolution, cache)
     except InputError as error:
         raise InputError(
             f"{error}; training validates on this set: choose another with `valset`, or none with "
