@@ -129,7 +129,7 @@ def clip_settings(cfg: CfgNode) -> ClipSettings:
         cfg,
         size=cfg.input_size,
         crop=Crop(cfg.crop_test_size, cfg.crop_zoom) if cfg.framing == "crop" else None,
-        paste=open_paster(Path(cfg.root), cfg.paste),
+        paste=open_paster(Path(cfg.root), cfg.paste, cache_folder(cfg.index_cache)),
     )
 
 

@@ -1,6 +1,6 @@
 """Measure how train.py finds the files of a set as large as YouTube-VOS: time, memory and system calls.
 
-python3 -m benchmarks.startup FOLDER [--videos 3471] [--frames 27] [--latency 0]
+python3 -m benchmarks.startup FOLDER [--videos 3471] [--frames 27] [--latency 0] [--shards] [--cache FOLDER]
 
 The set is written into FOLDER, unless it is there from an earlier call. Its files are hard links to a few.
 """
@@ -21,6 +21,7 @@ from PIL import Image
 from benchmarks.measure import resident
 from dataset.build import check_masks, training_sets
 from dataset.sampling import ClipSettings
+from dataset.shards import write_shards
 from libs.core.image_io import save_index_png
 
 LINKS = 10_000  # to one file; file systems have a limit
@@ -37,9 +38,16 @@ def main() -> None:
     add("--videos", type=int, default=3471, help="videos of the set (default: 3471, as in YouTube-VOS)")
     add("--frames", type=int, default=27, help="annotated frames of a video (default: 27)")
     add("--latency", type=float, default=0, help="milliseconds that each call takes longer (default: 0)")
+    add("--shards", action="store_true", help="read the set from tar shards, written into FOLDER/shards")
+    add("--cache", type=Path, help="as the key index_cache: the second call uses the list of the first")
     args = parser.parse_args()
-    write_set(args.folder, args.videos, args.frames)
-    print(measure(args.folder, args.latency))
+    root = args.folder
+    write_set(root, args.videos, args.frames)
+    if args.shards:
+        train, root = root / "Youtube-VOS/train", root / "shards"
+        if not root.exists():
+            write_shards(train, root / "Youtube-VOS/train", megabytes=2)
+    print(measure(root, args.latency, args.cache))
 
 
 def write_set(root: Path, videos: int, frames: int) -> None:
@@ -66,11 +74,11 @@ def write_set(root: Path, videos: int, frames: int) -> None:
     (train / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
 
 
-def measure(root: Path, latency: float) -> str:
+def measure(root: Path, latency: float, cache: Path | None) -> str:
     """Find the files, check 100 masks as train.py does, and report what that took."""
     calls = count_calls(latency)
     before, start, processor = resident(), time.perf_counter(), time.process_time()
-    sets = training_sets(root, ["VOS"], [1])
+    sets = training_sets(root, ["VOS"], [1], cache=cache)
     listed, used = time.perf_counter() - start, time.process_time() - processor
     listed_calls = calls.total()
     memory = resident() - before

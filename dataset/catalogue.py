@@ -26,7 +26,7 @@ from libs.core.shards import Shard
 SYSTEM = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "#recycle", "$recycle.bin"}
 SYSTEM |= {"icon\r", "lost+found", "system volume information"}
 SHARD = ".tar"
-LARGE = 500  # folders of a set from which on its lists are kept
+LARGE = 20_000  # files of a set from which on its lists are kept
 THREADS = 16  # that wait for the file system
 
 
@@ -97,9 +97,11 @@ class Catalogue:
                 write_lists(self._file, settled)
 
     def _count(self) -> int:
-        """Number of folders, also of those in shards."""
-        folders, shards = self._lists
-        return len(folders) + sum(len(shard.folders) for shard in shards.values())
+        """Number of names in the folders, also in those in shards."""
+        count = sum(len(folder.names) for folder in self._lists.folders.values())
+        for shard in self._lists.shards.values():
+            count += sum(len(files.names) for files in shard.folders.values())
+        return count
 
     def _stamp(self, path: str) -> Stamp:
         if path not in self._stamps:

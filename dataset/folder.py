@@ -120,6 +120,10 @@ def _is_video(entry: Path) -> bool:
 def _with_masks(video: Path, masks: Path) -> VideoIndex:
     """Index a folder of frames or a video file, and the folder of its masks."""
     if not video.is_file():
+        if _is_file(video) and not video.exists() and not is_broken_link(video):
+            raise InputError(
+                f"{video} lies in a tar shard, from which video files cannot be read; unpack the shard"
+            )
         return index_video(video.name, video, masks, binary=None)
     found, objects = match_masks(masks, _frame_number, "00000.png")
     binary = False if objects else None

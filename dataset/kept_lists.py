@@ -77,7 +77,7 @@ def read_lists(file: Path) -> Lists:
             path: Folder(_stamp(stamp), _names(names)) for path, (stamp, names) in content["folders"].items()
         }
         return Lists(folders, {path: _shard(*entry) for path, entry in content["shards"].items()})
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return Lists({}, {})
     except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__

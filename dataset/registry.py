@@ -79,7 +79,7 @@ def training_videos(
     """
     data = find(name)
     if data.make:
-        with catalogued():
+        with catalogued(list_file(cache, root, name)):
             return data.make(root, distractors)
     recorded, _ = recorded_videos(root, name, "train", resolution, cache)
     videos = [video for video in recorded if len(video.masks) > 1 and not is_video_file(video)]

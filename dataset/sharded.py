@@ -21,21 +21,24 @@ class ShardedFolder:
             shards: each with the files of each folder, whose path is relative to `root`.
         """
         self._root = root
-        self._shards = shards
+        self._holders: dict[str, list[tuple[Shard, Members]]] = defaultdict(list)  # of the files of a folder
         self._inner: dict[str, set[str]] = defaultdict(set)  # folder -> names of the folders in it
-        for path in {PurePosixPath(path) for _, folders in shards for path in folders}:
-            while path.name:
+        for shard, folders in shards:
+            for folder, files in folders.items():
+                self._holders[folder].append((shard, files))
+        for path in map(PurePosixPath, self._holders):
+            while path.name and path.name not in self._inner[str(path.parent)]:
                 self._inner[str(path.parent)].add(path.name)
                 path = path.parent
 
     def __contains__(self, folder: Path) -> bool:
         inside = self._path(folder)
-        return inside in self._inner or any(inside in folders for _, folders in self._shards)
+        return inside in self._holders or inside in self._inner
 
     def names(self, folder: Path) -> set[str]:
         """The names of the files and folders in a folder."""
         inside = self._path(folder)
-        files = [folders[inside].names for _, folders in self._shards if inside in folders]
+        files = [files.names for _, files in self._holders.get(inside, [])]
         return self._inner.get(inside, set()).union(*files)
 
     def places(self, folder: Path, names: Sequence[str]) -> Places:
@@ -44,8 +47,8 @@ class ShardedFolder:
         Raises: InputError naming a file that several shards hold.
         """
         inside = self._path(folder)
+        holders = self._holders.get(inside, [])
         found: dict[str, tuple[int, int, int]] = {}
-        holders = [(shard, folders[inside]) for shard, folders in self._shards if inside in folders]
         for number, (shard, files) in enumerate(holders):
             twice = found.keys() & set(files.names)
             if twice:

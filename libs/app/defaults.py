@@ -393,7 +393,7 @@ DEMO = {
 MACHINE = {
     "index_cache": Key(
         "auto",
-        "Where the list of files of a large data set (500 folders or more) is kept, so that later runs start "
+        "Where the list of files of a large data set (20,000 or more) is kept, so that later runs start "
         "faster. 'auto': in ~/.cache/stm-cycle, or below $XDG_CACHE_HOME. 'off': nowhere. Else a folder. "
         "A list is used again only for folders whose times have not changed.",
         Check(bool, "'auto', 'off' or a folder"),

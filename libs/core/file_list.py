@@ -72,7 +72,7 @@ class FileList(Sequence[File]):
         return FileList(self.folder, names, self.places and self.places.take(chosen))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FileMap(Mapping[int, File]):
     """Position of a frame -> its file; files[i] is that of the frame at positions[i]."""
 
