@@ -10,6 +10,7 @@ import torch
 from dataset import registry
 from dataset.annotations import Annotations
 from dataset.davis import RESOLUTIONS
+from dataset.listing import Incomplete
 from dataset.loader import ClipLoader, PilLoader
 from dataset.masks.style import VideoStyle
 from dataset.sampling import ClipSettings, TrainingSet
@@ -18,6 +19,8 @@ from dataset.video import open_video
 from libs.core.errors import InputError, UnreadableError
 from libs.core.image_io import image_size
 from libs.core.structures import Video, VideoIndex
+
+Found = tuple[list[VideoIndex], list[Incomplete]]
 
 
 def training_sets(
@@ -90,15 +93,23 @@ def _check_set(name: str, videos: Sequence[VideoIndex], count: int) -> None:
 
 
 def test_videos(
-    root: Path, name: str, split: str, resolution: str = RESOLUTIONS[0], cache: Path | None = None
+    root: Path,
+    name: str,
+    split: str,
+    resolution: str = RESOLUTIONS[0],
+    cache: Path | None = None,
+    from_main: Callable[[Callable[[], Found]], Found] = lambda make: make(),
 ) -> list[Video]:
     """Open the videos of a set to segment; reads the first mask with an object of each.
 
     Incomplete ones are left out, with a warning.
 
+    Args:
+        resolution, cache: see `recorded_videos` in dataset/registry.py.
+        from_main: calls a function in the main process of several, and returns its result in all.
     Raises: InputError naming a mask that cannot be read.
     """
-    videos, _ = registry.recorded_videos(root, name, split, resolution, cache)
+    videos, _ = from_main(lambda: registry.recorded_videos(root, name, split, resolution, cache))
     return [open_video(index) for index in videos]
 
 

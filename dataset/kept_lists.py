@@ -8,6 +8,7 @@ import json
 import os
 import time
 import warnings
+from operator import add
 from pathlib import Path
 from sys import intern
 from typing import Any, NamedTuple
@@ -133,8 +134,8 @@ def _shard(stamp: Any, folders: Any) -> IndexedShard:
     members = {}
     for folder, (text, offsets, sizes) in folders.items():
         files = Members.of(_names(text), offsets, sizes)
-        spans = list(zip(files.offsets, files.sizes))
-        inside = all(o >= 0 and s >= 0 and o + s <= checked.size for o, s in spans)
+        inside = min((0, *files.offsets, *files.sizes)) == 0
+        inside = inside and max(map(add, files.offsets, files.sizes), default=0) <= checked.size
         if not inside or not len(files.names) == len(files.offsets) == len(files.sizes):
             raise ValueError("expected places in the shard")
         members[folder] = files

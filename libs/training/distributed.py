@@ -1,7 +1,7 @@
 """Distributed training: one process per GPU, on one machine or more."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -34,6 +34,24 @@ class Processes:
         items: list = [None] * self.world_size
         dist.all_gather_object(items, item)
         return items
+
+    def from_main(self, make: Callable[[], T]) -> T:
+        """Call `make` in the main process alone. All processes must call this; each gets the result.
+
+        Raises: in all processes, the InputError that `make` raises.
+        """
+        if self.world_size == 1:
+            return make()
+        sent: list = [None, None]
+        if self.is_main:
+            try:
+                sent[0] = make()
+            except InputError as error:
+                sent[1] = error
+        dist.broadcast_object_list(sent)
+        if sent[1]:
+            raise sent[1]
+        return sent[0]
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """All-reduce (sum) gradients; missing gradients count as zero."""
