@@ -1,12 +1,14 @@
 """The benchmarks: rank correlation, optical flow, contact sheet, plain loader."""
 
+import io
+import os
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from benchmarks import clips, loaders, scores
+from benchmarks import clips, loaders, scores, startup
 from dataset.build import test_videos as videos_of
 from dataset.build import training_sets
 from dataset.clips import ClipSampler
@@ -62,3 +64,12 @@ def test_the_plain_loader(tmp_path: Path) -> None:
     sampler = ClipSampler(training_sets(tmp_path, ["DAVIS17"], [1]), settings)
     frames, masks = next(loaders.plain(sampler))
     assert frames.shape == (3, 3, 32, 48) and masks.shape == (3, 6, 32, 48)
+
+
+def test_the_start_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The calls are counted: each folder is listed once, and shards are not listed."""
+    for name in startup.CALLS:
+        monkeypatch.setattr(os, name, getattr(os, name))  # put back at the end
+    monkeypatch.setattr(io, "open", io.open)
+    startup.write_set(tmp_path, videos=3, frames=2)
+    assert "3 videos" in (line := startup.measure(tmp_path, 0, None)) and "'listdir': 8" in line
