@@ -11,7 +11,14 @@ from yacs.config import CfgNode
 
 from dataset.build import readable_videos
 from dataset.submission import TOP_LEVEL, UNKNOWN_FORM, Expected, check_expected, make_zip
-from libs.app.build import build_device, build_model, for_inference, inference_settings, result_folder
+from libs.app.build import (
+    build_device,
+    build_model,
+    cache_folder,
+    for_inference,
+    inference_settings,
+    result_folder,
+)
 from libs.app.fingerprint import settings_fingerprint, warn_of_other_runs
 from libs.app.script import SignalHandler, run_script
 from libs.core.distributed import Processes, join_processes
@@ -36,7 +43,13 @@ def main(cfg: CfgNode, signals: SignalHandler) -> None:
             weights_file(cfg.initial)  # one process of a machine downloads them, if need be
     with processes.together():
         videos, failed = readable_videos(
-            Path(cfg.root), cfg.valset, cfg.val_split, cfg.given_masks, print, cfg.davis_resolution
+            Path(cfg.root),
+            cfg.valset,
+            cfg.val_split,
+            cfg.given_masks,
+            print,
+            cfg.davis_resolution,
+            cache_folder(cfg.index_cache),
         )
         fingerprint = settings_fingerprint(dict(cfg), weights_file(cfg.initial))
         folder = ResultFolder(result_folder(cfg), fingerprint, cfg.save_indexed_format, cfg.submission)

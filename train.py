@@ -16,7 +16,14 @@ from dataset.framing import Crop
 from dataset.loader import ClipLoader
 from dataset.paste import open_paster
 from dataset.sampling import ClipSettings, TrainingSet
-from libs.app.build import build_device, build_model, inference_settings, result_folder, settings_from
+from libs.app.build import (
+    build_device,
+    build_model,
+    cache_folder,
+    inference_settings,
+    result_folder,
+    settings_from,
+)
 from libs.app.script import SignalHandler, run_script
 from libs.app.training import build_trainer, check_folders, checkpoint_file, run_settings
 from libs.core.distributed import Processes, join_processes
@@ -36,24 +43,30 @@ DEFAULT_CFG = Path(__file__).with_name("config.yaml")
 
 def main(cfg: CfgNode, signals: SignalHandler) -> None:
     """Train under an exclusive lock on the checkpoint folder; on SIGINT or SIGTERM, save and exit."""
-    sets = training_sets(Path(cfg.root), cfg.trainset, cfg.datafreq, cfg.distractors, cfg.davis_resolution)
-    videos = validation_videos(cfg) if cfg.epoch_per_test else []  # before anything is written
     processes = join_processes(cfg.backend if cfg.gpu_id >= 0 else "gloo", cfg.init_method)
+    device = build_device(cfg.gpu_id, cfg.multi_gpu_ids, processes)
+    # One process lists the files, before anything is written; a file server must not answer all of them.
+    sets = processes.from_main(lambda: list_training_sets(cfg))
+    videos = validation_videos(cfg, processes) if cfg.epoch_per_test else []
     with exclusive_run(Path(cfg.checkpoint)) if processes.is_main else nullcontext():
         check_folders(cfg)
-        train(cfg, signals, sets, videos, processes)
+        train(cfg, signals, device, sets, videos, processes)
     processes.leave()
 
 
 def train(
-    cfg: CfgNode, signals: SignalHandler, sets: list[TrainingSet], videos: list[Video], processes: Processes
+    cfg: CfgNode,
+    signals: SignalHandler,
+    device: torch.device,
+    sets: list[TrainingSet],
+    videos: list[Video],
+    processes: Processes,
 ) -> None:
     """Build the parts, resume if there is a state to resume from, and run.
 
     Args:
         videos: to validate with.
     """
-    device = build_device(cfg.gpu_id, cfg.multi_gpu_ids, processes)
     loader = training_loader(cfg, device, sets, processes)
     model, saved = build_model(cfg, device, resume=True)
     trainer = build_trainer(cfg, model, len(loader), processes)
@@ -90,11 +103,19 @@ def train(
     log.close()
 
 
+def list_training_sets(cfg: CfgNode) -> list[TrainingSet]:
+    """List the files of the training sets."""
+    cache = cache_folder(cfg.index_cache)
+    return training_sets(
+        Path(cfg.root), cfg.trainset, cfg.datafreq, cfg.distractors, cfg.davis_resolution, cache
+    )
+
+
 def training_loader(
     cfg: CfgNode, device: torch.device, sets: list[TrainingSet], processes: Processes
 ) -> ClipLoader:
     """Build the loader of training clips, and check masks of all sets before training starts."""
-    settings = clip_settings(cfg)
+    settings = clip_settings(cfg, processes)
     loader = build_loader(
         cfg.data_backend,
         device,
@@ -104,28 +125,32 @@ def training_loader(
         rank=processes.rank,
         world_size=processes.world_size,
     )
-    check_masks(sets, settings, cfg.checked_masks)
+    processes.from_main(lambda: check_masks(sets, settings, cfg.checked_masks))
     return loader
 
 
-def clip_settings(cfg: CfgNode) -> ClipSettings:
+def clip_settings(cfg: CfgNode, processes: Processes) -> ClipSettings:
     """How training clips are sampled and augmented."""
+    cache = cache_folder(cfg.index_cache)
     return settings_from(
         ClipSettings,
         cfg,
         size=cfg.input_size,
         crop=Crop(cfg.crop_test_size, cfg.crop_zoom) if cfg.framing == "crop" else None,
-        paste=open_paster(Path(cfg.root), cfg.paste),
+        paste=processes.from_main(lambda: open_paster(Path(cfg.root), cfg.paste, cache)),
     )
 
 
-def validation_videos(cfg: CfgNode) -> list[Video]:
+def validation_videos(cfg: CfgNode, processes: Processes) -> list[Video]:
     """Open the videos of the validation set.
 
     Raises: InputError naming the keys that choose another set, or none, if this one is not there.
     """
     try:
-        return test_videos(Path(cfg.root), cfg.valset, cfg.val_split, cfg.davis_resolution)
+        cache = cache_folder(cfg.index_cache)
+        return test_videos(
+            Path(cfg.root), cfg.valset, cfg.val_split, cfg.davis_resolution, cache, processes.from_main
+        )
     except InputError as error:
         raise InputError(
             f"{error}; training validates on this set: choose another with `valset`, or none with "

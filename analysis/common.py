@@ -134,7 +134,7 @@ def check_out(out: Path, index: VideoIndex) -> None:
     Raises: InputError if it does.
     """
     masks = [path for _, path in index.mask_files()]
-    inputs = {path.resolve().parent for path in (*index.frames, *masks)}
+    inputs = {path.parents[0].resolve() for path in (*index.frames, *masks)}
     if any(out.resolve().is_relative_to(folder) for folder in inputs):
         raise InputError(f"--out: {out} lies among the frames or masks of the video; give another folder")
 

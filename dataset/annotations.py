@@ -14,7 +14,6 @@ of masks, dataset/object_folders.py merges them into one label map.
 import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from dataset.masks.style import VideoStyle, label_one_object
 from dataset.object_folders import merge
 from libs.core.errors import UnreadableError
 from libs.core.masks import VOID
+from libs.core.shards import File
 from libs.core.structures import VideoIndex
 
 
@@ -99,7 +99,7 @@ class Annotations:
             self._warn_once("void", _describe_void(self.index.name, values[:-1]))
         return labels
 
-    def _read_object(self, path: Path) -> np.ndarray:
+    def _read_object(self, path: File) -> np.ndarray:
         """Read where a mask of one object shows it, (Hs, Ws) bool."""
         mask = decode_mask(path)
         shown = examine(mask)
@@ -129,7 +129,7 @@ def _describe_smoothed(mask: MaskFile) -> str:
     )
 
 
-def _describe_border(path: Path, shown: str, labels: np.ndarray) -> str:
+def _describe_border(path: File, shown: str, labels: np.ndarray) -> str:
     background = np.count_nonzero(labels == 0)
     return (
         f"{path}: its whole border is covered by objects (label {shown}), and {background} of {labels.size} "
@@ -144,7 +144,7 @@ def _describe_void(video: str, others: tuple[int, ...]) -> str:
     )
 
 
-def check_size(path: Path, labels: np.ndarray, size: tuple[int, int]) -> None:
+def check_size(path: File, labels: np.ndarray, size: tuple[int, int]) -> None:
     """Check that a mask has the size (height, width) of its frame.
 
     Raises: UnreadableError naming the file if it has not.

@@ -10,6 +10,7 @@ import torch
 from dataset import registry
 from dataset.annotations import Annotations
 from dataset.davis import RESOLUTIONS
+from dataset.listing import Incomplete
 from dataset.loader import ClipLoader, PilLoader
 from dataset.masks.style import VideoStyle
 from dataset.sampling import ClipSettings, TrainingSet
@@ -19,21 +20,27 @@ from libs.core.errors import InputError, UnreadableError
 from libs.core.image_io import image_size
 from libs.core.structures import Video, VideoIndex
 
+Found = tuple[list[VideoIndex], list[Incomplete]]
+
 
 def training_sets(
-    root: Path, names: list[str], freqs: list[int], distractors: bool = True, resolution: str = RESOLUTIONS[0]
+    root: Path,
+    names: list[str],
+    freqs: list[int],
+    distractors: bool = True,
+    resolution: str = RESOLUTIONS[0],
+    cache: Path | None = None,
 ) -> list[TrainingSet]:
     """Index the training split of each set, or prepare to generate it (with or without distractors).
 
     Args:
-        resolution: the subfolder of frames and masks in a DAVIS set.
-
+        resolution, cache: see `recorded_videos` in dataset/registry.py.
     Raises: InputError if a set has no video with at least two annotated frames.
     """
     return [
         TrainingSet(
             name,
-            registry.training_videos(root, name, distractors, resolution),
+            registry.training_videos(root, name, distractors, resolution, cache),
             freq,
             registry.find(name).skip_step,
         )
@@ -85,14 +92,24 @@ def _check_set(name: str, videos: Sequence[VideoIndex], count: int) -> None:
         )
 
 
-def test_videos(root: Path, name: str, split: str, resolution: str = RESOLUTIONS[0]) -> list[Video]:
+def test_videos(
+    root: Path,
+    name: str,
+    split: str,
+    resolution: str = RESOLUTIONS[0],
+    cache: Path | None = None,
+    from_main: Callable[[Callable[[], Found]], Found] = lambda make: make(),
+) -> list[Video]:
     """Open the videos of a set to segment; reads the first mask with an object of each.
 
     Incomplete ones are left out, with a warning.
 
+    Args:
+        resolution, cache: see `recorded_videos` in dataset/registry.py.
+        from_main: calls a function in the main process of several, and returns its result in all.
     Raises: InputError naming a mask that cannot be read.
     """
-    videos, _ = registry.recorded_videos(root, name, split, resolution)
+    videos, _ = from_main(lambda: registry.recorded_videos(root, name, split, resolution, cache))
     return [open_video(index) for index in videos]
 
 
@@ -103,13 +120,14 @@ def readable_videos(
     given_masks: str,
     announce: Callable[[str], None],
     resolution: str = RESOLUTIONS[0],
+    cache: Path | None = None,
 ) -> tuple[list[Video], list[str]]:
     """Open the videos of a set to segment; warn of each incomplete one, or whose first mask is unreadable.
 
     Args: see `open_video`.
     Returns: the readable videos; the names of the others.
     """
-    indices, incomplete = registry.recorded_videos(root, name, split, resolution)
+    indices, incomplete = registry.recorded_videos(root, name, split, resolution, cache)
     videos, failed = [], [video.name for video in incomplete]
     for index in indices:
         try:

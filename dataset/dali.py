@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -24,6 +23,7 @@ from dataset.synthetic.clips import SyntheticVideo
 from dataset.warp import augment_with_dali, plan_augmentation
 from libs.core.errors import InputError
 from libs.core.image_io import read_image
+from libs.core.shards import File
 from libs.core.structures import Clip
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ AHEAD = 2  # steps that are prepared while one is trained on
 class FramePlan:
     """A frame to be loaded, and all that DALI needs for it."""
 
-    path: Path
-    mask: Path
+    path: File
+    mask: File
     encoded: np.ndarray  # (bytes,) uint8, the image file
     labels: np.ndarray  # (Hs, Ws) uint8
     inputs: dict[str, np.ndarray]  # further inputs of the pipeline, by name
@@ -150,7 +150,7 @@ def plan_clip(sampler: ClipSampler, position: int, attempt: int = 0) -> ClipPlan
     return ClipPlan(position, draw, list(map(FramePlan, paths, masks, files, labels, inputs)))
 
 
-def read_file(path: Path) -> np.ndarray:
+def read_file(path: File) -> np.ndarray:
     """Read the bytes of an image file as (bytes,) uint8.
 
     TIFF is decoded here, because DALI reads 16 bits and orientation in its own way.
@@ -160,7 +160,7 @@ def read_file(path: Path) -> np.ndarray:
     if path.suffix.lower() in (".tif", ".tiff"):
         return uncompressed(read_image(path))
     try:
-        return np.fromfile(path, np.uint8)
+        return np.frombuffer(path.read_bytes(), np.uint8)
     except OSError as error:
         raise InputError(f"{path}: expected a readable image: {error}; restore the file") from error
 

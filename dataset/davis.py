@@ -7,7 +7,7 @@ from typing import Any
 
 from dataset.folder import index_video
 from dataset.layout import advise
-from dataset.listing import Incomplete, index_all, read_annotation_text, warn_of_others
+from dataset.listing import Incomplete, index_all, is_folder, read_annotation_text, warn_of_others
 from dataset.protocol import DAVIS
 from libs.core.errors import InputError, named
 from libs.core.files import parse_yaml
@@ -137,8 +137,8 @@ def _of_resolution(folder: Path, resolution: str) -> Path:
 
     Raises: InputError naming the key if only other resolutions are there.
     """
-    if not (folder / resolution).is_dir():
-        others = [name for name in RESOLUTIONS if (folder / name).is_dir()]
+    if not is_folder(folder / resolution):
+        others = [name for name in RESOLUTIONS if is_folder(folder / name)]
         if others:
             raise InputError(
                 f"{folder / resolution} does not exist, only {named(others)}; "

@@ -6,7 +6,7 @@
 import os
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from dataset.listing import (
@@ -14,6 +14,7 @@ from dataset.listing import (
     entries,
     index_all,
     is_broken_link,
+    is_folder,
     list_images,
     refuse_duplicates,
     warn_of_others,
@@ -22,7 +23,9 @@ from dataset.listing import (
 from dataset.object_folders import Files, object_masks, warn_of_objects
 from dataset.video_file import SUFFIXES
 from libs.core.errors import InputError, counted, named
+from libs.core.file_list import FileList, FileMap, stems
 from libs.core.image_io import IMAGES
+from libs.core.shards import File
 from libs.core.structures import VideoIndex
 
 A_VIDEO = "a folder of frames or a video file (.mp4, .mov, .avi, .mkv and others, see DATASET.md)"
@@ -41,7 +44,7 @@ def folder(root: Path, split: str) -> list[VideoIndex | Incomplete]:
     Raises: InputError naming the folder if a part of this layout is missing.
     """
     images, masks = root / "JPEGImages", root / "Annotations"
-    if not images.is_dir():
+    if not is_folder(images):
         there = f" beside {_what_is_there(root)}" if root.is_dir() else ""
         raise InputError(
             f"{images} does not exist{there}; FOLDER expects JPEGImages/<video> and Annotations/<video> "
@@ -84,12 +87,12 @@ def single_video(video: Path, mask: Path) -> VideoIndex:
         warn_of_unused(video.parent, [index])
         warn_of_objects(mask, [index])
         return index
-    frames = list_frames(video.name, video) if video.is_dir() else [video]
+    frames = list_frames(video.name, video) if video.is_dir() else (video,)
     if not mask.is_file():
         raise InputError(f"{mask} does not exist; set mask_path to the mask of the first frame")
     name, position = (video.name if video.is_dir() else video.stem), _position(mask, video, frames)
-    index = VideoIndex(name, tuple(frames), {position: mask}, binary=None)
-    if position == 0 and _last_number(mask) > 0 and (video.is_file() or mask.stem != frames[0].stem):
+    index = VideoIndex(name, frames, {position: mask}, binary=None)
+    if position == 0 and _last_number(mask.stem) > 0 and (video.is_file() or mask.stem != frames[0].stem):
         what = "is no frame's number" if video.is_file() else "is no frame's name"
         warnings.warn(
             f"{mask}: '{mask.stem}' {what}, so it is taken for the first frame's mask", stacklevel=2
@@ -98,34 +101,38 @@ def single_video(video: Path, mask: Path) -> VideoIndex:
     return index
 
 
-def _position(mask: Path, video: Path, frames: list[Path]) -> int:
+def _position(mask: Path, video: Path, frames: Sequence[File]) -> int:
     """Position of the frame after which a mask is named; 0 if it has another name."""
     if video.is_file():
-        return _frame_number(mask) or 0
+        return _frame_number(mask.stem) or 0
     return next((i for i, frame in enumerate(frames) if frame.stem == mask.stem), 0)
 
 
 def _is_file(entry: Path) -> bool:
     """Whether an entry would be a video file; also if it is a broken link of such a name."""
-    return not entry.is_dir() and entry.suffix.lower() in SUFFIXES
+    return not is_folder(entry) and entry.suffix.lower() in SUFFIXES
 
 
 def _is_video(entry: Path) -> bool:
-    return entry.is_dir() or _is_file(entry) or is_broken_link(entry)
+    return is_folder(entry) or _is_file(entry) or is_broken_link(entry)
 
 
 def _with_masks(video: Path, masks: Path) -> VideoIndex:
     """Index a folder of frames or a video file, and the folder of its masks."""
     if not video.is_file():
+        if _is_file(video) and not video.exists() and not is_broken_link(video):
+            raise InputError(
+                f"{video} lies in a tar shard, from which video files cannot be read; unpack the shard"
+            )
         return index_video(video.name, video, masks, binary=None)
     found, objects = match_masks(masks, _frame_number, "00000.png")
     binary = False if objects else None
     return VideoIndex(video.stem, (video,), found, binary=binary, object_masks=objects)
 
 
-def _frame_number(mask: Path) -> int | None:
-    """The frame of a video file to which a mask belongs."""
-    return int(mask.stem) if mask.stem.isdecimal() else None
+def _frame_number(mask: str) -> int | None:
+    """The frame of a video file to which a mask of this name belongs."""
+    return int(mask) if mask.isdecimal() else None
 
 
 def index_video(name: str, images: Path, masks: Path, binary: bool | None = False) -> VideoIndex:
@@ -142,14 +149,14 @@ def index_video(name: str, images: Path, masks: Path, binary: bool | None = Fals
             f"video name '{name}' would leave the folder {images.parent}; correct the list of the data set"
         )
     frames = list_frames(name, images)
-    positions = {frame.stem: i for i, frame in enumerate(frames)}
-    found, objects = match_masks(masks, lambda mask: positions.get(mask.stem), f"{frames[0].stem}.png")
+    positions = {stem: i for i, stem in enumerate(stems(frames))}
+    found, objects = match_masks(masks, positions.get, f"{frames[0].stem}.png")
     _refuse_other_numbers(frames, masks, found)
     binary = False if objects else binary
-    return VideoIndex(name, tuple(frames), found, binary=binary, object_masks=objects)
+    return VideoIndex(name, frames, found, binary=binary, object_masks=objects)
 
 
-def _refuse_other_numbers(frames: list[Path], masks: Path, found: dict[int, Path]) -> None:
+def _refuse_other_numbers(frames: FileList, masks: Path, found: Mapping[int, File]) -> None:
     """Refuse masks that are numbered from 0 on beside frames from 1 on, or the like.
 
     By name, each mask would belong to the frame before or after its own one.
@@ -161,7 +168,7 @@ def _refuse_other_numbers(frames: list[Path], masks: Path, found: dict[int, Path
     files = list_images(masks)
     if len(files) != len(frames):
         return
-    apart = {_last_number(frame) - _last_number(mask) for frame, mask in zip(frames, files)}
+    apart = {_last_number(frame) - _last_number(mask) for frame, mask in zip(stems(frames), stems(files))}
     if len(apart) == 1 and apart != {0}:
         raise InputError(
             f"{masks}: expected masks with the names of their frames, found {len(files)} masks from "
@@ -169,13 +176,13 @@ def _refuse_other_numbers(frames: list[Path], masks: Path, found: dict[int, Path
         )
 
 
-def _last_number(path: Path) -> int:
-    """The last number in a file's name; -1 if there is none."""
-    numbers = re.findall(r"\d+", path.stem)
+def _last_number(name: str) -> int:
+    """The last number in a name; -1 if there is none."""
+    numbers = re.findall(r"\d+", name)
     return int(numbers[-1]) if numbers else -1
 
 
-def list_frames(name: str, images: Path) -> list[Path]:
+def list_frames(name: str, images: Path) -> FileList:
     """List the frames of the video `name`, in order.
 
     Raises: InputError saying what is in the folder if it holds no image, or two of a name.
@@ -183,40 +190,40 @@ def list_frames(name: str, images: Path) -> list[Path]:
     frames = list_images(images)
     if not frames:
         found, advice = f"no image ({', '.join(IMAGES)})", "complete the data set"
-        if not images.is_dir():
+        if not is_folder(images):
             found = "a link to nothing" if is_broken_link(images) else "no such folder"
         elif entries(images):
             found, advice = f"{found} but {_what_is_there(images)}", f"convert the files, or {advice}"
         raise InputError(f"{images}: expected the frames of video '{name}', found {found}; {advice}")
-    refuse_duplicates(images, (path.stem for path in frames))
+    refuse_duplicates(images, stems(frames))
     return frames
 
 
 def match_masks(
-    masks: Path, position_of: Callable[[Path], int | None], example: str
-) -> tuple[dict[int, Path], dict[int, Files]]:
+    masks: Path, position_of: Callable[[str], int | None], example: str
+) -> tuple[Mapping[int, File], dict[int, Files]]:
     """Match the masks of a video to its frames.
 
     Args:
-        position_of: the frame to which a mask of this name belongs; None if there is no such frame.
+        position_of: name of a mask, without suffix -> the frame to which it belongs; None if there is none.
         example: name of the first frame's mask, for the error message.
     Returns: position of a frame -> mask; position -> label -> mask if each object has a folder of its own.
     Raises: InputError saying what is in the folder if no frame has a mask, or if a frame has two.
     """
 
-    def match(files: list[Path]) -> dict[int, Path]:
+    def match(files: FileList) -> FileMap:
         """Position of a frame -> its mask, of the masks in one folder."""
-        matched: dict[int, Path] = {}
-        for path in files:
-            position = position_of(path)
+        matched: dict[int, int] = {}
+        for i, stem in enumerate(stems(files)):
+            position = position_of(stem)
             if position in matched:
+                first = files.names[matched[position]]
                 raise InputError(
-                    f"{path.parent}: {matched[position].name} and {path.name} are masks of the same frame; "
-                    "remove one"
+                    f"{files.folder}: {first} and {files.names[i]} are masks of the same frame; remove one"
                 )
             if position is not None:
-                matched[position] = path
-        return matched
+                matched[position] = i
+        return FileMap.of(files, matched)
 
     found = match(list_images(masks))
     objects = {} if found else object_masks(masks, match)
@@ -224,11 +231,11 @@ def match_masks(
         return {position: next(iter(files.values())) for position, files in objects.items()}, objects
     if found:
         return found, {}
-    if not masks.is_dir():
+    if not is_folder(masks):
         raise InputError(
             f"{masks} does not exist; expected masks in it, such as {example}; complete the data set"
         )
-    has_other_files = any(entry.is_file() for entry in entries(masks)) and not list_images(masks)
+    has_other_files = not all(map(is_folder, entries(masks))) and not list_images(masks)
     raise InputError(
         f"{masks}: expected masks with the names of their frames, such as {example}, found "
         f"{_what_is_there(masks)}; {'convert them to PNG' if has_other_files else 'rename them'}, or "

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from dataset.listing import is_folder
 from libs.core.errors import InputError, named
 
 
@@ -14,7 +15,7 @@ def split_folder(root: Path, name: str, split: str, needed: str = "JPEGImages") 
     """
     splits = ("valid", "val") if split == "val" else (split,)
     for folder in (root / name / each for each in splits):
-        if (folder / needed).exists():
+        if is_folder(folder / needed) or (folder / needed).exists():
             return folder
     raise InputError(
         f"{root / name / splits[0] / needed} does not exist; {advise(root, name, splits, needed)}"

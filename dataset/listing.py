@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from dataset.catalogue import catalogue
 from libs.core.errors import LISTED, InputError, counted, named
+from libs.core.file_list import FileList, FileMap, stem_of, stems
 from libs.core.foreign_files import LFS_POINTER, POINTER_ADVICE
 from libs.core.image_io import IMAGES
+from libs.core.shards import File
 from libs.core.structures import VideoIndex
 
-# Written by operating systems, storage devices and archive programs. Hidden files are ignored as well.
-SYSTEM = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "#recycle", "$recycle.bin"}
-SYSTEM |= {"icon\r", "lost+found", "system volume information"}
+DIGITS = re.compile(r"(\d+)")
 T = TypeVar("T")
 
 
@@ -44,17 +45,24 @@ def entries(folder: Path) -> list[Path]:
 
     Raises: InputError if the folder cannot be read.
     """
-    return [folder / name for name in sorted(_names(folder))]
+    return [folder / name for name in _names(folder)]
 
 
 def _names(folder: Path) -> list[str]:
     try:
-        names = os.listdir(folder)
+        return catalogue().names(folder)
     except OSError as error:
         raise InputError(
             f"{folder} cannot be read: {error.strerror}; check the path and its permissions"
         ) from error
-    return [name for name in names if not name.startswith(".") and name.casefold() not in SYSTEM]
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is such a folder, on disk or in tar shards.
+
+    Raises: InputError if it may be in a damaged shard.
+    """
+    return catalogue().is_folder(path)
 
 
 def is_broken_link(path: Path) -> bool:
@@ -62,26 +70,41 @@ def is_broken_link(path: Path) -> bool:
     return path.is_symlink() and not path.exists()
 
 
-def list_images(where: Path) -> list[Path]:
+def list_images(where: Path) -> FileList:
     """List the image files of a folder in the order of the numbers in their names, 9 before 10.
 
     Hidden files are left out. A folder that does not exist has none.
 
     Raises: InputError if the folder cannot be read.
     """
-    if not where.is_dir():
-        return []
-    return sorted((path for path in entries(where) if is_image(path)), key=numeric_order)
+    if not is_folder(where):
+        return FileList(where, ())
+    names = [name for name in _names(where) if name.lower().endswith(IMAGES)]
+    return catalogue().files(where, in_numeric_order(names))
 
 
-def is_image(path: Path) -> bool:
+def is_image(path: File) -> bool:
     """Whether the name is that of an image."""
     return path.suffix.lower() in IMAGES
 
 
-def numeric_order(path: Path) -> tuple[list[str | int], str]:
-    """Sort key: texts and numbers of the name alternate, so that each is compared with its own kind."""
-    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", path.stem))], path.name
+def in_numeric_order(names: list[str]) -> list[str]:
+    """Sort names of files; texts and numbers alternate, so that each is compared with its own kind."""
+    parts = list(map(stem_of, names))
+    if len(set(map(len, parts))) == 1 and are_numbers(parts):
+        return sorted(names)  # saves taking the names apart
+
+    def key(name: str) -> tuple[list[str | int], str]:
+        """Parts of the name."""
+        return [int(part) if i % 2 else part for i, part in enumerate(DIGITS.split(stem_of(name)))], name
+
+    return sorted(names, key=key)
+
+
+def are_numbers(texts: Iterable[str]) -> bool:
+    """Whether all texts consist of the digits 0 to 9."""
+    joined = "".join(texts)
+    return joined.isascii() and joined.isdecimal()
 
 
 def refuse_duplicates(where: Path, names: Iterable[str]) -> None:
@@ -89,11 +112,13 @@ def refuse_duplicates(where: Path, names: Iterable[str]) -> None:
 
     Raises: InputError naming the first that does.
     """
+    names = list(names)
+    if len(set(names)) == len(names):
+        return
     duplicates = [name for name, times in Counter(names).items() if times > 1]
-    if duplicates:
-        raise InputError(
-            f"{where}: '{duplicates[0]}' is there twice, with different suffixes; rename or remove one"
-        )
+    raise InputError(
+        f"{where}: '{duplicates[0]}' is there twice, with different suffixes; rename or remove one"
+    )
 
 
 def read_annotation_text(path: Path, parse: Callable[[str], T]) -> T:
@@ -132,10 +157,10 @@ def warn_of_others(images: Path, masks: Path, videos: Collection[str], reason: s
         videos: names of the entries of `images` that are videos.
         reason: why its other entries are none.
     """
-    others = [path for path in entries(images) if path.name not in videos] if images.is_dir() else []
+    others = [path for path in entries(images) if path.name not in videos] if is_folder(images) else []
     _warn(images, others, "entry", reason)
-    if masks.is_dir():
-        known = {*videos, *(Path(name).stem for name in videos), *(path.name for path in others)}
+    if is_folder(masks):
+        known = {*videos, *map(stem_of, videos), *(path.name for path in others)}
         _warn(
             masks,
             [path for path in entries(masks) if path.name not in known],
@@ -152,32 +177,45 @@ def warn_of_unused(root: Path, videos: Collection[VideoIndex], with_masks: bool 
     """
     folders = [video.frames for video in videos if is_image(video.frames[0])]
     _warn_of_mixed_names(root, folders)
-    frames = _by_folder(path for files in folders for path in files)
-    masks: dict[str, set[str]] = {}
+    frames = _by_folder(folders)
+    masks: dict[Path, set[str]] = {}
     if with_masks:
-        files = [path for video in videos for _, path in video.mask_files()]
-        objects = {f.parent for v in videos for each in v.object_masks.values() for f in each.values()}
-        masks = _by_folder([*files, *objects])
+        objects = {f.parents[0] for v in videos for each in v.object_masks.values() for f in each.values()}
+        masks = _by_folder([*(_mask_files(video) for video in videos), list(objects)])
     others = [
-        Path(folder, name)
+        folder / name
         for folder in sorted({*frames, *masks})
-        for name in sorted({*_names(Path(folder))} - frames.get(folder, set()) - masks.get(folder, set()))
+        for name in _unused(folder, frames.get(folder, set()) | masks.get(folder, set()))
     ]
-    inside = [path for path in others if path.is_dir() and not is_image(path)]
+    inside = [path for path in others if is_folder(path) and not is_image(path)]
     _warn(root, inside, "folder", "inside the folder of a video")
     kind = f"not an image ({', '.join(IMAGES)})"
-    _warn(root, [path for path in others if not path.is_dir() and not is_image(path)], "file", kind)
-    unmatched = [path for path in others if is_image(path) and str(path.parent) not in frames]
+    _warn(root, [path for path in others if not is_folder(path) and not is_image(path)], "file", kind)
+    unmatched = [path for path in others if is_image(path) and path.parent not in frames]
     _warn(root, unmatched, "mask", "without a frame of that name")
 
 
-def _warn_of_mixed_names(root: Path, videos: Iterable[Sequence[Path]]) -> None:
+def _unused(folder: Path, used: set[str]) -> list[str]:
+    """The names in a folder that are not used, sorted."""
+    return [name for name in _names(folder) if name not in used]
+
+
+def _mask_files(video: VideoIndex) -> Sequence[File]:
+    """The annotation files of a video."""
+    masks = video.masks
+    return masks.files if isinstance(masks, FileMap) else [path for _, path in video.mask_files()]
+
+
+def _warn_of_mixed_names(root: Path, videos: Iterable[Sequence[File]]) -> None:
     """Warn of frames whose names differ in more than a number: one of them may be a mask or a preview."""
     mixed = []
     for frames in videos:
-        kinds = {re.sub(r"\d+", "0", frame.stem): frame for frame in frames}
+        names = stems(frames)
+        if are_numbers(names):
+            continue  # saves taking them apart
+        kinds = {DIGITS.sub("0", name): i for i, name in enumerate(names)}
         if len(kinds) > 1:
-            mixed.append([os.path.relpath(frame, root) for frame in kinds.values()])
+            mixed.append([os.path.relpath(str(frames[i]), root) for i in kinds.values()])
     if mixed:
         warnings.warn(
             f"{root}: {counted(len(mixed), 'video')} with frames named in several ways, all of which count "
@@ -186,12 +224,15 @@ def _warn_of_mixed_names(root: Path, videos: Iterable[Sequence[Path]]) -> None:
         )
 
 
-def _by_folder(paths: Iterable[Path]) -> dict[str, set[str]]:
-    """Folder -> names of its entries among `paths`; as texts, which are fast for many files."""
-    found: dict[str, set[str]] = defaultdict(set)
-    for path in paths:
-        folder, name = os.path.split(path)
-        found[folder].add(name)
+def _by_folder(lists: Iterable[Sequence[File]]) -> dict[Path, set[str]]:
+    """Folder -> names of its files in the lists."""
+    found: dict[Path, set[str]] = defaultdict(set)
+    for files in lists:
+        if isinstance(files, FileList):
+            found[files.folder].update(files.names)
+            continue
+        for file in files:
+            found[file.parents[0]].add(file.name)
     return found
 
 

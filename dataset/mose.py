@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dataset.folder import index_video
 from dataset.layout import split_folder
-from dataset.listing import Incomplete, entries, index_all, warn_of_others
+from dataset.listing import Incomplete, entries, index_all, is_folder, warn_of_others
 from dataset.protocol import DAVIS
 from libs.core.errors import InputError
 from libs.core.structures import VideoIndex
@@ -18,7 +18,7 @@ def mose(root: Path, split: str) -> list[VideoIndex | Incomplete]:
     """
     folder = split_folder(root, "MOSE", split)
     images, masks = folder / "JPEGImages", folder / "Annotations"
-    names = [entry.name for entry in entries(images) if entry.is_dir()]
+    names = [entry.name for entry in entries(images) if is_folder(entry)]
     if not names:
         raise InputError(f"{images}: expected a folder of frames for each video, found none; see DATASET.md")
     warn_of_others(images, masks, names, "not a folder of frames")

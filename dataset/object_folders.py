@@ -6,29 +6,31 @@ The name of the folder is the object's label. `merge` makes one label map of the
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from dataset.listing import entries, list_images, numeric_order
+from dataset.listing import entries, in_numeric_order, is_folder, list_images
 from libs.core.errors import InputError, UnreadableError, counted, named
+from libs.core.file_list import FileList
 from libs.core.masks import VOID
+from libs.core.shards import File
 from libs.core.structures import VideoIndex
 
-Files = dict[int, Path]  # label of an object -> its mask in one frame
+Files = dict[int, File]  # label of an object -> its mask in one frame
 
 
-def object_masks(folder: Path, match: Callable[[list[Path]], dict[int, Path]]) -> dict[int, Files]:
+def object_masks(folder: Path, match: Callable[[FileList], Mapping[int, File]]) -> dict[int, Files]:
     """Find the masks of a video's objects: position of a frame -> label -> file; empty if there are none.
 
     Args:
         match: image files -> position of a frame -> file.
     Raises: InputError if there are more than 254 objects.
     """
-    if not folder.is_dir():
+    if not is_folder(folder):
         return {}
-    matched = {path: match(list_images(path)) for path in entries(folder) if path.is_dir()}
+    matched = {path: match(list_images(path)) for path in entries(folder) if is_folder(path)}
     labels = _labels(folder, [path for path, found in matched.items() if found])
     by_frame: dict[int, Files] = {}
     for path, label in labels.items():
@@ -39,7 +41,7 @@ def object_masks(folder: Path, match: Callable[[list[Path]], dict[int, Path]]) -
 
 def _labels(video: Path, folders: list[Path]) -> dict[Path, int]:
     """Label of each object's folder, in rising order: its number if all have one, else its place by name."""
-    folders = sorted(folders, key=numeric_order)
+    folders = [video / name for name in in_numeric_order([path.name for path in folders])]
     if len(folders) >= VOID:
         raise InputError(f"{video}: expected at most {VOID - 1} folders of objects, found {len(folders)}")
     numbers = [_number(path) for path in folders]
@@ -59,7 +61,7 @@ def warn_of_objects(root: Path, videos: Iterable[VideoIndex]) -> None:
     for video in videos:
         times = Counter(label for files in video.object_masks.values() for label in files)
         folders = {
-            label: file.parent for files in video.object_masks.values() for label, file in files.items()
+            label: file.parents[0] for files in video.object_masks.values() for label, file in files.items()
         }
         for label, folder in sorted(folders.items()):
             name = os.path.relpath(folder, root)
@@ -81,7 +83,7 @@ def warn_of_objects(root: Path, videos: Iterable[VideoIndex]) -> None:
         )
 
 
-def merge(files: Files, read: Callable[[Path], np.ndarray], warn: Callable[[str], object]) -> np.ndarray:
+def merge(files: Files, read: Callable[[File], np.ndarray], warn: Callable[[str], object]) -> np.ndarray:
     """Merge the masks of one frame; where objects overlap, the one with the highest label is on top.
 
     Args:

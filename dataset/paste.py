@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dataset.catalogue import catalogued, list_file
 from dataset.synthetic.cutouts import (
     Figure,
     Photo,
@@ -96,15 +97,18 @@ class Paster:
         return [figure for figure in figures if figure]
 
 
-def open_paster(root: Path, fraction: float) -> Paster | None:
+def open_paster(root: Path, fraction: float, cache: Path | None = None) -> Paster | None:
     """Index the photographs for the key `paste`; None if `fraction` is 0.
 
+    Args:
+        cache: see `recorded_videos` in dataset/registry.py.
     Raises: InputError if `root`/INSTANCES has no photographs.
     """
     if not fraction:
         return None
     hint = "key 'paste' takes objects from there; set root, see DATASET.md, or paste 0"
-    return Paster(fraction, index_instances(root, hint))
+    with catalogued(list_file(cache, root, "INSTANCES")):
+        return Paster(fraction, index_instances(root, hint))
 
 
 def _move(

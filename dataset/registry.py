@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dataset.catalogue import catalogued, list_file
 from dataset.davis import RESOLUTIONS, davis16, davis17
 from dataset.folder import folder
 from dataset.listing import Incomplete, warn_of_incomplete, warn_of_unused
@@ -68,19 +69,25 @@ def find(name: str) -> DataSet:
 
 
 def training_videos(
-    root: Path, name: str, distractors: bool = True, resolution: str = RESOLUTIONS[0]
+    root: Path,
+    name: str,
+    distractors: bool = True,
+    resolution: str = RESOLUTIONS[0],
+    cache: Path | None = None,
 ) -> Sequence[VideoIndex | SyntheticVideo]:
     """The videos of a set to train on. Warns of those that are left out.
 
     Args:
         distractors: whether synthetic clips show distractors and objects without a label.
         resolution: the subfolder of frames and masks in a DAVIS set.
+        cache: folder in which the list of files of a large set is kept for later runs; None keeps none.
     Raises: InputError if no video is a folder of frames with two masks.
     """
     data = find(name)
     if data.make:
-        return data.make(root, distractors)
-    recorded, _ = recorded_videos(root, name, "train", resolution)
+        with catalogued(list_file(cache, root, name)):
+            return data.make(root, distractors)
+    recorded, _ = recorded_videos(root, name, "train", resolution, cache)
     videos = [video for video in recorded if len(video.masks) > 1 and not is_video_file(video)]
     reasons = _unusable(recorded)
     if not videos:
@@ -96,7 +103,7 @@ def training_videos(
 
 def _unusable(recorded: list[VideoIndex]) -> list[str]:
     """Why videos cannot be trained on, each reason with the names of its videos."""
-    files = [video.frames[0] for video in recorded if is_video_file(video)]
+    files = [Path(str(video.frames[0])) for video in recorded if is_video_file(video)]
     short = [video.name for video in recorded if len(video.masks) < 2 and not is_video_file(video)]
     reasons = []
     if short:
@@ -112,12 +119,13 @@ def _unusable(recorded: list[VideoIndex]) -> list[str]:
 
 
 def recorded_videos(
-    root: Path, name: str, split: str, resolution: str = RESOLUTIONS[0]
+    root: Path, name: str, split: str, resolution: str = RESOLUTIONS[0], cache: Path | None = None
 ) -> tuple[list[VideoIndex], list[Incomplete]]:
     """The videos of a set on disk; warns of the incomplete ones, and of files that are not used.
 
     Args:
         resolution: the subfolder of frames and masks in a DAVIS set.
+        cache: folder in which the list of files of a large set is kept for later runs; None keeps none.
     Returns: the videos; those that are incomplete.
     Raises: InputError if the set is synthetic and only serves training, or if all videos are incomplete.
     """
@@ -127,14 +135,15 @@ def recorded_videos(
             f"key 'valset': {name} is synthetic, for training only, and has no videos on disk; "
             "`python3 -m dataset.synthetic --out DIR` writes some as DIR/DAVIS17"
         )
-    found = data.index(root, split, resolution) if data.has_resolutions else data.index(root, split)
-    videos = [video for video in found if isinstance(video, VideoIndex)]
-    incomplete = [video for video in found if isinstance(video, Incomplete)]
-    if not videos:
-        several = f"{len(incomplete)} of {len(found)} videos are incomplete, the first of them: "
-        reasons = "; ".join(video.reason for video in incomplete[:LISTED])
-        raise InputError((several if len(incomplete) > 1 else "") + reasons)
-    warn_of_incomplete(incomplete, len(found))
-    warn_of_unused(root, videos)
-    warn_of_objects(root, videos)
+    with catalogued(list_file(cache, root, name, split, resolution)):
+        found = data.index(root, split, resolution) if data.has_resolutions else data.index(root, split)
+        videos = [video for video in found if isinstance(video, VideoIndex)]
+        incomplete = [video for video in found if isinstance(video, Incomplete)]
+        if not videos:
+            several = f"{len(incomplete)} of {len(found)} videos are incomplete, the first of them: "
+            reasons = "; ".join(video.reason for video in incomplete[:LISTED])
+            raise InputError((several if len(incomplete) > 1 else "") + reasons)
+        warn_of_incomplete(incomplete, len(found))
+        warn_of_unused(root, videos)
+        warn_of_objects(root, videos)
     return videos, incomplete

@@ -16,6 +16,7 @@ from dataset.video_file import SUFFIXES, decode_video
 from libs.core.errors import UnreadableError, counted
 from libs.core.image_io import read_image, write_image
 from libs.core.masks import keep_objects, object_ids
+from libs.core.shards import File, size_and_time
 from libs.core.structures import Scoring, SourceFrame, Video, VideoIndex
 
 END = 4096  # bytes at the end of a frame's file that are compared with an earlier run
@@ -74,14 +75,14 @@ def _fingerprint(index: VideoIndex) -> str:
     if index.scored is not None or index.unseen is not None:
         digest.update(repr((index.scored, index.unseen)).encode())
     for path in index.frames:
-        stat = path.stat()
-        digest.update(repr((path.name, stat.st_size, stat.st_mtime_ns, _end_of(path, stat.st_size))).encode())
+        size, time = size_and_time(path)
+        digest.update(repr((path.name, size, time, _end_of(path, size))).encode())
     for position, path in index.mask_files():
         digest.update(repr((position, hashlib.sha256(path.read_bytes()).digest())).encode())
     return digest.hexdigest()
 
 
-def _end_of(path: Path, size: int) -> bytes:
+def _end_of(path: File, size: int) -> bytes:
     """The last bytes of a file; none if it cannot be read, which is an error when it is decoded."""
     with suppress(OSError), path.open("rb") as file:
         file.seek(max(0, size - END))
@@ -141,16 +142,17 @@ class _Recording:
                 labels = keep_objects(labels, given[position])
             yield SourceFrame(_frame_name(self.index, position), image, labels)
 
-    def _frame_files(self, last: int, scratch: Path) -> list[Path]:
+    def _frame_files(self, last: int, scratch: Path) -> list[File]:
         """Image files of the frames up to position `last`; none if that is the first frame."""
         if last == 0:
             return []
         if not is_video_file(self.index):
             return list(self.index.frames[: last + 1])
-        files = []
+        files: list[File] = []
         for name, image in islice(_decode_frames(self.index), last + 1):
-            files.append(scratch / f"{name}.png")
-            write_image(files[-1], image)
+            path = scratch / f"{name}.png"
+            write_image(path, image)
+            files.append(path)
         return files
 
     def _check_end(self, last: int) -> None:
@@ -181,7 +183,9 @@ def _frame_name(index: VideoIndex, position: int) -> str:
 def _decode_frames(index: VideoIndex) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the name and the image (Hs, Ws, 3) uint8 RGB of each frame."""
     if is_video_file(index):
-        yield from decode_video(index.frames[0])
+        path = index.frames[0]
+        assert isinstance(path, Path)  # not in a shard
+        yield from decode_video(path)
     else:
         for path in index.frames:
             yield path.stem, read_image(path)

@@ -12,6 +12,7 @@ from dataset.layout import split_folder
 from dataset.listing import Incomplete, index_all, read_annotation_text, warn_of_others
 from dataset.protocol import YOUTUBE_VOS
 from libs.core.errors import InputError, named
+from libs.core.file_list import stems
 from libs.core.structures import VideoIndex
 
 # Video -> object id -> names of the frames in which it is listed, in order.
@@ -106,7 +107,7 @@ def _index(name: str, objects: dict[int, list[str]], folder: Path) -> VideoIndex
     index = index_video(name, folder / "JPEGImages" / name, folder / "Annotations" / name)
     first = {frames[0] for frames in objects.values()}
     submitted = {frame for frames in objects.values() for frame in frames}
-    positions = {frame.stem: i for i, frame in enumerate(index.frames)}
+    positions = {stem: i for i, stem in enumerate(stems(index.frames))}
     given = tuple(sorted(positions[f] for f in first if f in positions and positions[f] in index.masks))
     if len(given) < len(first):
         missing = sorted(frame for frame in first if positions.get(frame) not in given)

@@ -5,7 +5,6 @@ What the values mean is decided in dataset/masks/style.py.
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, cast
 
 import cv2
@@ -16,6 +15,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from libs.core.errors import UnreadableError
 from libs.core.image_io import open_image, upright
 from libs.core.masks import VOID
+from libs.core.shards import File
 
 OPAQUE = 128  # least alpha of a pixel that counts; what is more transparent is background
 WIDE = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # 16-bit grey; older versions of Pillow open it as I
@@ -38,7 +38,7 @@ class MaskFile:
     too_large: a value above 255, if there is one. Then `values` are the upper 8 of 16 bits, or 1.
     """
 
-    path: Path
+    path: File
     values: np.ndarray
     mode: str
     palette: np.ndarray | None = None
@@ -69,7 +69,7 @@ class MaskFile:
         return self.colours[value - 1] if self.colours else value * 0x010101
 
 
-def decode_mask(path: Path) -> MaskFile:
+def decode_mask(path: File) -> MaskFile:
     """Decode a mask file.
 
     Raises: UnreadableError naming the file, also if it is of a kind that cannot be a mask.
@@ -78,7 +78,7 @@ def decode_mask(path: Path) -> MaskFile:
         return decode_image(image, path)
 
 
-def decode_image(image: Image.Image, path: Path) -> MaskFile:
+def decode_image(image: Image.Image, path: File) -> MaskFile:
     """Decode a mask that is open; `path` is for messages.
 
     Raises: UnreadableError naming the file if it is of a kind that cannot be a mask.
@@ -144,7 +144,7 @@ def _is_lossy_webp(file: IO[bytes]) -> bool:
     return False
 
 
-def _refuse_translucent(path: Path, pixels: np.ndarray) -> None:
+def _refuse_translucent(path: File, pixels: np.ndarray) -> None:
     """Refuse coloured areas that are rather transparent, but visible; smoothed edges form no area.
 
     Args:
@@ -189,7 +189,7 @@ def _is_first_entry_transparent(image: Image.Image) -> bool:
     return key[0] < OPAQUE if isinstance(key, bytes) and key else key == 0
 
 
-def _check_background(path: Path, values: np.ndarray, palette: np.ndarray, transparent: bool) -> None:
+def _check_background(path: File, values: np.ndarray, palette: np.ndarray, transparent: bool) -> None:
     """Check that entry 0 of a palette is the background.
 
     Args:
@@ -207,7 +207,7 @@ def _check_background(path: Path, values: np.ndarray, palette: np.ndarray, trans
         )
 
 
-def _narrow(path: Path, pixels: np.ndarray, mode: str) -> MaskFile:
+def _narrow(path: File, pixels: np.ndarray, mode: str) -> MaskFile:
     """A 16-bit mask: its values if they fit into 8 bits, else the upper 8 bits, at least 1 unless 0."""
     least, most = int(pixels.min()), int(pixels.max())
     if least < 0 or most > MAX_WIDE:
@@ -225,7 +225,7 @@ def _is_grey(pixels: np.ndarray) -> bool:
     return np.array_equal(red, green) and np.array_equal(green, blue)
 
 
-def _number_colours(path: Path, pixels: np.ndarray, mode: str) -> MaskFile:
+def _number_colours(path: File, pixels: np.ndarray, mode: str) -> MaskFile:
     """Number the colours of an RGB or RGBA mask in their order; black is 0.
 
     Raises: UnreadableError if there are more colours than labels.

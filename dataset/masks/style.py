@@ -6,7 +6,6 @@ are read in two ways.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from dataset.masks.files import MaskFile, decode_mask, pack, unpack
 from dataset.masks.kinds import RESAVE, THRESHOLD, Kind, MaskContent, examine
 from libs.core.errors import UnreadableError
 from libs.core.masks import VOID, palette
+from libs.core.shards import File
 from libs.core.structures import VideoIndex
 
 ONE_OBJECT = (Kind.ONE, Kind.SMOOTHED)
@@ -25,7 +25,7 @@ PALETTE = {int(colour): label for label, colour in enumerate(pack(palette())) if
 class _First:
     """The first mask of a video that shows anything."""
 
-    path: Path
+    path: File
     shown: MaskContent
     colours: frozenset[int]
 
@@ -38,7 +38,7 @@ class _Numbers:
     """
 
     masks: int = 0
-    labels: tuple[tuple[int, Path], ...] = ()
+    labels: tuple[tuple[int, File], ...] = ()
 
 
 class VideoStyle:

@@ -16,6 +16,7 @@ from dataset.synthetic.scene import generate_clip
 from dataset.synthetic.textures import GeneratedTextures
 from libs.core.errors import InputError
 from libs.core.image_io import save_index_png
+from libs.core.shards import size_and_time
 from libs.core.structures import VideoIndex
 
 VERSION = 2  # of the generator; raise it when the same arguments give other clips than before
@@ -89,7 +90,7 @@ def _index_file(train: int, val: int, frames: int, size: Size, seed: int, images
 def _digest(images: list[VideoIndex]) -> str:
     """Identify a set of images by the names and sizes of their files."""
     files = [file for index in images for file in (index.frames[0], index.masks[0])]
-    listing = [(file.name, file.stat().st_size) for file in files]
+    listing = [(file.name, size_and_time(file)[0]) for file in files]
     return hashlib.sha256(repr(listing).encode()).hexdigest()[:16]
 
 

@@ -1,5 +1,6 @@
 """Build the parts of a script from its configuration, which only the scripts and this folder see."""
 
+import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -70,6 +71,14 @@ def build_device(
         raise InputError(f"key '{key}': there is no GPU {gpu_id}, only 0 to {count - 1}")
     torch.cuda.set_device(gpu_id)
     return torch.device("cuda", gpu_id)
+
+
+def cache_folder(index_cache: str) -> Path | None:
+    """The folder in which lists of files are kept, from the key `index_cache`; None if none are."""
+    if index_cache == "auto":
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+        return caches / "stm-cycle" if caches.is_absolute() else None  # '~' stays if there is no home
+    return None if index_cache == "off" else Path(index_cache)
 
 
 def build_model(cfg: Config, device: torch.device, resume: bool = False) -> tuple[STM, dict | None]:

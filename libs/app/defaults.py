@@ -413,6 +413,13 @@ DEMO = {
 }
 
 MACHINE = {
+    "index_cache": Key(
+        "auto",
+        "Where the list of files of a large data set (20,000 or more) is kept, so that later runs start "
+        "faster. 'auto': in ~/.cache/stm-cycle, or below $XDG_CACHE_HOME. 'off': nowhere. Else a folder. "
+        "A list is used again only for folders whose times have not changed.",
+        Check(bool, "'auto', 'off' or a folder"),
+    ),
     "debug": Key(False, "Show the traceback of an error, not only its message."),
     "gpu_id": Key(0, "Number of the GPU; -1 is the CPU.", whole_number(-1)),
     "multi_gpu_ids": Key(

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -40,6 +40,24 @@ class Processes:
         items: list = [None] * self.world_size
         dist.all_gather_object(items, item, group=self.group)
         return items
+
+    def from_main(self, make: Callable[[], T]) -> T:
+        """Call `make` in the main process alone. All processes must call this; each gets the result.
+
+        Raises: in all processes, the InputError that `make` raises.
+        """
+        if self.world_size == 1:
+            return make()
+        sent: list = [None, None]
+        if self.is_main:
+            try:
+                sent[0] = make()
+            except InputError as error:
+                sent[1] = error
+        dist.broadcast_object_list(sent, group=self.group)
+        if sent[1]:
+            raise sent[1]
+        return sent[0]
 
     @contextmanager
     def together(self) -> Iterator[None]:

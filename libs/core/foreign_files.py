@@ -1,6 +1,6 @@
 """Files that are something else than expected: recognize them by their first bytes, and say what to do."""
 
-from pathlib import Path
+from libs.core.shards import File
 
 BEGINNING = 512  # bytes that are looked at
 SHOWN = 40  # characters of a text that a message shows
@@ -20,7 +20,7 @@ COMPRESSED = {  # first bytes -> format
 }
 
 
-def recognize(path: Path) -> str:
+def recognize(path: File) -> str:
     """Say what a file is instead of what was expected, and what to do; '' if that is not clear.
 
     Returns: words that continue 'FILE: '.

@@ -11,6 +11,7 @@ from libs.core.errors import UnreadableError
 from libs.core.files import atomic_write
 from libs.core.foreign_files import recognize
 from libs.core.masks import palette
+from libs.core.shards import File
 
 IMAGES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff")
 # Formats by content. Some others, such as EPS, would start other programs.
@@ -30,7 +31,7 @@ LONGEST = 32766  # pixels per side that OpenCV can resize
 
 
 @contextmanager
-def open_image(path: Path, kind: str = "image") -> Iterator[Image.Image]:
+def open_image(path: File, kind: str = "image") -> Iterator[Image.Image]:
     """Open an image, to be decoded within the block.
 
     Args:
@@ -38,9 +39,9 @@ def open_image(path: Path, kind: str = "image") -> Iterator[Image.Image]:
     Raises: UnreadableError naming the file, whatever error Pillow raises, here or within the block.
     """
     try:
-        if path.exists() and not path.is_file():  # opening a pipe would wait for data
-            raise OSError("not a file")
-        with Image.open(path, formats=FORMATS) as image:
+        if isinstance(path, Path) and path.exists() and not path.is_file():
+            raise OSError("not a file")  # opening a pipe would wait for data
+        with Image.open(path if isinstance(path, Path) else path.open(), formats=FORMATS) as image:
             if max(image.size) > LONGEST:
                 raise OSError(f"sides of {image.size[0]}x{image.size[1]} pixels, more than {LONGEST}")
             if image.format != "MPO" and getattr(image, "is_animated", False):  # MPO adds previews
@@ -60,7 +61,7 @@ def open_image(path: Path, kind: str = "image") -> Iterator[Image.Image]:
         raise UnreadableError(f"{path}: expected a readable {kind}{reason}") from error
 
 
-def read_image(path: Path, needed: tuple[int, int] | None = None) -> np.ndarray:
+def read_image(path: File, needed: tuple[int, int] | None = None) -> np.ndarray:
     """Read an image as (Hs, Ws, 3) uint8 RGB, upright according to EXIF.
 
     Args:
@@ -80,7 +81,7 @@ def upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def image_size(path: Path) -> tuple[int, int]:
+def image_size(path: File) -> tuple[int, int]:
     """(height, width) of an image, upright according to EXIF; reads only the file's header.
 
     Raises: UnreadableError naming the file.

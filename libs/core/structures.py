@@ -3,7 +3,7 @@
 Letters: T frames, O objects, H, W pixels of the network's input, Hs, Ws pixels of the source.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -11,10 +11,12 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
+from libs.core.shards import File
+
 
 @dataclass(frozen=True)
 class VideoIndex:
-    """Where the frames and masks of a video are on disk; building it reads no pixel.
+    """Where the frames and masks of a video are on disk or in tar shards; building it reads no pixel.
 
     frames: image files in order, or one video file.
     masks: position of a frame -> its annotation file.
@@ -30,17 +32,17 @@ class VideoIndex:
     """
 
     name: str
-    frames: tuple[Path, ...]
-    masks: dict[int, Path] = field(default_factory=dict)
+    frames: Sequence[File]
+    masks: Mapping[int, File] = field(default_factory=dict)
     protocol: str = "own set"
     objects: tuple[int, ...] = ()
     submitted: tuple[int, ...] | None = None
     binary: bool | None = False
-    object_masks: dict[int, dict[int, Path]] = field(default_factory=dict)
+    object_masks: dict[int, dict[int, File]] = field(default_factory=dict)
     scored: dict[int, tuple[int, ...]] | None = None
     unseen: tuple[int, ...] | None = None
 
-    def mask_files(self) -> list[tuple[int, Path]]:
+    def mask_files(self) -> list[tuple[int, File]]:
         """List each annotation file, with the position of its frame, in the order of the frames."""
         files = {t: self.object_masks.get(t, {0: path}).values() for t, path in self.masks.items()}
         return [(t, path) for t in sorted(files) for path in files[t]]

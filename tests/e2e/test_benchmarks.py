@@ -1,12 +1,14 @@
 """The benchmarks: rank correlation, optical flow, contact sheet, plain loader, memories."""
 
+import io
+import os
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from benchmarks import clips, loaders, memory, scaling, scores
+from benchmarks import clips, loaders, memory, scaling, scores, startup
 from dataset.build import test_videos as videos_of
 from dataset.build import training_sets
 from dataset.clips import ClipSampler
@@ -111,3 +113,12 @@ def test_the_exchange_of_gradients_in_a_ring() -> None:
     assert scaling.exchange_time(1e9, 64, 1e9) == pytest.approx(2 - 1 / 32)
     page = Path(scaling.__file__).with_suffix(".md").read_text()
     assert "\n".join(scaling.estimates()) in page
+
+
+def test_the_start_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The calls are counted: each folder is listed once, and shards are not listed."""
+    for name in startup.CALLS:
+        monkeypatch.setattr(os, name, getattr(os, name))  # put back at the end
+    monkeypatch.setattr(io, "open", io.open)
+    startup.write_set(tmp_path, videos=3, frames=2)
+    assert "3 videos" in (line := startup.measure(tmp_path, 0, None)) and "'listdir': 8" in line

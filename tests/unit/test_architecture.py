@@ -17,6 +17,7 @@ from tests.helpers.subprocess_runner import ROOT
 # Files of dataset that dataset.synthetic needs, beside dataset.masks.
 READERS = {"dataset.annotations", "dataset.folder", "dataset.listing", "dataset.object_folders"}
 READERS |= {"dataset.video_file", "dataset.edit_list"}
+READERS |= {"dataset.catalogue", "dataset.kept_lists", "dataset.sharded", "dataset.tar_index"}
 BELOW_SYNTHETIC = {*READERS, "dataset.masks", "libs.core"}
 ROOMS = {  # room -> what it may import of the project, beside itself
     "models": set(),
