@@ -17,6 +17,8 @@ import numpy as np
 from yacs.config import CfgNode
 
 from benchmarks.measure import describe_machine
+from dataset.folder import single_video
+from dataset.protocol import DAVIS
 from dataset.registry import recorded_videos
 from dataset.video import open_video
 from libs.app.build import build_device, build_model, for_inference, inference_settings
@@ -37,8 +39,14 @@ def main() -> None:
     """Run the command line."""
     args = parse_arguments()
     cfg = load_config(args.cfg, [*args.options, "root", args.root, "valset", args.valset])
-    videos = scored_videos(cfg, args.splits, args.without)
-    rows, round_trips = run_methods(cfg, videos, args.methods)
+    report(cfg, scored_videos(cfg, args.splits, args.without), args.methods)
+    if args.sample:
+        report(cfg, [bundled_clip()], args.methods)
+
+
+def report(cfg: CfgNode, videos: list[Video], methods: list[str]) -> None:
+    """Score some videos by each method and print a table, a line for each object if there is one video."""
+    rows, round_trips = run_methods(cfg, videos, methods)
     print(table(videos, rows, {trip.video: trip.iou for trip in round_trips}))
     if len(round_trips) > 2:
         rank = spearman([trip.iou for trip in round_trips], [trip.J for trip in round_trips])
@@ -64,6 +72,7 @@ def parse_arguments() -> argparse.Namespace:
         metavar="VIDEO",
         help="videos to leave out, such as training videos",
     )
+    add("--sample", action="store_true", help="score the bundled clip of the demo as well")
     add("--methods", nargs="+", choices=METHODS, default=METHODS, help="what to score beside copying")
     add("options", nargs="*", metavar="KEY VALUE", help="override keys of the config")
     return parser.parse_args()
@@ -83,6 +92,13 @@ def scored_videos(cfg: CfgNode, splits: list[str], without: list[str]) -> list[V
             f"{cfg.valset} below {cfg.root}: no video with a mask beside the given one is left to score"
         )
     return videos
+
+
+def bundled_clip() -> Video:
+    """Open the clip of the demo, a sequence of DAVIS 2017, to be scored by that protocol."""
+    frames = Path(__file__).resolve().parents[1] / "demo/sample/dogs_jump"
+    index = single_video(frames, frames.with_name("dogs_jump_masks"))
+    return open_video(replace(index, protocol=DAVIS))
 
 
 def run_methods(
@@ -149,12 +165,23 @@ def line(scores: list[VideoScores]) -> str:
 def table(videos: list[Video], rows: dict[str, list[VideoScores]], round_trips: dict[str, float]) -> str:
     """Format a Markdown table: for each video J / F / J&F of every method and the round trip IoU."""
     lines = [["video", *rows, "round trip IoU"], ["---"] * (len(rows) + 2)]
+    if len(videos) == 1:
+        for n, number in enumerate(next(iter(rows.values()))[0].ids):
+            cells = [_cell([_only(scores[0], n)]) for scores in rows.values()]
+            lines.append([f"{videos[0].name}, object {number}", *cells, ""])
     for i, video in enumerate(videos):
         cells = [_cell([scores[i]]) for scores in rows.values()]
         trip = f"{round_trips[video.name]:.2f}" if video.name in round_trips else "-"
         lines.append([video.name, *cells, trip])
-    lines.append(["all", *(_cell(scores) for scores in rows.values()), ""])
+    if len(videos) > 1:
+        lines.append(["all", *(_cell(scores) for scores in rows.values()), ""])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _only(scores: VideoScores, n: int) -> VideoScores:
+    """The scores of the n-th object alone."""
+    fields = ("ids", "jaccard", "boundary", "frames")
+    return replace(scores, **{name: (getattr(scores, name)[n],) for name in fields})
 
 
 def _cell(scores: list[VideoScores]) -> str:

@@ -51,7 +51,12 @@ def test_flow_follows_a_moving_square(tmp_path: Path) -> None:
     assert carried.mean() > max(0.6, copied.mean() + 0.15)
     rows = {"flow": [scores.score(video, scores.carry_by_flow(video))]}
     table = scores.table([video], rows, {"v": 0.5})
-    assert "| v | " in table and "0.50" in table and table.splitlines()[-1].startswith("| all |")
+    assert "0.50" in table and [line.split(" |")[0] for line in table.splitlines()[2:]] == [
+        "| v, object 1",
+        "| v",
+    ]
+    table = scores.table([video, video], {"flow": rows["flow"] * 2}, {"v": 0.5})
+    assert [line.split(" |")[0] for line in table.splitlines()[2:]] == ["| v", "| v", "| all"]
 
 
 def test_a_contact_sheet_of_clips() -> None:
