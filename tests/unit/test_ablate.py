@@ -125,3 +125,11 @@ def test_a_wrong_plan_is_an_error_before_anything_is_trained(
     with pytest.raises(InputError, match=named):
         run_plan(tmp_path, monkeypatch, PLAN.replace(*change))
     assert not calls
+
+
+@pytest.mark.parametrize(
+    "name", sorted(path.name for path in (ablate.PROJECT / "configs/plans").glob("*.yaml"))
+)
+def test_the_plans_of_the_project_name_keys_that_exist(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ablate.PROJECT)
+    ablate.check_keys(ablate.read_plan(Path("configs/plans", name)), {"root": "data"})

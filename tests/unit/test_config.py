@@ -220,7 +220,7 @@ def test_an_unknown_augmentation_is_refused(empty: Path) -> None:
     sorted(
         p.relative_to(ROOT).as_posix()
         for p in ROOT.glob("**/*.yaml")
-        if not {".venv", "runs", "data"} & set(p.relative_to(ROOT).parts)
+        if not {".venv", "runs", "data", "plans"} & set(p.relative_to(ROOT).parts)
     ),
 )
 def test_every_config_file_of_the_project_loads_without_a_warning(
@@ -421,7 +421,7 @@ def test_a_wrong_type_in_the_file_names_the_key(tmp_path: Path, line: str) -> No
         ("save_indexed_format", "rgb"),
         ("demo_format", "avi"),
         ("memory_context", "none"),
-        ("val_split", "test"),
+        ("val_split", "tset"),
         ("input_size", "(240, 8)"),
         ("input_size", "(1, 2, 3)"),
         ("momentum", "(0.9, 1.0)"),
