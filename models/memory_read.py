@@ -24,8 +24,19 @@ def read(keys: Tensor, values: Tensor, query: Tensor) -> Tensor:
     positions = query.flatten(2).transpose(1, 2)  # (O, h*w, Ck)
     # All weights together would be (O, h*w, N), which grows with the memory: take query positions in chunks.
     chunk = max(1, MAX_WEIGHTS // max(1, keys.shape[0] * keys.shape[1]))
-    parts = [F.scaled_dot_product_attention(part, keys, values) for part in positions.split(chunk, 1)]
+    parts = [_attend(part, keys, values) for part in positions.split(chunk, 1)]
     return torch.cat(parts, 1).transpose(1, 2).unflatten(2, (height, width))  # (O, Cv, h, w)
+
+
+def _attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Attend from query positions (O, P, Ck) to keys (O, N, Ck). Returns: (O, P, Cv)."""
+    if values.device.type != "cpu" or values.dtype != torch.bfloat16:
+        return F.scaled_dot_product_attention(queries, keys, values)
+    # PyTorch's kernel for CPUs wants Ck = Cv. Without it, all of the attention is computed in float32.
+    # Here only the scores are, because rounded scores would change the weights by much.
+    with torch.autocast("cpu", enabled=False):
+        scores = queries.float() @ keys.float().transpose(1, 2) * keys.shape[-1] ** -0.5  # (O, P, N)
+        return scores.softmax(2).to(values.dtype) @ values
 
 
 def at_least_float32(x: Tensor) -> Tensor:
