@@ -1,12 +1,13 @@
 # make demo   set up and segment the bundled clip
 # make test   set up, check format, style and types, and run all tests but the slow ones
 # make lint   check format, style and types only
+# make gpu    on a machine with a GPU: run the tests that need one, and print the tables of benchmarks
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/python
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow lint gpu clean
 
 demo: $(VENV)/.installed
 	$(RUN) demo/demo.py
@@ -22,6 +23,12 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+gpu: $(VENV)/.installed-dev
+	$(RUN) -m pytest -q -rs -m gpu tests
+	$(RUN) -m benchmarks.gpu
+	$(RUN) -m benchmarks.training --device cuda --amp off bf16 fp16
+	$(RUN) -m benchmarks.loaders --device cuda
 
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed")'

@@ -153,27 +153,48 @@ def measure(arch: str, num_objects: int, args: argparse.Namespace, device: torch
     ]
 
 
-def scene(num_objects: int, size: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor, Objects]:
-    """Return MEMORY + 1 frames (T, 3, H, W), their masks (T, K, H, W), and the objects."""
-    images, _ = generate_clip(0, 0, range(MEMORY + 1), size)
-    labels = vertical_bands(num_objects, size).expand(MEMORY + 1, *size)
+def scene(
+    num_objects: int, size: tuple[int, int], device: torch.device, count: int = MEMORY + 1
+) -> tuple[Tensor, Tensor, Objects]:
+    """Return `count` frames (T, 3, H, W), their masks (T, K, H, W), and the objects."""
+    images, _ = generate_clip(0, 0, range(count), size)
+    labels = vertical_bands(num_objects, size).expand(count, *size)
     masks = one_hot(labels, num_objects + 1)
     return normalise(images).to(device), masks.to(device), Objects.of([num_objects]).to(device)
 
 
-def ours(model: STM, frames: Tensor, masks: Tensor, objects: Objects) -> Implementation:
-    """Prepare this code: all frames but the last two are in memory."""
+def segment_last(
+    model: STM, frames: Tensor, masks: Tensor, objects: Objects, ahead: int = 1
+) -> Callable[[], Tensor]:
+    """Prepare the last `ahead` frames: all frames but these and the one before them are in memory.
+
+    Returns: a call that encodes them in one batch, then memorizes the frame before each one and segments it.
+        It returns the logits (1, K, H, W) of the last one.
+    """
     bank = MemoryBank()
     bank.appear(objects)
-    for t in range(MEMORY - 1):
+    before = len(frames) - ahead - 1
+    for t in range(before):
         bank.add(model.memorize(frames[t : t + 1], masks[t : t + 1], objects), t, keep=True)
-    before, last = slice(MEMORY - 1, MEMORY), slice(MEMORY, MEMORY + 1)
 
-    def frame() -> Tensor:
-        """Memorize the frame before, then encode and segment the last one."""
-        bank.add(model.memorize(frames[before], masks[before], objects), MEMORY - 1, keep=False)
-        return model.segment(model.encode(frames[last]), bank.read())
+    def segment() -> Tensor:
+        """Segment these frames."""
+        torch.compiler.cudagraph_mark_step_begin()  # CUDA graphs may overwrite what the last call computed
+        queries = model.encode(frames[before + 1 :])
+        logits = masks
+        for i in range(ahead):
+            newest = slice(before + i, before + i + 1)
+            memory = model.memorize(frames[newest], masks[newest], objects)
+            bank.add(memory, before + i, keep=False)
+            logits = model.segment(queries[i : i + 1], bank.read())
+        return logits
 
+    return segment
+
+
+def ours(model: STM, frames: Tensor, masks: Tensor, objects: Objects) -> Implementation:
+    """Prepare this code: all frames but the last two are in memory."""
+    last = slice(MEMORY, MEMORY + 1)
     reference = Reference(model.encode(frames[:1]), masks[:1])
 
     def correct(logits: Tensor, steps: int) -> Tensor:
@@ -181,7 +202,7 @@ def ours(model: STM, frames: Tensor, masks: Tensor, objects: Objects) -> Impleme
         step = Step(model, 1, frames[last], objects, logits, logits.softmax(1), reference)
         return GradientCorrection(1, steps, RATE)(step).masks
 
-    return Implementation(frame, correct)
+    return Implementation(segment_last(model, frames, masks, objects), correct)
 
 
 def naive(weights: dict[str, Tensor], frames: Tensor, masks: Tensor, objects: Objects) -> Implementation:

@@ -6,18 +6,27 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from dataset.synthetic.__main__ import height_x_width
 from libs.core.precision import DTYPES
 
 RUNS = 5  # timed calls, of which the median is reported
+NETWORKS: dict[str, dict[str, Any]] = {  # arguments of STM
+    "shipped": {"arch": "resnet18", "decoder_dim": 96, "norm": "gn"},  # the shape of the weights that ship
+    "resnet18": {"arch": "resnet18"},
+    "resnet50": {"arch": "resnet50"},
+}
 
 
 def add_device_and_size(parser: argparse.ArgumentParser) -> None:
@@ -65,8 +74,80 @@ def count_gflop(call: Callable[[], object]) -> float:
 
 def matmul_gflop_per_second(amp: str, device: torch.device) -> float:
     """Measure a 2048 x 2048 matrix product, as an estimate of what the network could reach at most."""
-    a, b = (torch.randn(2048, 2048, device=device).to(DTYPES[amp]) for _ in range(2))
-    return 2 * 2048**3 / time_one(lambda: a @ b, device) / 1e9
+    side = 8192 if device.type == "cuda" else 2048  # a GPU needs more work to be busy
+    a, b = (torch.randn(side, side, device=device).to(DTYPES[amp]) for _ in range(2))
+    return 2 * side**3 / time_one(lambda: a @ b, device) / 1e9
+
+
+def peak_gflop_per_second(amp: str, device: torch.device) -> float:
+    """Measure the processor's peak: the faster one of a matrix product and a 3x3 convolution."""
+    batch, channels, side = (64, 256, 64) if device.type == "cuda" else (1, 256, 64)
+    maps, weight = torch.randn(batch, channels, side, side), torch.randn(channels, channels, 3, 3)
+    like = {"device": device, "dtype": DTYPES[amp], "memory_format": torch.channels_last}
+    maps, weight = maps.to(**like), weight.to(**like)
+    flop = 2 * 9 * batch * channels**2 * side**2
+    convolution = flop / time_one(lambda: F.conv2d(maps, weight, padding=1), device) / 1e9
+    return max(convolution, matmul_gflop_per_second(amp, device))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a kind of operation costs."""
+
+    seconds: float
+    gflop: float
+    calls: int
+
+
+class _Profiler(TorchDispatchMode):
+    """Records the time and the floating point operations of each operation that torch runs."""
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self.device = device
+        self.costs: list[tuple[str, float, float]] = []  # kind, seconds, GFLOP
+
+    def __torch_dispatch__(
+        self, func: Callable, types: Iterable[type], args: tuple = (), kwargs: Mapping | None = None
+    ) -> object:
+        kwargs = dict(kwargs or {})
+        start = time.perf_counter()
+        result = func(*args, **kwargs)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        seconds = time.perf_counter() - start
+        packet = func.overloadpacket
+        flop = flop_registry[packet](*args, **kwargs, out_val=result) if packet in flop_registry else 0
+        name = func.__name__.split(".")[0]
+        kind = "convolutions" if "convolution" in name else "matrix products" if flop else name
+        self.costs.append((kind, seconds, flop / 1e9))
+        return result
+
+
+def profile(call: Callable[[], object], device: torch.device, runs: int = RUNS) -> dict[str, Cost]:
+    """Measure the cost of each kind of operation in a call that does the same in each run.
+
+    Returns: costs by kind (convolutions, matrix products, other operations by name), the longest first. The
+        time of an operation is the least of `runs` runs after a warm-up.
+    """
+    recorded = []
+    for _ in range(runs + 1):
+        with _Profiler(device) as profiler:
+            call()
+        recorded.append(profiler.costs)
+    total: dict[str, Cost] = {}
+    for operation in zip(*recorded[1:]):
+        kind, gflop = operation[0][0], operation[0][2]
+        before = total.get(kind, Cost(0.0, 0.0, 0))
+        seconds = before.seconds + min(one[1] for one in operation)
+        total[kind] = Cost(seconds, before.gflop + gflop, before.calls + 1)
+    return dict(sorted(total.items(), key=lambda item: -item[1].seconds))
+
+
+def markdown(rows: Sequence[Sequence[object]]) -> str:
+    """Format rows as a Markdown table; the first one is its head."""
+    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 def describe_machine(device: torch.device) -> str:

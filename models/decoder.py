@@ -17,6 +17,17 @@ def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
 
 
+def of_objects(maps: Tensor, clip_index: Tensor) -> Tensor:
+    """Return the map of each object's image, to add it to maps of O objects.
+
+    Args:
+        maps: (B, C, h, w), of the images.
+        clip_index: (O,) the image of each object.
+    Returns: (O, C, h, w); of a single image (1, C, h, w), which broadcasts without being copied.
+    """
+    return maps if len(maps) == 1 else maps.index_select(0, clip_index)
+
+
 class ResBlock(nn.Module):
     """Residual block of the decoder: x + conv(relu(conv(relu(x))))."""
 
@@ -54,7 +65,7 @@ class Refine(nn.Module):
         Returns: (O, C, H', W').
         """
         finer = resize(below, image_map.shape[-2:])
-        return self.ResMM(finer.add_(image_map.index_select(0, clip_index)))
+        return self.ResMM(finer.add_(of_objects(image_map, clip_index)))
 
 
 class ImageMaps(NamedTuple):
@@ -105,7 +116,7 @@ class Decoder(nn.Module):
         Returns: (O, 2, H, W) logits.
         """
         m4 = F.conv2d(readout, self.convFM.weight[:, : self.valdim], padding=1)
-        m4 = m4 + image_maps.m4.index_select(0, clip_index)  # (O, C, h, w)
+        m4 = m4 + of_objects(image_maps.m4, clip_index)  # (O, C, h, w)
         m3 = self.RF3(image_maps.m3, self.ResMM(m4), clip_index)  # (O, C, H/8, W/8)
         m2 = self.RF2(image_maps.m2, m3, clip_index)  # (O, C, H/4, W/4)
         return resize(self.pred2(F.relu(m2)), size)

@@ -4,8 +4,11 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import resnet
+
+from models.decoder import of_objects
 
 ARCHS = ("resnet18", "resnet34", "resnet50", "resnet101")
 # Group norm is for training from scratch: its statistics come from one image, not from a batch or a running
@@ -107,8 +110,12 @@ class MemoryEncoder(Encoder):
         else:
             context = masks[:, 1:].sum(1).index_select(0, clip_index).unsqueeze(1) - mask  # (O, 1, H, W)
         # A corrected mask may leave 0..1: the context is clamped, the mask is not (original code).
-        with_mask = stem.index_select(0, clip_index) + self.conv1_m(mask)
-        return self._trunk(with_mask + self.conv_context(context.clamp(0, 1)))
+        planes = torch.cat([mask, context.clamp(0, 1)], dim=1)  # (O, 2, H, W)
+        # Both convolutions in one: on CPUs, one with a single input channel is slow, and its result has a
+        # layout in which pooling is slow, too.
+        weight = torch.cat([self.conv1_m.weight, self.conv_context.weight], dim=1)  # (64, 2, 7, 7)
+        with_masks = F.conv2d(planes, weight, stride=2, padding=3)
+        return self._trunk(with_masks.add_(of_objects(stem, clip_index)))
 
     @property
     def conv_context(self) -> nn.Conv2d:

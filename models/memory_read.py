@@ -31,11 +31,22 @@ def read(keys: Tensor, values: Tensor, query: Tensor, top_k: int = 0) -> Tensor:
     height, width = query.shape[-2:]
     positions = query.flatten(2).transpose(1, 2)  # (O, h*w, Ck)
     objects, num_positions, valdim = values.shape
-    attend, numbers = F.scaled_dot_product_attention, num_positions
+    attend, numbers = _attend, num_positions
     if 0 < top_k < num_positions:
         attend, numbers = partial(_attend_to_largest, top_k=top_k), num_positions + top_k * valdim
     parts = [attend(part, keys, values) for part in _chunks(positions, objects * numbers)]
     return torch.cat(parts, 1).transpose(1, 2).unflatten(2, (height, width))  # (O, Cv, h, w)
+
+
+def _attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Attend from query positions (O, P, Ck) to keys (O, N, Ck). Returns: (O, P, Cv)."""
+    if values.device.type != "cpu" or values.dtype != torch.bfloat16:
+        return F.scaled_dot_product_attention(queries, keys, values)
+    # PyTorch's kernel for CPUs wants Ck = Cv. Without it, all of the attention is computed in float32.
+    # Here only the scores are, because rounded scores would change the weights by much.
+    with torch.autocast("cpu", enabled=False):
+        scores = queries.float() @ keys.float().transpose(1, 2) * keys.shape[-1] ** -0.5  # (O, P, N)
+        return scores.softmax(2).to(values.dtype) @ values
 
 
 def _attend_to_largest(positions: Tensor, keys: Tensor, values: Tensor, top_k: int) -> Tensor:

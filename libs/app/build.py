@@ -249,8 +249,10 @@ def for_inference(model: STM, amp: str = "off", compiled: bool = False) -> STM:
         compiled: use torch.compile; warns if that does not work on this machine.
     """
     model = fold_batch_norm(model.eval()).requires_grad_(False)
-    precision = choose_precision(amp, next(model.parameters()).device)
-    model.to(DTYPES[precision]).to(memory_format=_layout(model))
+    device = next(model.parameters()).device
+    # CPUs normalise groups about as fast in either layout, and pool many times faster in this one.
+    layout = torch.channels_last if device.type == "cpu" else _layout(model)
+    model.to(DTYPES[choose_precision(amp, device)]).to(memory_format=layout)
     return compile_network(model) if compiled else model
 
 

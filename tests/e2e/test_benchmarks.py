@@ -1,4 +1,4 @@
-"""The benchmarks: rank correlation, optical flow, contact sheet, plain loader, memories."""
+"""The benchmarks: rank correlation, optical flow, contact sheet, loader, memories, times at a tiny size."""
 
 import io
 import os
@@ -7,14 +7,29 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
-from benchmarks import clips, loaders, memory, scaling, scores, startup
+from benchmarks import (
+    clips,
+    gpu,
+    inference,
+    loaders,
+    measure,
+    memory,
+    objects,
+    peers,
+    scaling,
+    scores,
+    startup,
+)
 from dataset.build import test_videos as videos_of
 from dataset.build import training_sets
 from dataset.clips import ClipSampler
 from dataset.sampling import ClipSettings
 from dataset.synthetic.export import write_tree
+from libs.app.build import for_inference
 from libs.core.errors import InputError
+from models.stm import STM
 from tests.helpers import fake_datasets as trees
 from tests.helpers.settings import plain_settings
 from tests.unit.test_propagate import Tracker
@@ -127,3 +142,84 @@ def test_the_start_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(io, "open", io.open)
     startup.write_set(tmp_path, videos=3, frames=2)
     assert "3 videos" in (line := startup.measure(tmp_path, 0, None)) and "'listdir': 8" in line
+
+
+CPU = torch.device("cpu")
+SMALL = {"shipped": {"arch": "resnet18", "keydim": 8, "valdim": 8, "decoder_dim": 8, "norm": "gn"}}
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small network, and a peak that is not measured."""
+    for module in (gpu, objects, peers):
+        monkeypatch.setattr(module, "NETWORKS", SMALL)
+        monkeypatch.setattr(module, "peak_gflop_per_second", lambda amp, device: 100.0)
+
+
+def run(module: object, monkeypatch: pytest.MonkeyPatch, arguments: str = "") -> None:
+    """Run a benchmark with this command line."""
+    monkeypatch.setattr("sys.argv", ["benchmark", *arguments.split()])
+    module.main()  # type: ignore[attr-defined]
+
+
+def test_the_profile_counts_what_torch_counts() -> None:
+    model = for_inference(STM(**SMALL["shipped"]))
+    frames, masks, tracked = inference.scene(2, (32, 48), CPU, 3)
+    with torch.no_grad():
+        call = inference.segment_last(model, frames, masks, tracked)
+        costs = measure.profile(call, CPU, runs=1)
+        total = measure.count_gflop(call)
+    assert sum(cost.gflop for cost in costs.values()) == pytest.approx(total)
+    assert costs["convolutions"].calls > 40 and costs["matrix products"].gflop > 0
+    seconds = [cost.seconds for cost in costs.values()]
+    assert seconds == sorted(seconds, reverse=True) and costs["native_group_norm"].gflop == 0
+
+
+@torch.no_grad()
+def test_frames_encoded_ahead_are_segmented_as_one_by_one() -> None:
+    torch.manual_seed(0)
+    model = for_inference(STM(**SMALL["shipped"]))
+    frames, masks, tracked = inference.scene(2, (32, 48), CPU, 5)
+    ahead = inference.segment_last(model, frames, masks, tracked, 3)()
+    last = inference.segment_last(model, frames[[0, 3, 4]], masks[[0, 3, 4]], tracked)()
+    assert ahead.shape == (1, 3, 32, 48) and (ahead - last).abs().max() < 1e-4
+
+
+def test_the_cost_of_each_object(
+    quick: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(objects, monkeypatch, "--objects 1 3 --amp off --size 32x48 --runs 1 --chunk 2")
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert [row[0].strip("| ") for row in rows[2:]] == [
+        "query encoder", "memory encoder", "read", "decoder", "frame",
+    ]  # fmt: skip
+    assert rows[0][1:3] == ["1 object", "3 objects"] and all("GFLOP" in cell for cell in rows[-1][1:])
+
+
+def test_the_ways_to_run_on_a_gpu(
+    quick: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = "--network shipped --objects 1 --amp off --size 32x48 --runs 1"
+    run(gpu, monkeypatch, f"{arguments} --device cpu --ways plain ahead")
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| shipped | 1 | off")]
+    assert len(rows) == 2 and " plain " in rows[0] and " ahead " in rows[1]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match="CUDA is not available.*--device cpu"):
+        run(gpu, monkeypatch, arguments)
+
+
+def test_peers_without_cutie_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match="without the module cutie; run `pip install --no-deps rf-cutie"):
+        run(peers, monkeypatch)
+
+
+@torch.no_grad()
+def test_our_side_of_the_peers(quick: None) -> None:
+    """Labels at the frame's size, and a table of mean and median."""
+    frames, masks = peers.scene(2, peers.MEMORY + 1, (32, 48), CPU)
+    segment = peers.ours(STM(**SMALL["shipped"]), "bf16", frames[: peers.MEMORY], masks, CPU)
+    assert segment(frames[-1:]).shape == (32, 48)
+    assert "| convolutions | " in peers.profile_table(lambda: segment(frames[-1:]), 100.0, CPU)
+    times = {"Cutie-small": [0.3, 0.3, 0.6], "shipped": [0.1, 0.1, 0.4]}
+    assert "| shipped | 200 / 100 (2.00) |" in peers.table({(1, "off"): times})

@@ -572,6 +572,7 @@ def test_without_dali_the_package_to_install_is_named(
     assert f"pip install nvidia-dali-{package}`" in message and ("CPU" in message) == (cuda is None)
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_the_gpu_makes_the_clips_of_the_cpu(plain: None, sets: list[TrainingSet]) -> None:
     _, dali = loaders(sets, train_batch=2)

@@ -12,6 +12,7 @@ from libs.method.cycle import GradientCorrection
 from libs.method.propagate import Reference, Step, harden
 from models.compiled import compile_network
 from models.fold import fold_batch_norm
+from models.memory_read import read
 from models.stm import STM, Objects
 
 
@@ -67,6 +68,29 @@ def test_for_inference_has_no_parameter_to_train_and_one_dtype() -> None:
     assert {x.dtype for x in maps} == {
         torch.bfloat16
     } and logits.dtype == torch.float32  # soft aggregation is not halved
+
+
+@pytest.mark.parametrize("norm", ["bn", "gn"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_all_maps_of_the_memory_encoder_have_one_layout(norm: str, count: int) -> None:
+    """Sums of maps of different layouts take several times as long, pooling in the other one 20 times."""
+    model = for_inference(STM("resnet18", 8, 8, decoder_dim=8, norm=norm))
+    seen = []
+    for module in model.Encoder_M.modules():
+        if isinstance(module, (nn.Conv2d, nn.MaxPool2d)):
+            module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    model.memorize(torch.randn(1, 3, 48, 64), torch.rand(1, count + 1, 48, 64), Objects.of([count]))
+    inner = [maps for maps in seen if maps.shape[1] > 3]
+    assert len(inner) > 10 and all(maps.is_contiguous(memory_format=torch.channels_last) for maps in inner)
+
+
+def test_reading_in_half_precision_keeps_scores_in_full() -> None:
+    """Keys whose scores reach 60: in bf16 a score of that size would be off by up to 0.125."""
+    torch.manual_seed(0)
+    keys, values, query = torch.randn(2, 60, 16), torch.randn(2, 60, 8), 12 * torch.randn(2, 16, 3, 5)
+    half = [x.bfloat16() for x in (keys, values, query)]
+    found, exact = read(*half), read(*(x.float() for x in half))
+    assert found.dtype == torch.bfloat16 and (found - exact).abs().max() < 0.02
 
 
 @pytest.mark.slow
