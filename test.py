@@ -3,6 +3,9 @@
 On several GPUs: torchrun --nproc_per_node 4 test.py --cfg config.yaml initial PATH_TO_MODEL [KEY VALUE ...]
 """
 
+import libs.core.threads  # noqa: F401  before torch
+
+# isort: split
 import warnings
 from functools import reduce
 from pathlib import Path

@@ -3,6 +3,9 @@
 On several GPUs: torchrun --nproc_per_node 4 train.py --cfg config.yaml [KEY VALUE ...]
 """
 
+import libs.core.threads  # noqa: F401  before torch
+
+# isort: split
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path

@@ -13,6 +13,9 @@ from yacs.config import CfgNode
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))  # so that the demo starts from any folder
 
+import libs.core.threads  # noqa: E402, F401  before torch
+
+# isort: split
 from dataset.folder import single_video  # noqa: E402
 from dataset.video import open_video  # noqa: E402
 from libs.app.build import build_device, build_model, for_inference, inference_settings  # noqa: E402
