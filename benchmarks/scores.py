@@ -17,8 +17,6 @@ import numpy as np
 from yacs.config import CfgNode
 
 from benchmarks.measure import describe_machine
-from dataset.folder import single_video
-from dataset.protocol import DAVIS
 from dataset.registry import recorded_videos
 from dataset.video import open_video
 from libs.app.build import build_device, build_model, for_inference, inference_settings
@@ -40,8 +38,6 @@ def main() -> None:
     args = parse_arguments()
     cfg = load_config(args.cfg, [*args.options, "root", args.root, "valset", args.valset])
     report(cfg, scored_videos(cfg, args.splits, args.without), args.methods)
-    if args.sample:
-        report(cfg, [bundled_clip()], args.methods)
 
 
 def report(cfg: CfgNode, videos: list[Video], methods: list[str]) -> None:
@@ -72,7 +68,6 @@ def parse_arguments() -> argparse.Namespace:
         metavar="VIDEO",
         help="videos to leave out, such as training videos",
     )
-    add("--sample", action="store_true", help="score the bundled clip of the demo as well")
     add("--methods", nargs="+", choices=METHODS, default=METHODS, help="what to score beside copying")
     add("options", nargs="*", metavar="KEY VALUE", help="override keys of the config")
     return parser.parse_args()
@@ -92,13 +87,6 @@ def scored_videos(cfg: CfgNode, splits: list[str], without: list[str]) -> list[V
             f"{cfg.valset} below {cfg.root}: no video with a mask beside the given one is left to score"
         )
     return videos
-
-
-def bundled_clip() -> Video:
-    """Open the clip of the demo, a sequence of DAVIS 2017, to be scored by that protocol."""
-    frames = Path(__file__).resolve().parents[1] / "demo/sample/dogs_jump"
-    index = single_video(frames, frames.with_name("dogs_jump_masks"))
-    return open_video(replace(index, protocol=DAVIS))
 
 
 def run_methods(

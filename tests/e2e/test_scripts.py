@@ -260,7 +260,7 @@ def test_the_demo_of_a_new_clone(tmp_path: Path) -> None:
     end = run_in_process("demo/demo.py", output_dir=tmp_path, input_size=(96, 171), gpu_id=-1)
     end.check_success()
     assert "warning" not in end.err  # lines of progress may be there, one per minute
-    assert names(tmp_path) == ["crossing", "crossing.gif", "crossing_round_trip.png"]
+    assert names(tmp_path) == [f"crossing{end}" for end in ("", ".gif", "_curves.png", "_round_trip.png")]
     assert len(names(tmp_path / "crossing")) == 72
     rows = [line.split() for line in end.out.splitlines() if line.startswith(("global", "copy"))]
     scores = {row[0]: float(row[-1]) for row in rows}
