@@ -47,29 +47,24 @@ DEFAULT_CFG = Path(__file__).with_name("config.yaml")
 def main(cfg: CfgNode, signals: SignalHandler) -> None:
     """Train under an exclusive lock on the checkpoint folder; on SIGINT or SIGTERM, save and exit."""
     processes = join_processes(cfg.backend if cfg.gpu_id >= 0 else "gloo", cfg.init_method)
-    device = build_device(cfg.gpu_id, cfg.multi_gpu_ids, processes)
     # One process lists the files, before anything is written; a file server must not answer all of them.
     sets = processes.from_main(lambda: list_training_sets(cfg))
     videos = validation_videos(cfg, processes) if cfg.epoch_per_test else []
     with exclusive_run(Path(cfg.checkpoint)) if processes.is_main else nullcontext():
         check_folders(cfg)
-        train(cfg, signals, device, sets, videos, processes)
+        train(cfg, signals, sets, videos, processes)
     processes.leave()
 
 
 def train(
-    cfg: CfgNode,
-    signals: SignalHandler,
-    device: torch.device,
-    sets: list[TrainingSet],
-    videos: list[Video],
-    processes: Processes,
+    cfg: CfgNode, signals: SignalHandler, sets: list[TrainingSet], videos: list[Video], processes: Processes
 ) -> None:
     """Build the parts, resume if there is a state to resume from, and run.
 
     Args:
         videos: to validate with.
     """
+    device = build_device(cfg.gpu_id, cfg.multi_gpu_ids, processes)
     loader = training_loader(cfg, device, sets, processes)
     model, saved = build_model(cfg, device, resume=True)
     trainer = build_trainer(cfg, model, len(loader), processes)

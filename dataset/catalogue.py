@@ -26,6 +26,7 @@ from libs.core.shards import Shard
 SYSTEM = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "#recycle", "$recycle.bin"}
 SYSTEM |= {"icon\r", "lost+found", "system volume information"}
 SHARD = ".tar"
+CHECKPOINT = ".pth.tar"  # the suffix of checkpoints, which are no tar files
 LARGE = 20_000  # files of a set from which on its lists are kept
 THREADS = 16  # that wait for the file system
 
@@ -73,7 +74,7 @@ class Catalogue:
         Raises: InputError if it may be in a damaged shard.
         """
         if path.parent not in self._absent:
-            with suppress(OSError):
+            with suppress(OSError, ValueError):  # ValueError: a list may name a video with a null character
                 return stat.S_ISDIR(self._stamp(os.path.abspath(path)).mode)
         return self._shards_with(path) is not None
 
@@ -154,7 +155,7 @@ class Catalogue:
         """Join the shards in a folder; None if it holds none."""
         shards = []
         for name in self.names(root):
-            if name.lower().endswith(SHARD):
+            if name.lower().endswith(SHARD) and not name.lower().endswith(CHECKPOINT):
                 found = self._index(os.path.abspath(root / name))
                 shards.append((Shard(root / name, found.stamp.size, found.stamp.mtime), found.folders))
         return ShardedFolder(root, shards) if shards else None

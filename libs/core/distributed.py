@@ -161,7 +161,7 @@ def join_processes(backend: str, init_method: str) -> Processes:
         store = open_store(init_method, rank, world_size)
         dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
         # Its timeout is for a process that never came. A video may take longer than that.
-        group = dist.new_group(backend="gloo", timeout=PATIENCE) if backend == "gloo" else None
+        group = dist.new_group(backend="gloo", timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         raise InputError(
