@@ -18,7 +18,7 @@ def attention_loss(memory: Memory, queries: list[Query], truth: Tensor) -> Tenso
 
     Args:
         memory: of frame 0.
-        queries: of all T frames.
+        queries: of frames 1 to T-1.
         truth: (B, T, K, H, W) one-hot.
     Returns: binary cross entropy, averaged over positions and a clip's objects, summed over frames and clips.
     """
@@ -29,8 +29,8 @@ def attention_loss(memory: Memory, queries: list[Query], truth: Tensor) -> Tenso
     weight = 1 / objects_of_clip.to(truth)[objects.clip_index]  # (O,), sum 1 in each clip
     first = masks[:, 0].flatten(1).unsqueeze(2)  # (O, h*w, 1), in the place of the values
     loss = truth.new_zeros(())
-    for t in range(1, len(queries)):
-        key = queries[t].key.index_select(0, objects.clip_index)
+    for t, query in enumerate(queries, start=1):
+        key = query.key.index_select(0, objects.clip_index)
         carried = at_least_float32(read(memory.keys, first, key)[:, 0])  # (O, h, w)
         carried = MARGIN + (1 - 2 * MARGIN) * carried
         log_likelihood = masks[:, t] * carried.log() + (1 - masks[:, t]) * (1 - carried).log()

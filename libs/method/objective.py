@@ -102,14 +102,14 @@ def training_losses(
     remember = memory_policy(mode, batch.masks, iou_threshold)
     if mask_damage:
         remember = damage_some(remember, mask_damage, batch.masks)
-    frames = training_frames(model, batch)
+    frames = training_frames(model, batch, cycle)
     steps = list(propagate(model, frames, save_freq=1, remember=remember, differentiable=True))
     forward = forward_loss(steps, batch.masks, kind)
     # And back: frame 0 from each later frame alone. A mask that drifted on the way cannot explain frame 0.
     back = cycle_loss(steps if cycle else steps[:1], batch.masks, batch.num_objects, kind)
     carried = forward.new_zeros(())
     if attention and num_frames > 1:
-        queries = [frame.query for frame in frames if frame.query is not None]
+        queries = [frame.query for frame in frames[1:] if frame.query is not None]
         carried = attention_loss(steps[0].memory, queries, batch.masks)
     total = forward + back.value + attention * carried
     # The mean over predicted frames: long clips weigh no more than short ones.
@@ -135,12 +135,20 @@ def forward_loss(steps: list[Step], truth: Tensor, kind: str) -> Tensor:
     return loss
 
 
-def training_frames(model: STM, batch: Batch) -> list[FrameInput]:
-    """Prepare the loop's input: all frames, encoded in one pass, and the true masks of frame 0."""
+def training_frames(model: STM, batch: Batch, cycle: bool = True) -> list[FrameInput]:
+    """Prepare the loop's input: all frames, encoded in one pass, and the true masks of frame 0.
+
+    Args:
+        cycle: there is a cycle loss; without one, frame 0's features need no gradients.
+    """
     num_clips, num_frames = batch.frames.shape[:2]
     images = batch.frames.transpose(0, 1)  # (T, B, 3, H, W)
-    query = model.encode(images.flatten(0, 1))  # T*B images, those of one time next to each other
-    queries = [query[t * num_clips : (t + 1) * num_clips] for t in range(num_frames)]
+    apart = 0 if cycle or num_frames == 1 else 1  # frames that are encoded without gradients
+    query = model.encode(images[apart:].flatten(0, 1))  # images of one time lie next to each other
+    queries = [query[i : i + num_clips] for i in range(0, len(query.key), num_clips)]
+    if apart:
+        with torch.no_grad():
+            queries.insert(0, model.encode(images[0]))
     objects = Objects.of(batch.num_objects, batch.masks.shape[2], batch.frames.device)
     first = FrameInput(images[0], batch.masks[:, 0], objects, queries[0])
     return [first, *(FrameInput(images[t], query=queries[t]) for t in range(1, num_frames))]

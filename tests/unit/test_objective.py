@@ -7,8 +7,15 @@ import torch
 from torch import Tensor
 
 from libs.method.losses import mask_loss, present_channels
-from libs.method.objective import Batch, EpochTotals, forward_loss, memory_policy, training_losses
-from libs.method.propagate import Reference, Step
+from libs.method.objective import (
+    Batch,
+    EpochTotals,
+    forward_loss,
+    memory_policy,
+    training_frames,
+    training_losses,
+)
+from libs.method.propagate import Reference, Step, propagate
 from models.stm import STM, Objects
 
 SIZE = (32, 48)
@@ -55,9 +62,29 @@ def test_terms_that_are_off_are_zero(model: STM) -> None:
     torch.testing.assert_close(losses.total, losses.forward / 4)
 
 
+def test_without_the_cycle_frame_0_is_encoded_without_gradients(model: STM) -> None:
+    """Its features are the same, and so are the gradients of the weights, which never came from there."""
+    clips, whole = batch(), training_frames(model, batch())
+    frames = training_frames(model, clips, cycle=False)
+    differentiable = [frame.query.key.requires_grad for frame in frames if frame.query is not None]
+    assert differentiable == [False, True, True]
+    for one, other in zip(frames, whole, strict=True):
+        torch.testing.assert_close(one.query.key, other.query.key)
+        torch.testing.assert_close(one.query.image_maps.m2, other.query.image_maps.m2)
+    gradients = []
+    for given in (frames, whole):
+        model.zero_grad(set_to_none=True)
+        steps = list(propagate(model, given, save_freq=1, differentiable=True))
+        forward_loss(steps, clips.masks, "both").backward()
+        gradients.append([p.grad for p in model.parameters()])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("cycle", [True, False])
 @torch.no_grad()
-def test_a_clip_of_one_frame_has_no_loss(model: STM) -> None:
-    losses = training_losses(model, batch(frames=1), "recurrent", attention=0.5)
+def test_a_clip_of_one_frame_has_no_loss(model: STM, cycle: bool) -> None:
+    losses = training_losses(model, batch(frames=1), "recurrent", attention=0.5, cycle=cycle)
     assert losses.total == 0 and losses.cycle_used == losses.cycle_skipped == 0
 
 
