@@ -21,6 +21,7 @@ from benchmarks import (
     scaling,
     scores,
     startup,
+    winograd,
 )
 from dataset.build import test_videos as videos_of
 from dataset.build import training_sets
@@ -212,6 +213,25 @@ def test_peers_without_cutie_is_one_line(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match="without the module cutie; run `pip install --no-deps rf-cutie"):
         run(peers, monkeypatch)
+
+
+def test_winograd_beside_direct_convolutions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A row for each way. The encoders of the small network have wide convolutions, its decoder has none."""
+    trees.folder(tmp_path, frames=4)
+    frame = inference.scene(1, (32, 48), CPU, 3)
+    monkeypatch.setattr(winograd, "NETWORKS", SMALL)
+    monkeypatch.setattr(winograd, "load_network", lambda path: STM(**SMALL["shipped"]))
+    monkeypatch.setattr(winograd, "scene", lambda *_, **__: frame)
+    (video,) = videos_of(tmp_path, "FOLDER", "val")
+    run(winograd, monkeypatch, f"--networks shipped --root {tmp_path} --valset FOLDER --video {video.name}")
+    rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines() if " | " in line]
+    assert rows[0] == list(winograd.HEAD) and [row[:2] for row in rows[2:]] == [
+        ["shipped", "direct"], ["shipped", "winograd"],
+    ]  # fmt: skip
+    direct, fast = rows[2:]
+    assert direct[3:6] == ["1.00", "100.0000%", "0.0e+00"] and float(fast[7]) > float(direct[7])
 
 
 @torch.no_grad()
