@@ -10,7 +10,7 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,12 +123,15 @@ def read_plan(path: Path) -> Plan:
         raise InputError(f"{path}: seeds: expected a list of whole numbers, found {seeds!r}")
     if not isinstance(variants, dict) or not variants:
         raise InputError(f"{path}: variants: expected names with their keys, found {variants!r}")
+    tests = _keys(path, "tests", content["tests"])
+    if not tests:
+        raise InputError(f"{path}: tests: expected names with keys for test.py, found none")
     return Plan(
-        Path(content["cfg"]),
+        Path(str(content["cfg"])),
         _keys(path, "keys", content.get("keys")),
         seeds,
         [_variant(path, str(name), entry) for name, entry in variants.items()],
-        {str(name): _keys(path, f"tests: {name}", entry) for name, entry in dict(content["tests"]).items()},
+        {name: _keys(path, f"tests: {name}", entry) for name, entry in tests.items()},
     )
 
 
@@ -136,7 +139,7 @@ def _variant(path: Path, name: str, entry: object) -> Variant:
     found = _keys(path, f"variants: {name}", entry)
     if not found.keys() <= {"train", "test"}:
         raise InputError(
-            f"{path}: variants: {name}: expected `train` and `test` with keys, found {named_keys(found)}"
+            f"{path}: variants: {name}: expected `train` and `test` with keys, found {', '.join(found)}"
         )
     if not name or not all(letter.isalnum() or letter in "-_" for letter in name):
         raise InputError(f"{path}: variants: {name!r}: expected a name of letters, digits, - and _")
@@ -150,11 +153,6 @@ def _keys(path: Path, where: str, entry: object) -> Keys:
     if not isinstance(entry, dict):
         raise InputError(f"{path}: {where}: expected keys with values, found {entry!r}")
     return {str(key): value for key, value in entry.items()}
-
-
-def named_keys(keys: Mapping[str, Any]) -> str:
-    """Their names, for a message."""
-    return ", ".join(keys)
 
 
 def check_keys(plan: Plan, options: Keys) -> None:
