@@ -321,6 +321,8 @@ def main() -> None:
     """Run the command line."""
     args = parse_arguments()
     (cfg,) = load_configs(args).values()
+    if cfg.top_k:
+        raise InputError("key 'top_k': expected 0 here, as the maps show a read from the whole memory")
     video = open_chosen(args, cfg)
     check_wanted(video, [args.frame] if args.frame else [], args.object, args.pixel)
     with exclusive_run(args.out):

@@ -22,7 +22,7 @@ from libs.core.structures import SourceFrame, Video, VideoIndex
 from libs.evaluation.inference import FrameReader, InferenceSettings
 from libs.evaluation.views import View
 from libs.method.memory_bank import MemoryBank
-from libs.method.propagate import Propagation, Step
+from libs.method.propagate import Step
 from models.stm import STM, Query
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -220,7 +220,7 @@ def moments(model: STM, settings: InferenceSettings, video: Video) -> Iterator[M
     if len(settings.views) > 1:
         raise InputError("keys 'tta_scales' and 'tta_flip': expected no test-time augmentation here")
     reader = FrameReader(video.name, settings.views)
-    loop = Propagation(model, settings.save_freq, settings.correction(), settings.memory_frames)
+    loop = settings.propagation(model, settings.correction())
     device = next(model.parameters()).device
     for read in prefetch(map(reader.read, video.read())):
         inputs = read.inputs[0].to(device)

@@ -121,6 +121,18 @@ def test_the_readings_of_a_video_give_what_the_network_read(
     assert seen == 10
 
 
+def test_the_keys_of_the_memory_count(weights: Path, video: list[object]) -> None:
+    """With memory_rule last, only the previous frame is read."""
+    options = {**NETWORK, **KEYS, "initial": weights, "memory_rule": "last"}
+    cfg = load_config(ROOT / "config.yaml", [str(word) for pair in options.items() for word in pair])
+    opened = open_video(single_video(Path(str(video[1])), Path(str(video[3]))))
+    found = [
+        moment.bank.read_times()
+        for moment in moments(for_inference(load_network(weights)), inference_settings(cfg), opened)
+    ]
+    assert all(len(times) == 1 for groups in found[1:] for times in groups)
+
+
 def test_predicted_pixels_and_their_inverse(tmp_path: Path, weights: Path) -> None:
     """A clip that the letterbox pads: the map of an object lies at the object's place in the source."""
     view, labels = View((64, 96)), np.zeros((96, 96), np.uint8)
