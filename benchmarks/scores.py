@@ -19,6 +19,7 @@ from yacs.config import CfgNode
 from analysis.statistics import spearman
 from benchmarks.measure import describe_machine
 from dataset.registry import recorded_videos
+from dataset.sample import bundled_clip
 from dataset.video import open_video
 from libs.app.build import build_device, build_model, for_inference, inference_settings
 from libs.app.config import load_config
@@ -39,6 +40,8 @@ def main() -> None:
     args = parse_arguments()
     cfg = load_config(args.cfg, [*args.options, "root", args.root, "valset", args.valset])
     report(cfg, scored_videos(cfg, args.splits, args.without), args.methods)
+    if args.sample:
+        report(cfg, [open_video(bundled_clip())], args.methods)
 
 
 def report(cfg: CfgNode, videos: list[Video], methods: list[str]) -> None:
@@ -69,6 +72,7 @@ def parse_arguments() -> argparse.Namespace:
         metavar="VIDEO",
         help="videos to leave out, such as training videos",
     )
+    add("--sample", action="store_true", help="score the bundled clip of the demo as well")
     add("--methods", nargs="+", choices=METHODS, default=METHODS, help="what to score beside copying")
     add("options", nargs="*", metavar="KEY VALUE", help="override keys of the config")
     return parser.parse_args()
