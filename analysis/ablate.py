@@ -20,7 +20,7 @@ import yaml
 
 from analysis.compare import Comparison, compare, object_scores
 from analysis.runs import Run, read_run
-from libs.app.config import load_config
+from libs.app.config import Config, load_config
 from libs.app.script import run_with_error_messages
 from libs.core.errors import InputError
 from libs.core.files import atomic_write, exclusive_run
@@ -173,8 +173,8 @@ def train(plan: Plan, variant: Variant, seed: int, options: Keys, out: Path) -> 
     Returns: the weights.
     """
     keys = {**plan.keys, **variant.train, **options, "seed": seed}
-    folder = out / f"training-{_digest([str(plan.cfg), keys])}-seed{seed}"
     cfg = load_config(plan.cfg, _pairs(keys))
+    folder = out / f"training-{_digest(cfg)}-seed{seed}"
     weights = folder / f"{cfg.mode}.pth.tar"
     done = folder / "trained.json"
     if not done.exists():
@@ -261,8 +261,9 @@ def _pairs(keys: Keys) -> list[str]:
     return [str(word) for pair in keys.items() for word in pair]
 
 
-def _digest(content: object) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:8]
+def _digest(cfg: Config) -> str:
+    """A name for the values of all keys, so that a changed config file means another training."""
+    return hashlib.sha256(json.dumps(cfg, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
 if __name__ == "__main__":
