@@ -9,8 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from analysis.attention import Recorder, focus_on
+from analysis.attention import Recorder
 from analysis.common import Moment, moments
+from analysis.reading import focus_on
 from dataset.folder import single_video
 from dataset.video import open_video
 from libs.app.build import for_inference, inference_settings, load_network
