@@ -6,7 +6,7 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -99,13 +99,13 @@ class Cost:
     calls: int
 
 
-class _Profiler(TorchDispatchMode):
+class Profiler(TorchDispatchMode):
     """Records the time and the floating point operations of each operation that torch runs."""
 
     def __init__(self, device: torch.device) -> None:
         super().__init__()
         self.device = device
-        self.costs: list[tuple[str, float, float]] = []  # kind, seconds, GFLOP
+        self.costs: list[tuple[Hashable, float, float]] = []  # kind, seconds, GFLOP
 
     def __torch_dispatch__(
         self, func: Callable, types: Iterable[type], args: tuple = (), kwargs: Mapping | None = None
@@ -118,25 +118,29 @@ class _Profiler(TorchDispatchMode):
         seconds = time.perf_counter() - start
         packet = func.overloadpacket
         flop = flop_registry[packet](*args, **kwargs, out_val=result) if packet in flop_registry else 0
-        name = func.__name__.split(".")[0]
-        kind = "convolutions" if "convolution" in name else "matrix products" if flop else name
-        self.costs.append((kind, seconds, flop / 1e9))
+        self.costs.append((self.kind(func.__name__.split(".")[0], flop, result), seconds, flop / 1e9))
         return result
 
+    def kind(self, name: str, flop: int, result: object) -> Hashable:
+        """Under what an operation is summed up: convolutions, matrix products, others by name."""
+        return "convolutions" if "convolution" in name else "matrix products" if flop else name
 
-def profile(call: Callable[[], object], device: torch.device, runs: int = RUNS) -> dict[str, Cost]:
+
+def profile(
+    call: Callable[[], object], device: torch.device, runs: int = RUNS, profiler: type[Profiler] = Profiler
+) -> dict[Any, Cost]:
     """Measure the cost of each kind of operation in a call that does the same in each run.
 
-    Returns: costs by kind (convolutions, matrix products, other operations by name), the longest first. The
-        time of an operation is the least of `runs` runs after a warm-up.
+    Returns: costs by `profiler.kind`, the longest first. The time of an operation is the least of `runs` runs
+        after a warm-up.
     """
     recorded = []
     for _ in range(runs + 1):
-        with _Profiler(device) as profiler:
+        with profiler(device) as one:
             call()
-        recorded.append(profiler.costs)
-    total: dict[str, Cost] = {}
-    for operation in zip(*recorded[1:]):
+        recorded.append(one.costs)
+    total: dict[Any, Cost] = {}
+    for operation in zip(*recorded[1:], strict=True):
         kind, gflop = operation[0][0], operation[0][2]
         before = total.get(kind, Cost(0.0, 0.0, 0))
         seconds = before.seconds + min(one[1] for one in operation)

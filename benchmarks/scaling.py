@@ -16,7 +16,7 @@ from benchmarks.measure import RUNS, describe_machine, time_one
 from benchmarks.training import FRAMES, OBJECTS, banded_clip
 from libs.app.build import settings_from
 from libs.app.defaults import DEFAULTS
-from libs.core.distributed import Processes, join_processes
+from libs.core.distributed import ALONE, Processes, join_processes
 from libs.training.optim import Schedule, build_optimizer, build_scheduler
 from libs.training.trainer import StepSettings, Trainer
 from models.stm import STM
@@ -55,7 +55,8 @@ def main() -> None:
 def measure(arch: str, runs: int, processes: Processes) -> str:
     """Time steps and the exchange of gradients. Returns: a line of them; all processes must call this."""
     device, world_size = torch.device("cpu"), processes.world_size
-    trainer = small_trainer(arch, processes)
+    torch.manual_seed(0)
+    trainer = small_trainer(STM(arch), processes)
     clip = banded_clip(FRAMES, OBJECTS, SIZE)
 
     def step() -> None:
@@ -80,13 +81,11 @@ def measure(arch: str, runs: int, processes: Processes) -> str:
     )
 
 
-def small_trainer(arch: str, processes: Processes) -> Trainer:
+def small_trainer(model: STM, processes: Processes = ALONE, amp: str = "off") -> Trainer:
     """The trainer of train.py with its default settings, except that each step is an update."""
-    torch.manual_seed(0)
-    model = STM(arch)
     optimizer = build_optimizer(model.parameters(), "adam", 1e-5, (0.9, 0.999), 5e-4)
     scheduler = build_scheduler(optimizer, Schedule(kind="milestones", epochs=1), updates_per_epoch=1)
-    settings = settings_from(StepSettings, {**DEFAULTS, "iter_size": 1})
+    settings = settings_from(StepSettings, {**DEFAULTS, "iter_size": 1, "amp": amp})
     return Trainer(model, optimizer, scheduler, settings, processes)
 
 

@@ -29,6 +29,7 @@ from models.compiled import compile_network
 from models.fold import fold_batch_norm
 from models.stm import STM
 from models.weights import NetworkDescription, Weights, WeightsError, describe_network, load_imagenet
+from models.winograd import use_winograd
 
 S = TypeVar("S")
 # The functions that layers call to fill a parameter with random numbers.
@@ -106,7 +107,7 @@ def build_model(cfg: Config, device: torch.device, resume: bool = False) -> tupl
         fill_model(model, start.weights, start.path)
     else:
         model = _new_model(cfg)
-    model = model.to(device).to(memory_format=_layout(model))
+    model = model.to(device).to(memory_format=training_layout(model))
     return model, start.state if start else None
 
 
@@ -235,24 +236,29 @@ def _new_model(cfg: Config) -> STM:
     return model
 
 
-def _layout(model: STM) -> torch.memory_format:
+def training_layout(model: STM) -> torch.memory_format:
     """Channels last, but not for group norm, whose training step would be 1.2 times as long (CPU, bf16)."""
     group_norm = any(isinstance(module, nn.GroupNorm) for module in model.modules())
     return torch.contiguous_format if group_norm else torch.channels_last
 
 
-def for_inference(model: STM, amp: str = "off", compiled: bool = False) -> STM:
+def for_inference(model: STM, amp: str = "off", compiled: bool = False, winograd: bool = True) -> STM:
     """Make the model fast, in place. It can then neither be trained nor saved.
 
     Args:
         amp: precision of all parameters: 'off' (float32), 'bf16', 'fp16' or 'auto'.
         compiled: use torch.compile; warns if that does not work on this machine.
+        winograd: on CPUs, in float32 and not compiled, convolve with fewer multiplications, see
+            models/winograd.py.
     """
     model = fold_batch_norm(model.eval()).requires_grad_(False)
     device = next(model.parameters()).device
     # CPUs normalise groups about as fast in either layout, and pool many times faster in this one.
-    layout = torch.channels_last if device.type == "cpu" else _layout(model)
-    model.to(DTYPES[choose_precision(amp, device)]).to(memory_format=layout)
+    layout = torch.channels_last if device.type == "cpu" else training_layout(model)
+    dtype = DTYPES[choose_precision(amp, device)]
+    model.to(dtype).to(memory_format=layout)
+    if winograd and not compiled and device.type == "cpu" and dtype == torch.float32:
+        use_winograd(model)
     return compile_network(model) if compiled else model
 
 

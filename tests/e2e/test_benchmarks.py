@@ -1,7 +1,9 @@
 """The benchmarks: rank correlation, optical flow, contact sheet, loader, memories, times at a tiny size."""
 
+import argparse
 import io
 import os
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -22,6 +24,9 @@ from benchmarks import (
     scaling,
     scores,
     startup,
+    training_profile,
+    waiting,
+    winograd,
 )
 from dataset.build import test_videos as videos_of
 from dataset.build import training_sets
@@ -30,6 +35,7 @@ from dataset.sampling import ClipSettings
 from dataset.synthetic.export import write_tree
 from libs.app.build import for_inference
 from libs.core.errors import InputError
+from libs.method.losses import soft_iou_loss
 from models.stm import STM
 from tests.helpers import fake_datasets as trees
 from tests.helpers.settings import plain_settings
@@ -153,7 +159,8 @@ SMALL = {"shipped": {"arch": "resnet18", "keydim": 8, "valdim": 8, "decoder_dim"
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A small network, and a peak that is not measured."""
-    for module in (gpu, objects, peers):
+    monkeypatch.setattr(training_profile, "matmul_gflop_per_second", lambda amp, device: 100.0)
+    for module in (gpu, objects, peers, training_profile):
         monkeypatch.setattr(module, "NETWORKS", SMALL)
         monkeypatch.setattr(module, "peak_gflop_per_second", lambda amp, device: 100.0)
 
@@ -214,6 +221,79 @@ def test_peers_without_cutie_is_one_line(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match="without the module cutie; run `pip install --no-deps rf-cutie"):
         run(peers, monkeypatch)
+
+
+def test_winograd_beside_direct_convolutions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A row for each way. The encoders of the small network have wide convolutions, its decoder has none."""
+    trees.folder(tmp_path, frames=4)
+    frame = inference.scene(1, (32, 48), CPU, 3)
+    monkeypatch.setattr(winograd, "NETWORKS", SMALL)
+    monkeypatch.setattr(winograd, "load_network", lambda path: STM(**SMALL["shipped"]))
+    monkeypatch.setattr(winograd, "scene", lambda *_, **__: frame)
+    (video,) = videos_of(tmp_path, "FOLDER", "val")
+    run(winograd, monkeypatch, f"--networks shipped --root {tmp_path} --valset FOLDER --video {video.name}")
+    rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines() if " | " in line]
+    assert rows[0] == list(winograd.HEAD) and [row[:2] for row in rows[2:]] == [
+        ["shipped", "direct"], ["shipped", "winograd"],
+    ]  # fmt: skip
+    direct, fast = rows[2:]
+    assert direct[3:6] == ["1.00", "100.0000%", "0.0e+00"] and float(fast[7]) > float(direct[7])
+
+
+def test_the_backward_pass_counts_to_the_part_that_it_differentiates() -> None:
+    """A convolution of 2x2x9 weights on 6x6 pixels, then a loss, which has no convolution."""
+    images, truth = torch.rand(1, 2, 6, 6), torch.ones(2, 6, 6)
+    kernel, counted = torch.rand(2, 2, 3, 3, requires_grad=True), torch.ones(2, dtype=torch.bool)
+
+    def call(backward: bool) -> None:
+        probs = torch.conv2d(images, kernel, padding=1)[0]
+        loss = soft_iou_loss(probs, truth, counted)
+        if backward:
+            loss.backward()
+
+    alone, both = (
+        measure.profile(partial(call, back), CPU, 1, training_profile.StepProfiler) for back in (False, True)
+    )
+    found = both["convolution", torch.float32]
+    assert found.calls == 2 and found.gflop == pytest.approx(2 * 2 * (2 * 2 * 9 * 36) / 1e9)  # weights only
+    losses = [
+        sum(cost.calls for (part, _), cost in costs.items() if part == "losses") for costs in (alone, both)
+    ]
+    assert losses[1] > 1.5 * losses[0] > 10
+    elsewhere = sum(cost.calls for (part, _), cost in both.items() if part == "other element-wise")
+    assert elsewhere == 4  # taking the first image, its backward pass, and both ends of the gradient
+
+
+def test_the_profile_of_a_training_step(
+    quick: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(training_profile, monkeypatch, "--networks shipped --amp bf16 --size 32x48 --runs 1")
+    rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines() if " | " in line]
+    parts = {row[0] for row in rows[2:]}
+    assert parts >= {"convolution", "norm", "read", "losses", "optimizer", "copies", "other element-wise"}
+    assert "data: stacking clips" in parts and rows[-1][0] == "step" and rows[-1][2] == "100.0%"
+
+
+def test_processes_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call is repeated for the given time; the table has the medians of all processes and rounds."""
+    times = iter([0.0, 3.0, 3.0, 5.0, 5.0, 9.0])
+    monkeypatch.setattr(waiting.time, "perf_counter", lambda: next(times))
+    assert waiting.repeat(lambda: None, 9.0) == [3.0, 2.0, 4.0]
+    seen = []
+
+    def side_by_side(args: object, processes: int, threads: int, environment: dict) -> dict[str, list[float]]:
+        seen.append((processes, threads, *environment.values()))
+        return {"frame": [0.1, 0.3] * processes, "step": [processes]}
+
+    monkeypatch.setattr(waiting, "side_by_side", side_by_side)
+    monkeypatch.setattr(waiting.os, "sched_getaffinity", lambda _: range(4))
+    table = waiting.table(argparse.Namespace(rounds=1))
+    assert [line.split(" | ")[1:] for line in table.splitlines()[2:]] == [
+        ["200 / 1000", "200 / 2000", "200 / 2000 |"]
+    ] * 3
+    assert {case[:2] for case in seen} == {(1, 4), (2, 4), (2, 2)} and len(seen) == 9
 
 
 @torch.no_grad()

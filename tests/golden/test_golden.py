@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from libs.app.build import build_network
+from libs.app.build import build_network, for_inference
 from libs.method.cycle import GradientCorrection
 from libs.method.objective import Batch, memory_policy, training_frames, training_losses
 from libs.method.propagate import FrameInput, propagate
@@ -79,6 +79,17 @@ def test_training(name):
 def test_loop_without_correction(name):
     case = Case(name)
     probs = probabilities(run_loop(network(case), case))
+    case.check_array("test_prob", probs)
+    case.check_labels("test_labels", probs)
+
+
+@pytest.mark.parametrize("name", ("resnet18", "resnet34_absent"))
+@torch.no_grad()
+def test_the_loop_of_a_network_prepared_for_inference(name, monkeypatch):
+    """With folded batch norm, and every wide 3x3 convolution one of Winograd, whatever its size."""
+    monkeypatch.setattr("models.winograd.MIN_TILES", 1)
+    case = Case(name)
+    probs = probabilities(run_loop(for_inference(network(case)), case))
     case.check_array("test_prob", probs)
     case.check_labels("test_labels", probs)
 
