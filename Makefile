@@ -2,12 +2,15 @@
 # make test   set up, check format, style and types, and run all tests but the slow ones
 # make lint   check format, style and types only
 # make gpu    on a machine with a GPU: run the tests that need one, and print the tables of benchmarks
+# make published   with network access: download DAVIS 2017 and the released weights, test them, and print
+#                  their scores beside the published ones; ROOT=DIR is where the data sets lie
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/python
+ROOT ?= data
 
-.PHONY: demo test test-slow lint gpu clean
+.PHONY: demo test test-slow lint gpu published clean
 
 demo: $(VENV)/.installed
 	$(RUN) demo/demo.py
@@ -29,6 +32,9 @@ gpu: $(VENV)/.installed-dev
 	$(RUN) -m benchmarks.gpu
 	$(RUN) -m benchmarks.training --device cuda --amp off bf16 fp16
 	$(RUN) -m benchmarks.loaders --device cuda
+
+published: $(VENV)/.installed
+	$(RUN) -m benchmarks.published --root $(ROOT)
 
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed")'

@@ -10,7 +10,7 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import yaml
 
 from analysis.compare import Comparison, compare, object_scores
 from analysis.runs import Run, read_run
-from libs.app.config import load_config
+from libs.app.config import Config, load_config
 from libs.app.script import run_with_error_messages
 from libs.core.errors import InputError
 from libs.core.files import atomic_write, exclusive_run
@@ -123,12 +123,15 @@ def read_plan(path: Path) -> Plan:
         raise InputError(f"{path}: seeds: expected a list of whole numbers, found {seeds!r}")
     if not isinstance(variants, dict) or not variants:
         raise InputError(f"{path}: variants: expected names with their keys, found {variants!r}")
+    tests = _keys(path, "tests", content["tests"])
+    if not tests:
+        raise InputError(f"{path}: tests: expected names with keys for test.py, found none")
     return Plan(
-        Path(content["cfg"]),
+        Path(str(content["cfg"])),
         _keys(path, "keys", content.get("keys")),
         seeds,
         [_variant(path, str(name), entry) for name, entry in variants.items()],
-        {str(name): _keys(path, f"tests: {name}", entry) for name, entry in dict(content["tests"]).items()},
+        {name: _keys(path, f"tests: {name}", entry) for name, entry in tests.items()},
     )
 
 
@@ -136,7 +139,7 @@ def _variant(path: Path, name: str, entry: object) -> Variant:
     found = _keys(path, f"variants: {name}", entry)
     if not found.keys() <= {"train", "test"}:
         raise InputError(
-            f"{path}: variants: {name}: expected `train` and `test` with keys, found {named_keys(found)}"
+            f"{path}: variants: {name}: expected `train` and `test` with keys, found {', '.join(found)}"
         )
     if not name or not all(letter.isalnum() or letter in "-_" for letter in name):
         raise InputError(f"{path}: variants: {name!r}: expected a name of letters, digits, - and _")
@@ -150,11 +153,6 @@ def _keys(path: Path, where: str, entry: object) -> Keys:
     if not isinstance(entry, dict):
         raise InputError(f"{path}: {where}: expected keys with values, found {entry!r}")
     return {str(key): value for key, value in entry.items()}
-
-
-def named_keys(keys: Mapping[str, Any]) -> str:
-    """Their names, for a message."""
-    return ", ".join(keys)
 
 
 def check_keys(plan: Plan, options: Keys) -> None:
@@ -175,8 +173,8 @@ def train(plan: Plan, variant: Variant, seed: int, options: Keys, out: Path) -> 
     Returns: the weights.
     """
     keys = {**plan.keys, **variant.train, **options, "seed": seed}
-    folder = out / f"training-{_digest([str(plan.cfg), keys])}-seed{seed}"
     cfg = load_config(plan.cfg, _pairs(keys))
+    folder = out / f"training-{_digest(cfg)}-seed{seed}"
     weights = folder / f"{cfg.mode}.pth.tar"
     done = folder / "trained.json"
     if not done.exists():
@@ -263,8 +261,9 @@ def _pairs(keys: Keys) -> list[str]:
     return [str(word) for pair in keys.items() for word in pair]
 
 
-def _digest(content: object) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:8]
+def _digest(cfg: Config) -> str:
+    """A name for the values of all keys, so that a changed config file means another training."""
+    return hashlib.sha256(json.dumps(cfg, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import torch
 
 from dataset.folder import single_video
 from dataset.registry import recorded_videos
+from dataset.sample import bundled_clip
 from dataset.video import open_video
 from libs.app.build import build_device, build_model, for_inference
 from libs.app.config import Config, load_config
@@ -22,11 +23,10 @@ from libs.core.structures import SourceFrame, Video, VideoIndex
 from libs.evaluation.inference import FrameReader, InferenceSettings
 from libs.evaluation.views import View
 from libs.method.memory_bank import MemoryBank
-from libs.method.propagate import Propagation, Step
+from libs.method.propagate import Step
 from models.stm import STM, Query
 
 PROJECT = Path(__file__).resolve().parents[1]
-SAMPLE = PROJECT / "demo/sample"  # the bundled clip
 
 
 # ---- the command line -------------------------------------------------------------------------------------
@@ -108,7 +108,7 @@ def find_video(args: argparse.Namespace, cfg: Config) -> VideoIndex:
     Raises: InputError naming the option.
     """
     if args.mask is None and args.video is None:
-        return single_video(SAMPLE / "crossing", SAMPLE / "crossing_masks")
+        return bundled_clip()
     if args.video is None:
         raise InputError("--mask: is for a video given by its path; give it with --video")
     if args.mask is not None:
@@ -220,7 +220,7 @@ def moments(model: STM, settings: InferenceSettings, video: Video) -> Iterator[M
     if len(settings.views) > 1:
         raise InputError("keys 'tta_scales' and 'tta_flip': expected no test-time augmentation here")
     reader = FrameReader(video.name, settings.views)
-    loop = Propagation(model, settings.save_freq, settings.correction(), settings.memory_frames)
+    loop = settings.propagation(model, settings.correction())
     device = next(model.parameters()).device
     for read in prefetch(map(reader.read, video.read())):
         inputs = read.inputs[0].to(device)

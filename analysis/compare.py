@@ -15,7 +15,7 @@ import numpy as np
 from scipy.stats import wilcoxon
 
 from analysis.html import embed_jpeg, write_page
-from analysis.runs import PredictedMasks, Run, read_run, video_indices
+from analysis.runs import PredictedMasks, Run, check_label_maps, read_run, video_indices
 from analysis.score import score_folder
 from analysis.statistics import bootstrap_interval
 from dataset.video import open_video
@@ -83,6 +83,8 @@ def main() -> None:
     comparison = compare(*(object_scores(side) for side in sides))
     differing = differing_keys(sides[0][0], sides[1][0])
     print(format_text(comparison, differing))
+    for run in (sides[0][0], sides[1][0]):
+        check_label_maps(run)
     changes = largest_changes(comparison, sides[0][0], sides[1][0], args.root)
     names = [", ".join(run.name for run in side) for side in sides]
     write_page(

@@ -120,7 +120,8 @@ def roc(ious: np.ndarray, bad: np.ndarray) -> Curve:
     found = np.array([(ious[bad] <= limit).mean() for limit in thresholds])
     false_alarms = np.array([(ious[~bad] <= limit).mean() for limit in thresholds])
     x, y = np.concatenate([[0], false_alarms]), np.concatenate([[0], found])
-    return Curve(thresholds, found, false_alarms, float(np.trapezoid(y, x)))
+    area = float((np.diff(x) * (y[1:] + y[:-1]) / 2).sum())
+    return Curve(thresholds, found, false_alarms, area)
 
 
 def best_threshold(curve: Curve) -> float:
@@ -141,7 +142,7 @@ def plot(path: Path, curves: dict[str, Curve], threshold: float) -> None:
     axes = figure.subplots()
     for name, curve in curves.items():
         x, y = [0.0, *curve.false_alarms], [0.0, *curve.found]
-        (line,) = axes.plot(x, y, label=f"{name}, area {curve.area:.2f}", drawstyle="default")
+        (line,) = axes.plot(x, y, label=f"{name}, area {curve.area:.2f}")
         n = int(np.searchsorted(curve.thresholds, threshold, side="right"))
         axes.plot(x[n], y[n], "o", color=line.get_color())
     axes.plot([0, 1], [0, 1], color="#bbb", linestyle="--", zorder=0)

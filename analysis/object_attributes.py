@@ -4,13 +4,14 @@ Letters: H, W pixels of the frame. A diameter is the square root of the number o
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 
 from libs.core.log import Progress
+from libs.core.masks import object_ids
 from libs.core.structures import SourceFrame, Video
 
 RING = 0.5  # width of the ring around an object whose flow counts as that of its surroundings, in diameters
@@ -72,7 +73,7 @@ def true_masks(frame: SourceFrame) -> dict[int, np.ndarray]:
     if frame.truth is not None:
         masks |= {number: frame.truth == number for number in frame.scored}
     if frame.given is not None:
-        masks |= {int(number): frame.given == number for number in np.unique(frame.given) if number}
+        masks |= {number: frame.given == number for number in object_ids(frame.given)}
     return masks
 
 
@@ -121,12 +122,23 @@ class _Meter:
         """Sum up."""
         returns = sum(now and not before for before, now in zip(self.shown, self.shown[1:]))
         hidden = self.shown.count(False) / len(self.shown) if self.shown else 0.0
-        means = (self.sizes, self.speeds, self.motions, self.deformations)
-        size, speed, motion, deformation = (float(np.mean(values)) if values else 0.0 for values in means)
-        border = float(np.mean(self.touches)) if self.touches else 0.0
-        distance = float(np.median(self.distances)) if self.distances else math.inf
-        motions = size, speed, motion, deformation
-        return Attributes(video, number, *motions, hidden, returns, border, distance), self.ages
+        attributes = Attributes(
+            video,
+            number,
+            _mean(self.sizes),
+            _mean(self.speeds),
+            _mean(self.motions),
+            _mean(self.deformations),
+            hidden,
+            returns,
+            _mean(self.touches),
+            float(np.median(self.distances)) if self.distances else math.inf,
+        )
+        return attributes, self.ages
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else 0.0
 
 
 def lookalike_distance(mask: np.ndarray, colours: np.ndarray) -> float:

@@ -13,15 +13,15 @@ import cv2
 import numpy as np
 
 from analysis.html import embed_jpeg, write_page
-from analysis.runs import PredictedMasks, Run, read_run, video_indices
+from analysis.runs import PredictedMasks, Run, check_label_maps, read_run, video_indices
 from analysis.statistics import spearman
 from dataset.video import open_video
 from libs.app.script import run_with_error_messages
 from libs.core.log import Progress
 from libs.core.masks import palette
 from libs.core.structures import SourceFrame, Video
+from libs.evaluation.curves import curves_over_time
 from libs.evaluation.evaluator import CorrectionRow, DriftRow
-from libs.evaluation.results import Record
 from libs.evaluation.scores import VideoScores
 from libs.evaluation.visualize import overlay
 
@@ -52,7 +52,8 @@ class VideoPage:
 
     frames: names of all frames. shown: positions of those with a thumbnail.
     sheet: data URI of the thumbnails, row by row. size: (height, width) of each.
-    corrected, memorized: positions of these frames.
+    corrected: positions of the corrected frames.
+    memorized: positions of the frames that the loop asks to keep; a memory rule or bound may drop some.
     """
 
     name: str
@@ -82,6 +83,7 @@ def main() -> None:
     """Run the command line."""
     args = parse_arguments()
     run = read_run(args.run)
+    check_label_maps(run)
     videos = [open_video(index, run.settings["given_masks"]) for index in video_indices(run, args.root)]
     progress = Progress("report", sum(video.length for video in videos), "frame")
     pages = [video_page(run, video, progress) for video in videos]
@@ -123,7 +125,7 @@ def video_page(run: Run, video: Video, progress: Progress) -> VideoPage:
     """Read a video once: draw its thumbnails, and list what is shown of it."""
     record = run.records[video.name]
     masks = PredictedMasks(run.folder, video.name)
-    stride = max(1, math.ceil(video.length / MOST))
+    stride = max(1, math.ceil(record.report.frames / MOST))
     names: list[str] = []
     given: list[int] = []
     thumbnails: list[np.ndarray] = []
@@ -142,7 +144,11 @@ def video_page(run: Run, video: Video, progress: Progress) -> VideoPage:
         list(range(0, len(names), stride)),
         embed_jpeg(sheet(thumbnails), QUALITY),
         thumbnails[0].shape[:2] if thumbnails else (1, 1),
-        [*score_curves(record, position), *drift_curves(record.report.drift, position)],
+        [
+            Curve(number, kind, list(zip(*curve)))
+            for kind, curves in curves_over_time(record.report, names).items()
+            for number, curve in sorted(curves.items())
+        ],
         corrected=[position[row.frame] for row in record.report.corrections],
         memorized=sorted({*saved, *given}),
     )
@@ -182,25 +188,6 @@ def sheet(thumbnails: Sequence[np.ndarray]) -> np.ndarray:
         top, left = n // COLUMNS * height, n % COLUMNS * width
         laid[top : top + height, left : left + width] = image
     return laid
-
-
-def score_curves(record: Record, position: dict[str, int]) -> list[Curve]:
-    """J and F of each object over its scored frames."""
-    return [
-        Curve(number, kind, [(position[name], float(value)) for name, value in zip(names, values)])
-        for scores in record.report.scores
-        for number, names, J, F in zip(scores.ids, scores.frames, scores.jaccard, scores.boundary)
-        for kind, values in (("J", J), ("F", F))
-    ]
-
-
-def drift_curves(drift: Sequence[DriftRow], position: dict[str, int]) -> list[Curve]:
-    """The round trip IoU of each object."""
-    numbers = sorted({row.object for row in drift})
-    return [
-        Curve(number, "round trip", [(position[row.frame], row.iou) for row in drift if row.object == number])
-        for number in numbers
-    ]
 
 
 def worst_frames(run: Run, pages: Sequence[VideoPage]) -> list[WorstFrame]:

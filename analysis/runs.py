@@ -60,6 +60,19 @@ def read_run(folder: Path) -> Run:
     return Run(folder, next(iter(records.values())).settings, records)
 
 
+def check_label_maps(run: Run) -> None:
+    """Check that the masks of a run are label maps, which can be drawn.
+
+    Raises: InputError if test.py wrote something else.
+    """
+    style = run.settings.get("save_indexed_format", "index")
+    if style != "index":
+        raise InputError(
+            f"{run.folder}: holds results of save_indexed_format {style}, which cannot be drawn; run test.py "
+            "with save_indexed_format index"
+        )
+
+
 def video_indices(run: Run, root: Path | None = None) -> list[VideoIndex]:
     """Find the frames and true masks of a run's videos, in the order of the data set.
 

@@ -19,7 +19,8 @@ from dataset.video import open_video
 from libs.app.script import run_with_error_messages
 from libs.core.errors import InputError, counted, named
 from libs.core.files import atomic_write
-from libs.core.structures import Prediction, SourceFrame, Video, VideoIndex
+from libs.core.masks import object_ids
+from libs.core.structures import Prediction, Video, VideoIndex
 from libs.evaluation.evaluator import VideoSink
 from libs.evaluation.scores import Summary, VideoScores, format_table, j_and_f, summarise, write_csv
 
@@ -117,7 +118,7 @@ def score_video(folder: Path, index: VideoIndex) -> list[VideoScores]:
     with sink:
         for prediction in read_predictions(video, masks, lacking):
             sink.put(prediction)
-    sink.finish("", None)
+    sink.finish(None)
     if lacking:
         warnings.warn(
             f"{folder / index.name}: {counted(len(lacking), 'mask')} of scored frames are missing and count "
@@ -131,17 +132,13 @@ def read_predictions(video: Video, masks: PredictedMasks, lacking: list[str]) ->
     """Yield the masks of a folder as if they were predicted now; names of missing ones go to `lacking`."""
     ids: set[int] = set()
     for frame in video.read():
-        ids |= _given_ids(frame)
+        ids |= set(object_ids(frame.given)) if frame.given is not None else set()
         size = frame.image.shape[0], frame.image.shape[1]
         labels = masks.read(frame.name, size) if frame.truth is not None else None
         if labels is None:
             lacking += [frame.name] if frame.truth is not None else []
             labels = np.zeros(size, np.uint8)
         yield Prediction(frame, labels, None, ids=tuple(sorted(ids)))
-
-
-def _given_ids(frame: SourceFrame) -> set[int]:
-    return set() if frame.given is None else {int(number) for number in np.unique(frame.given) if number}
 
 
 def side_by_side(summaries: Sequence[Summary]) -> str:

@@ -1,6 +1,5 @@
 """Intervals and tests for means over objects that lie in videos."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,8 +28,7 @@ def bootstrap_interval(groups: Sequence[np.ndarray], samples: int = SAMPLES) -> 
 
 
 def spearman(one: Sequence[float], other: Sequence[float]) -> float | None:
-    """Compute Spearman's rank correlation. None for fewer than three values, or if all are equal."""
-    if len(one) < 3:
+    """Compute Spearman's rank correlation; None for fewer than three pairs, or if one side is constant."""
+    if len(one) < 3 or len(set(one)) == 1 or len(set(other)) == 1:
         return None
-    rank = float(spearmanr(one, other).statistic)
-    return None if math.isnan(rank) else rank
+    return float(spearmanr(one, other).statistic)

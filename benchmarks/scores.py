@@ -16,8 +16,10 @@ import cv2
 import numpy as np
 from yacs.config import CfgNode
 
+from analysis.statistics import spearman
 from benchmarks.measure import describe_machine
 from dataset.registry import recorded_videos
+from dataset.sample import bundled_clip
 from dataset.video import open_video
 from libs.app.build import build_device, build_model, for_inference, inference_settings
 from libs.app.config import load_config
@@ -38,14 +40,16 @@ def main() -> None:
     args = parse_arguments()
     cfg = load_config(args.cfg, [*args.options, "root", args.root, "valset", args.valset])
     report(cfg, scored_videos(cfg, args.splits, args.without), args.methods)
+    if args.sample:
+        report(cfg, [open_video(bundled_clip())], args.methods)
 
 
 def report(cfg: CfgNode, videos: list[Video], methods: list[str]) -> None:
     """Score some videos by each method and print a table, a line for each object if there is one video."""
     rows, round_trips = run_methods(cfg, videos, methods)
     print(table(videos, rows, {trip.video: trip.iou for trip in round_trips}))
-    if len(round_trips) > 2:
-        rank = spearman([trip.iou for trip in round_trips], [trip.J for trip in round_trips])
+    rank = spearman([trip.iou for trip in round_trips], [trip.J for trip in round_trips])
+    if rank is not None:
         print(f"Spearman's rank correlation of the round trip IoU with J: {rank:.2f}")
 
 
@@ -68,6 +72,7 @@ def parse_arguments() -> argparse.Namespace:
         metavar="VIDEO",
         help="videos to leave out, such as training videos",
     )
+    add("--sample", action="store_true", help="score the bundled clip of the demo as well")
     add("--methods", nargs="+", choices=METHODS, default=METHODS, help="what to score beside copying")
     add("options", nargs="*", metavar="KEY VALUE", help="override keys of the config")
     return parser.parse_args()
@@ -181,14 +186,6 @@ def _means(scores: list[VideoScores]) -> dict[str, float]:
     summary = summarise(scores)
     found = {"J": summary.J.mean}
     return found if summary.F is None else {**found, "F": summary.F.mean, "J&F": j_and_f(summary)}
-
-
-def spearman(one: list[float], other: list[float]) -> float:
-    """Return the rank correlation of two lists; equal numbers share their mean rank."""
-    ranks = [
-        [np.mean(np.flatnonzero(np.sort(values) == value)) for value in values] for values in (one, other)
-    ]
-    return float(np.corrcoef(*ranks)[0, 1])
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from dataset.loader import ClipLoader, PilLoader
 from dataset.masks.style import VideoStyle
 from dataset.sampling import ClipSettings, TrainingSet
 from dataset.synthetic.clips import SyntheticVideo
-from dataset.video import open_video
+from dataset.video import is_video_file, open_video
 from libs.core.errors import InputError, UnreadableError
 from libs.core.image_io import image_size
 from libs.core.structures import Video, VideoIndex
@@ -64,32 +65,68 @@ def check_masks(sets: Sequence[TrainingSet], settings: ClipSettings, count: int)
 
 def _check_set(name: str, videos: Sequence[VideoIndex], count: int) -> None:
     """Read masks of one training set, see `check_masks`."""
-    masks = [(video, position) for video in videos for position in sorted(video.masks)]
-    count = min(count, len(masks))
-    styles: dict[str, VideoStyle] = {}
-    notes: list[str] = []
-    problems: list[InputError] = []
-    for i in np.linspace(0, len(masks) - 1, count).round().astype(int).tolist():
-        video, position = masks[i]
-        style = styles.setdefault(video.name, VideoStyle(video))
-        try:
-            size = image_size(video.frames[position])
-            Annotations(video, style=style, warn=notes.append).read(position, size)
-        except UnreadableError as error:
-            problems.append(error)
-    if len(problems) == 1:
-        raise problems[0]
-    if problems:
+    read = read_masks(videos, count)
+    if len(read.problems) == 1:
+        raise read.problems[0]
+    if read.problems:
         raise InputError(
-            f"training set '{name}': {len(problems)} of {count} checked masks are wrong, "
-            f"the first: {problems[0]}"
+            f"training set '{name}': {len(read.problems)} of {read.count} checked masks are wrong, "
+            f"the first: {read.problems[0]}"
         )
-    if notes:
+    if read.notes:
         warnings.warn(
-            f"training set '{name}': {len(notes)} of {count} checked masks are unusual, "
-            f"the first: {notes[0]}",
+            f"training set '{name}': {len(read.notes)} of {read.count} checked masks are unusual, "
+            f"the first: {read.notes[0]}",
             stacklevel=3,
         )
+
+
+@dataclass
+class ReadMasks:
+    """What came of reading `count` masks: what is wrong, and what is unusual, in words.
+
+    of_frames: those of the problems that are unreadable frames, whose size is not known.
+    """
+
+    count: int
+    problems: list[InputError] = field(default_factory=list)
+    of_frames: list[InputError] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def read_masks(
+    videos: Sequence[VideoIndex], count: int, advance: Callable[[], object] = lambda: None
+) -> ReadMasks:
+    """Read `count` masks, spread evenly over the videos, and compare their sizes with those of the frames.
+
+    Args:
+        advance: called after each mask.
+    """
+    masks = [(video, position) for video in videos for position in sorted(video.masks)]
+    read = ReadMasks(min(count, len(masks)))
+    styles: dict[str, VideoStyle] = {}
+    for i in spread(len(masks), read.count):
+        video, position = masks[i]
+        style = styles.setdefault(video.name, VideoStyle(video))
+        size = None
+        try:
+            if not is_video_file(video):
+                size = image_size(video.frames[position])
+        except UnreadableError as error:
+            read.problems.append(error)
+            read.of_frames.append(error)
+        else:
+            try:
+                Annotations(video, style=style, warn=read.notes.append).read(position, size)
+            except UnreadableError as error:
+                read.problems.append(error)
+        advance()
+    return read
+
+
+def spread(length: int, count: int) -> list[int]:
+    """`count` of the numbers 0 to `length` - 1, spread evenly, with the first and the last one."""
+    return np.linspace(0, length - 1, count).round().astype(int).tolist()
 
 
 def test_videos(

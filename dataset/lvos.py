@@ -26,7 +26,7 @@ def lvos(root: Path, split: str) -> list[VideoIndex | Incomplete]:
     Raises: InputError if the split or its meta file is not there, or the file is not as expected.
     """
     folder = split_folder(root, "LVOS", split)
-    meta = _meta_file(folder)
+    meta = meta_file(folder)
     scored = read_meta_objects(meta, _scored)
     warn_of_others(folder / "JPEGImages", folder / "Annotations", scored, f"not in {meta.name}")
     unseen = _unseen_videos(folder) if split != "train" else None
@@ -55,7 +55,7 @@ def lvos(root: Path, split: str) -> list[VideoIndex | Incomplete]:
     return videos
 
 
-def _meta_file(folder: Path) -> Path:
+def meta_file(folder: Path) -> Path:
     """The list of a split's objects, such as val/val_meta.json.
 
     Raises: InputError naming the usual one if there is none.

@@ -32,7 +32,7 @@ def open_video(
         announce: called with a line where an object appears that the first mask did not show.
     Raises: UnreadableError if one of these masks cannot be read, or if none shows an object.
     """
-    annotations, start, ids = _find_start(index)
+    annotations, start, ids = find_start(index)
     protocol = Protocol(annotations.index, start, ids, given_masks == "all", partial(_frame_name, index))
     recording = _Recording(annotations, protocol, announce)
     return Video(
@@ -47,7 +47,7 @@ def open_video(
     )
 
 
-def _find_start(index: VideoIndex) -> tuple[Annotations, int, tuple[int, ...]]:
+def find_start(index: VideoIndex) -> tuple[Annotations, int, tuple[int, ...]]:
     """Open the masks of a video, and find the first one that shows an object, and its objects.
 
     Warns if these objects cover all of its border.

@@ -79,7 +79,7 @@ def main(cfg: CfgNode, signals: SignalHandler) -> None:
         print(f"predicted the given mask back from the last frame: IoU of {row.iou:.2f}")
         print(f"wrote both masks side by side to {outputs.round_trip}")
     if outputs.curves.exists():
-        print(f"wrote J and this IoU over time to {outputs.curves}")
+        print(f"wrote a plot of how good the masks are over time to {outputs.curves}")
     if report.scores:
         print(format_table(report.summary, report.references))
     print(f"{report.speed()}, {report.seconds / report.frames:.2f} seconds per frame")

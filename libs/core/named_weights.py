@@ -16,6 +16,7 @@ RELEASED = {
     "stm-cycle-resnet18": ("1Lp9X2b0_som0WagT2MAovJ0NokjCfGUJ", "1R4RkDPfrNz8JzJNNqFhYIPhbruunNnp5"),
     "stm-cycle-resnet50": ("1tSTNBeqa9hyKBPX6NzL1N7EgkWAg_2cv",),
 }
+DRIVE = "https://drive.google.com/uc?id="  # and the id of a file
 TIMEOUT = 60  # seconds without an answer
 NAMES = ("shipped", *RELEASED)
 
@@ -51,7 +52,7 @@ def _download(name: str, path: Path) -> None:
     """
     import gdown  # here, because few runs need it
 
-    addresses = [f"https://drive.google.com/uc?id={number}" for number in RELEASED[name]]
+    addresses = [f"{DRIVE}{number}" for number in RELEASED[name]]
     reasons: list[str] = []
     with atomic_write(path) as temporary:
         for address in addresses:

@@ -13,29 +13,38 @@ from libs.evaluation.evaluator import Report
 Curve = tuple[list[int], list[float]]  # positions of frames, and the value in each
 
 
-def save_curves(path: Path, report: Report, frames: Sequence[str]) -> None:
-    """Plot J and the round trip IoU of each object against the frame number, as a PNG file.
-
-    No file is written if there is neither.
+def curves_over_time(report: Report, frames: Sequence[str]) -> dict[str, dict[int, Curve]]:
+    """Collect what is known of each object over time.
 
     Args:
         report: on one video.
         frames: names of all its frames, in order.
+    Returns: 'J', 'F' and 'round trip' -> id of an object -> its curve.
     """
     position = {name: t for t, name in enumerate(frames)}
-    J: dict[int, Curve] = {
-        number: ([position[name] for name in names], values.tolist())
-        for video in report.scores
-        for number, names, values in zip(video.ids, video.frames, video.jaccard)
-    }
-    back: dict[int, Curve] = {}
+    found: dict[str, dict[int, Curve]] = {"J": {}, "F": {}, "round trip": {}}
+    for video in report.scores:
+        for number, names, J, F in zip(video.ids, video.frames, video.jaccard, video.boundary):
+            times = [position[name] for name in names]
+            found["J"][number] = times, J.tolist()
+            if "F" in video.scoring.measures:  # else F has no meaning
+                found["F"][number] = times, F.tolist()
     for row in report.drift:
-        times, values = back.setdefault(row.object, ([], []))
+        times, values = found["round trip"].setdefault(row.object, ([], []))
         times.append(position[row.frame])
         values.append(row.iou)
+    return found
+
+
+def save_curves(path: Path, report: Report, frames: Sequence[str]) -> None:
+    """Plot J and the round trip IoU of each object against the frame number, as a PNG file.
+
+    No file is written if there is neither. Args: see curves_over_time.
+    """
+    found = curves_over_time(report, frames)
     panels = {
-        "J: IoU with the ground truth": J,
-        "round trip IoU: the given mask, predicted back from each frame": back,
+        "J: IoU with the ground truth": found["J"],
+        "round trip IoU: the given mask, predicted back from each frame": found["round trip"],
     }
     shown = {title: curves for title, curves in panels.items() if curves}
     if not shown:

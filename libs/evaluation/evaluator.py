@@ -140,6 +140,7 @@ class VideoSink:
         self.frames, self.report = 0, Report()
         self.returned: RoundTrip | None = None
         self._corrections: list[CorrectionRow] = []
+        self._frame = ""  # name of the latest one
         self._drift: dict[str, dict[int, float]] = {}  # frame -> object -> IoU of its mask, predicted back
         self._ids: tuple[int, ...] = ()  # of the objects so far
         self._copied: np.ndarray | None = None  # the given masks so far, each where it was given
@@ -157,23 +158,23 @@ class VideoSink:
         """Hand over one prediction; errors of earlier ones are raised here."""
         self._behind.put(prediction)
         self.frames += 1
+        self._frame = prediction.frame.name
 
-    def put_round_trip(self, frame: str, returned: RoundTrip | None) -> None:
-        """Hand over the reference mask predicted back from this frame, if there is a way back."""
-        if returned:
-            self._drift[frame] = {
+    def put_round_trip(self, returned: RoundTrip | None) -> None:
+        """Hand over the reference mask predicted back from the latest frame, if there is a way back."""
+        if returned and self._frame not in self._drift:
+            self._drift[self._frame] = {
                 k: mean_jaccard(returned.labels, returned.given, [k]) for k in object_ids(returned.given)
             }
 
-    def finish(self, frame: str, returned: RoundTrip | None) -> None:
+    def finish(self, returned: RoundTrip | None) -> None:
         """Complete the report.
 
         Args:
-            frame: name of the last frame.
             returned: the reference mask predicted back from the last frame, if there is a way back.
         """
         self.returned = returned
-        self.put_round_trip(frame, returned)
+        self.put_round_trip(returned)
         scores, copies = (
             [scorer.result(self._ids)] if scorer and scorer.frames else []
             for scorer in (self.scorer, self.copy)
@@ -185,11 +186,15 @@ class VideoSink:
             copies=copies,
             unscored=[] if scores else [self.video.name],
             corrections=self._corrections,
-            round_trips=[RoundTripRow(self.video.name, _iou(returned), mean)] if returned else [],
+            round_trips=[RoundTripRow(self.video.name, self._last_iou(), mean)] if returned else [],
             drift=self._drift_rows(scores),
             frames=self.frames,
             seconds=time.perf_counter() - self._start,
         )
+
+    def _last_iou(self) -> float:
+        """The round trip IoU of the latest frame, the mean over the objects that the given mask shows."""
+        return float(np.mean(list(self._drift[self._frame].values())))
 
     def _drift_rows(self, scores: list[VideoScores]) -> list[DriftRow]:
         """A row for each frame with a round trip and each object, with J from the scores."""
@@ -257,16 +262,15 @@ def evaluate_video(segmenter: VideoSegmenter, sink: VideoSink, progress: Progres
     progress = progress or Progress("test", sink.video.length, "frame")
     segment = segment_both_ways if segmenter.settings.backward else segment_video
     every = segmenter.settings.drift_every
-    frame = ""
+    returned = None
     with progress.section(sink.video.name, sink.video.length), sink:
         for number, prediction in enumerate(segment(segmenter, sink.video), start=1):
             sink.put(prediction)
-            frame = prediction.frame.name
             # The way back starts at the newest frame, so it cannot wait until the video ends.
-            if every and number % every == 0:
-                sink.put_round_trip(frame, segmenter.round_trip())
+            returned = segmenter.round_trip() if every and number % every == 0 else None
+            sink.put_round_trip(returned)
             progress.advance()
-    sink.finish(frame, segmenter.round_trip())
+    sink.finish(returned or segmenter.round_trip())
     return sink.report
 
 
@@ -300,11 +304,6 @@ def _video_of(row: Any) -> str:
     if isinstance(row, str):
         return row
     return str(row[0] if isinstance(row, tuple) else row.video)
-
-
-def _iou(returned: RoundTrip) -> float:
-    """Mean over the objects that the given mask shows."""
-    return mean_jaccard(returned.labels, returned.given, object_ids(returned.given))
 
 
 def _row(video: Video, frame: SourceFrame, done: CorrectedFrame) -> CorrectionRow:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from libs.core.masks import one_hot
 from libs.core.structures import Clip
@@ -141,9 +141,11 @@ def training_frames(model: STM, batch: Batch, cycle: bool = True) -> list[FrameI
     Args:
         cycle: there is a cycle loss; without one, frame 0's features need no gradients.
     """
+    # Batch norm with statistics of its own must see all frames at once.
+    is_joint = any(isinstance(part, nn.BatchNorm2d) and part.training for part in model.modules())
     num_clips, num_frames = batch.frames.shape[:2]
     images = batch.frames.transpose(0, 1)  # (T, B, 3, H, W)
-    apart = 0 if cycle or num_frames == 1 else 1  # frames that are encoded without gradients
+    apart = 0 if cycle or is_joint or num_frames == 1 else 1  # frames that are encoded without gradients
     query = model.encode(images[apart:].flatten(0, 1))  # images of one time lie next to each other
     queries = [query[i : i + num_clips] for i in range(0, len(query.key), num_clips)]
     if apart:

@@ -9,8 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from analysis.attention import Recorder, focus_on
+from analysis.attention import Recorder
 from analysis.common import Moment, moments
+from analysis.reading import focus_on
 from dataset.folder import single_video
 from dataset.video import open_video
 from libs.app.build import for_inference, inference_settings, load_network
@@ -119,6 +120,18 @@ def test_the_readings_of_a_video_give_what_the_network_read(
             assert len(reading.times) <= 3 and reading.masses.sum() == pytest.approx(1, abs=1e-5)
             seen += 1
     assert seen == 10
+
+
+def test_the_keys_of_the_memory_count(weights: Path, video: list[object]) -> None:
+    """With memory_rule last, only the previous frame is read."""
+    options = {**NETWORK, **KEYS, "initial": weights, "memory_rule": "last"}
+    cfg = load_config(ROOT / "config.yaml", [str(word) for pair in options.items() for word in pair])
+    opened = open_video(single_video(Path(str(video[1])), Path(str(video[3]))))
+    found = [
+        moment.bank.read_times()
+        for moment in moments(for_inference(load_network(weights)), inference_settings(cfg), opened)
+    ]
+    assert all(len(times) == 1 for groups in found[1:] for times in groups)
 
 
 def test_predicted_pixels_and_their_inverse(tmp_path: Path, weights: Path) -> None:

@@ -221,12 +221,22 @@ def test_the_report_sorts_scrubs_and_finds_the_worst_frame(segmented: Segmented,
         assert float(video.locator(".cursor").get_attribute("x1")) == pytest.approx(40 + 640 * 3 / 5)
         # 3. Jump to the worst frame of all.
         first = page.locator("table.worst tbody tr").first
-        name, number, frame, J, _ = first.locator("td").all_inner_texts()
-        assert float(J) == min(
+        name, _, frame = first.locator("td").all_inner_texts()[:3]
+        assert float(first.locator("td").nth(3).inner_text()) == min(
             float(text) for text in page.locator("table.worst td:nth-child(4)").all_inner_texts()
         )
         first.locator("a").click()
         assert f"frame {frame} " in page.locator(f"#video-{name} .caption").inner_text()
+
+
+@pytest.mark.parametrize("command", ["report", "compare"])
+def test_results_that_cannot_be_drawn_are_refused(
+    segmented: Segmented, tmp_path: Path, weights: Path, command: str
+) -> None:
+    keys = {"output_dir": tmp_path, "save_indexed_format": "binary"}
+    run_in_process("test.py", **small(root=segmented.root, valset="DAVIS17", initial=weights, **keys))
+    folders = [tmp_path / "DAVIS17"] * (2 if command == "compare" else 1)
+    run_in_process(f"analysis.{command}", *folders).check_error("save_indexed_format binary", "index")
 
 
 def test_names_of_videos_cannot_inject_html(segmented: Segmented, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from analysis.statistics import spearman
 from benchmarks import (
     clips,
     gpu,
@@ -42,9 +43,10 @@ from tests.unit.test_propagate import Tracker
 
 
 def test_rank_correlation() -> None:
-    assert scores.spearman([1, 2, 3, 4], [10, 20, 30, 99]) == pytest.approx(1)
-    assert scores.spearman([1, 2, 3, 4], [9, 7, 5, 1]) == pytest.approx(-1)
-    assert scores.spearman([0, 0, 1, 2], [0, 1, 2, 3]) == pytest.approx(0.9486833)  # ties share their rank
+    assert spearman([1, 2, 3, 4], [10, 20, 30, 99]) == pytest.approx(1)
+    assert spearman([1, 2, 3, 4], [9, 7, 5, 1]) == pytest.approx(-1)
+    assert spearman([0, 0, 1, 2], [0, 1, 2, 3]) == pytest.approx(0.9486833)  # ties share their rank
+    assert spearman([1, 2], [1, 2]) is None and spearman([1, 1, 1], [1, 2, 3]) is None
 
 
 def smooth_noise(rng: np.random.Generator, height: int, width: int) -> np.ndarray:

@@ -31,6 +31,10 @@ def run(tmp_path: Path, weights: Path) -> Callable[..., Result]:
     return start
 
 
+def test_attention_shows_the_whole_read_only(run: Callable[..., Result]) -> None:
+    run("attention", "-- top_k 3").check_error("top_k", "expected 0")
+
+
 @pytest.mark.parametrize("command", ["erf", "attention"])
 @pytest.mark.parametrize(
     ("words", "named"),

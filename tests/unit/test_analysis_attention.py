@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 import models.memory_read
-from analysis.attention import focus_on, kind_of, read_from, spread
+from analysis.attention import kind_of
+from analysis.reading import focus_on, read_from, spread
 from models.memory_read import read, read_weights
 
 OBJECTS, N, CK, CV, SIZE = 2, 24, 8, 5, (3, 4)  # objects, memory positions, channels, query positions

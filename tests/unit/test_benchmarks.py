@@ -65,7 +65,7 @@ def report_on(videos: Sequence[Video], predict: Predict = lambda video, t, numbe
                 shifts = {i: predict(video.name, t, i) for i in ids}
                 labels = squares({i: None if s is None else AT[i] + s for i, s in shifts.items()})
                 sink.put(Prediction(frame, labels, None, ids=ids))
-        sink.finish("", None)
+        sink.finish(None)
         report = report.then(sink.report)
     return report
 

@@ -81,6 +81,11 @@ def test_without_the_cycle_frame_0_is_encoded_without_gradients(model: STM) -> N
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 
+def test_batch_norm_with_statistics_of_its_own_sees_all_frames_at_once() -> None:
+    own = STM("resnet18", 8, 8, decoder_dim=8, freeze_bn=False).train()
+    assert all(frame.query.key.requires_grad for frame in training_frames(own, batch(), cycle=False))
+
+
 @pytest.mark.parametrize("cycle", [True, False])
 @torch.no_grad()
 def test_a_clip_of_one_frame_has_no_loss(model: STM, cycle: bool) -> None:

@@ -531,6 +531,14 @@ def test_drift_over_time_has_a_row_for_every_nth_frame_and_object(every: int, fr
     assert all(row.iou == 1 for row in report.drift)  # the tracker makes no error
 
 
+def test_no_frame_is_predicted_back_from_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last frame of six is one of every second."""
+    way_back, calls = VideoSegmenter.round_trip, []
+    monkeypatch.setattr(VideoSegmenter, "round_trip", lambda self: calls.append(1) or way_back(self))
+    evaluate(Tracker(), [drawn((48, 64), length=6)], plain_settings((48, 64), drift_every=2))
+    assert len(calls) == 3
+
+
 def test_drift_over_time_sees_the_frame_in_which_an_object_is_lost() -> None:
     """Object 2 is lost from frame 3 on: until then its mask is predicted back, and J is high."""
 

@@ -141,7 +141,7 @@ def report_on(labels: Sequence[np.ndarray], masks: Sequence[np.ndarray | None]) 
         for frame, predicted in zip(split(masks), labels, strict=True):
             ids += tuple(object_ids(frame.given)) if frame.given is not None else ()
             sink.put(Prediction(frame, predicted, None, ids=ids))
-    sink.finish("", None)
+    sink.finish(None)
     return sink.report
 
 

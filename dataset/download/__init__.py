@@ -1,0 +1,1 @@
+"""Download data sets from their publishers into the layout that this project reads."""
