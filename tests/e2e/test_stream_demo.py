@@ -111,7 +111,7 @@ def test_late_frames_are_dropped_and_counted(
     def slow(self: Segmenter, image: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         for thread in threading.enumerate():
             if thread.name == "frames":
-                thread.join()
+                thread.join(timeout=20)
         return step(self, image, mask)
 
     monkeypatch.setattr(Segmenter, "step", slow)
@@ -257,14 +257,14 @@ def test_without_dropping_few_frames_wait_and_none_is_lost() -> None:
 def test_with_dropping_the_newest_frame_is_taken_and_one_waits() -> None:
     live = SCRIPT.Live(arrivals(50, []), drop=True)
     with live:
-        live._thread.join()
+        live._thread.join(timeout=20)
         assert len(live._waiting) == 1 and live.take().number == 49 and live.take() is None
 
 
 @pytest.mark.parametrize("drop", [False, True])
 def test_the_error_of_a_source_comes_after_its_frames(drop: bool) -> None:
     with SCRIPT.Live(arrivals(2, [], UnreadableError("cut off")), drop=drop) as live:
-        live._thread.join()
+        live._thread.join(timeout=20)
         assert [live.take().number for _ in range(1 if drop else 2)][-1] == 1
         with pytest.raises(InputError, match="cut off"):
             live.take()
