@@ -76,6 +76,19 @@ def decode_video(path: Path) -> Iterator[tuple[str, np.ndarray]]:
         capture.release()
 
 
+def frame_rate(path: Path) -> float:
+    """Frames per second that the header of a video file names; 0 if it names none or cannot be read."""
+    if not path.is_file():
+        return 0.0
+    _set_up_opencv()
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    try:
+        rate = float(capture.get(cv2.CAP_PROP_FPS))
+    finally:
+        capture.release()
+    return rate if 0 < rate < float("inf") else 0.0
+
+
 def _expected_frames(path: Path, promised: float) -> tuple[float, float]:
     """How many frames a video file has, and how many less may be readable before it counts as cut off.
 
