@@ -108,7 +108,7 @@ def find_video(args: argparse.Namespace, cfg: Config) -> VideoIndex:
     Raises: InputError naming the option.
     """
     if args.mask is None and args.video is None:
-        return single_video(SAMPLE / "crossing", SAMPLE / "crossing_masks")
+        return single_video(SAMPLE / "dogs_jump", SAMPLE / "dogs_jump_masks")
     if args.video is None:
         raise InputError("--mask: is for a video given by its path; give it with --video")
     if args.mask is not None:

@@ -184,17 +184,17 @@ def test_the_python_of_the_readme_works_when_pasted(
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     assert len(code.splitlines()) <= 8
     for name in (
-        "crossing/00000.webp",
-        "crossing/00001.webp",
-        "crossing/00002.webp",
-        "crossing_masks/00000.png",
+        "dogs_jump/00000.jpg",
+        "dogs_jump/00001.jpg",
+        "dogs_jump/00002.jpg",
+        "dogs_jump_masks/00000.png",
     ):
         copy = tmp_path / "demo/sample" / name
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes((ROOT / "demo/sample" / name).read_bytes())
     monkeypatch.chdir(tmp_path)
     exec(code, {})
-    assert capsys.readouterr().out.startswith("[0 1 2] {1: 0.")
+    assert capsys.readouterr().out.startswith("[0 1 2 3] {1: 0.")
 
 
 def test_no_file_holds_a_conflict_marker() -> None:

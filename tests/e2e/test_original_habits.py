@@ -283,6 +283,6 @@ def test_the_bundled_clip_is_found_from_any_folder(tmp_path: Path) -> None:
     located = runpy.run_path(str(ROOT / "demo/demo.py"))["resolve_path"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
-        assert located("demo/sample/crossing") == ROOT / "demo/sample/crossing"
-        (tmp_path / "demo/sample/crossing").mkdir(parents=True)
-        assert located("demo/sample/crossing") == Path("demo/sample/crossing")
+        assert located("demo/sample/dogs_jump") == ROOT / "demo/sample/dogs_jump"
+        (tmp_path / "demo/sample/dogs_jump").mkdir(parents=True)
+        assert located("demo/sample/dogs_jump") == Path("demo/sample/dogs_jump")

@@ -260,12 +260,12 @@ def test_the_demo_of_a_new_clone(tmp_path: Path) -> None:
     end = run_in_process("demo/demo.py", output_dir=tmp_path, input_size=(96, 171), gpu_id=-1)
     end.check_success()
     assert "warning" not in end.err  # lines of progress may be there, one per minute
-    assert names(tmp_path) == [f"crossing{end}" for end in ("", ".gif", "_curves.png", "_round_trip.png")]
-    assert len(names(tmp_path / "crossing")) == 72
+    assert names(tmp_path) == [f"dogs_jump{end}" for end in ("", ".gif", "_curves.png", "_round_trip.png")]
+    assert len(names(tmp_path / "dogs_jump")) == 66
     rows = [line.split() for line in end.out.splitlines() if line.startswith(("global", "copy"))]
     scores = {row[0]: float(row[-1]) for row in rows}
     assert scores["global"] > scores["copy"] + 20 and "seconds per frame" in end.out and "IoU of" in end.out
-    assert Image.open(tmp_path / "crossing.gif").n_frames >= 60
+    assert Image.open(tmp_path / "dogs_jump.gif").n_frames >= 60
 
 
 def test_testing_with_the_shipped_weights(tmp_path: Path) -> None:
