@@ -26,8 +26,9 @@ TOOLS = ("box", "inside", "outside", "paint", "erase")
 class Session:
     """A film and its masks on disk, and a segmenter. All methods may be called from any thread.
 
-    line: the newest message; shown: the frame that the page shows; following: whether it shows the newest one
-    while masks are tracked; newest: the frame that was tracked last; drift: frame -> object -> return IoU.
+    line: the newest message.
+    shown: the frame that the page shows; following: whether it shows the newest one while masks are tracked.
+    newest: the frame that was tracked last; drift: frame -> object -> round trip IoU.
 
     Args:
         new_segmenter: creates a segmenter; the network is shared by all sessions.
@@ -269,7 +270,7 @@ class Session:
             return place.read_bytes()
 
     def largest_drop(self) -> tuple[int, int, float, float] | None:
-        """Find where the return IoU of an object falls most from one measurement to the next, first from 1.
+        """Find the largest drop of an object's round trip IoU between two measurements; the first is from 1.
 
         Returns: frame, object, IoU before, IoU in that frame; None if it falls nowhere.
         """
