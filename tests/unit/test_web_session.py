@@ -88,9 +88,9 @@ def test_its_masks_are_those_of_test_py(tmp_path: Path, film: Path, weights: Pat
     give(session, 0, masks[0])
     track(session, 0, until=9)
     give(session, 7, masks[7])
-    track(session, 7)
-    give(session, 12, masks[12])
-    assert track(session, 12)[0] <= 12
+    track(session, 7, until=12)
+    give(session, 12, masks[12])  # the newest frame
+    track(session, 12)
     for t, labels in enumerate(labels_of(session)):
         with Image.open(tmp_path / f"output/FOLDER/film/{t:05d}.png") as image:
             assert np.array_equal(np.array(image), labels), t
@@ -100,6 +100,7 @@ def test_its_masks_are_those_of_test_py(tmp_path: Path, film: Path, weights: Pat
 def test_going_back_costs_as_many_frames_as_it_goes_back(session: Session) -> None:
     give(session, 0, truth(0))
     track(session, 0)
+    assert track(session, 11)[0] == 5  # the copies before frames 5, 15 and 20 were kept
     give(session, 17, truth(17))
     assert track(session, 17)[0] == 15  # the newest copy
     give(session, 3, truth(3))
@@ -141,6 +142,8 @@ def test_a_correction_leaves_the_other_objects_as_they_were_predicted(session: S
     assert np.array_equal(labels == 1, moved)
     assert np.array_equal(labels == 2, (truth(10) == 2) & ~moved)
     assert session.marks.stale == set(range(11, 21)) and session.marks.ids[10] == {1}
+    session.marks.mark(15, 1, moved)
+    assert session.marks.stale == set(range(11, 21)) - {15}
 
 
 def test_an_object_that_was_removed_is_gone_from_there_on(session: Session) -> None:
