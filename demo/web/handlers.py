@@ -33,11 +33,11 @@ class Handlers:
 
     def load_bundled(self, request: gr.Request) -> Shown:
         """Load the clip that comes with the project."""
-        return self._do(request, lambda session: session.load(bundled_clip()), frame=0)
+        return self._do(request, lambda session: session.load(bundled_clip()))
 
     def load_chosen(self, name: str | None, request: gr.Request) -> Shown:
         """Load a video of the folder that the command line names."""
-        return self._do(request, lambda session: session.load(self.library.find(name or "")), frame=0)
+        return self._do(request, lambda session: session.load(self.library.find(name or "")))
 
     def load_only(self, request: gr.Request) -> Shown:
         """Load the video that the command line names, if it is only one."""
@@ -52,7 +52,7 @@ class Handlers:
             upload = self._uploaded(path)
             session.load(upload, lambda count: progress((count, None), desc="reading frames"))
 
-        return self._do(request, load, upload=path, frame=0)
+        return self._do(request, load, upload=path)
 
     # ---- masks --------------------------------------------------------------------------------------------
 
@@ -133,9 +133,9 @@ class Handlers:
         session = self._session(request)
         while session is not None and session.run.running:
             session.run.wait(session.run.steps, 1.0)
-            yield self._show(session, session.newest if session.following else None)
+            yield self._show_newest(session)
         if session is not None:
-            yield self._show(session, session.newest if session.following else None)
+            yield self._show_newest(session)
 
     def stop(self, request: gr.Request) -> None:
         """End tracking; the masks made so far stay. The listener of `track` shows them."""
@@ -177,18 +177,12 @@ class Handlers:
             return None
 
     def _do(
-        self,
-        request: gr.Request,
-        action: Callable[[Session], object],
-        *,
-        upload: str | None = None,
-        frame: int | None = None,
+        self, request: gr.Request, action: Callable[[Session], object], *, upload: str | None = None
     ) -> Shown:
         """Let a session do something. An error becomes the line of text.
 
         Args:
             upload: an uploaded file, which is removed afterwards.
-            frame: to be shown afterwards; default: the one that was shown.
         """
         session = None
         with collect_warnings() as warned:
@@ -205,14 +199,20 @@ class Handlers:
         if session is None:
             return gr.skip(), gr.skip(), gr.skip(), line_view(line)
         session.line = line
-        return self._show(session, frame)
+        return self._show(session)
 
-    def _show(self, session: Session, frame: int | None) -> Shown:
+    def _show_newest(self, session: Session) -> Shown:
+        """Show a session, and the newest frame unless the person looks at another one."""
+        if session.following:
+            session.shown = session.newest
+        return self._show(session)
+
+    def _show(self, session: Session) -> Shown:
         """Show a session: one value for each output of the page's events."""
         try:
-            view = frame_view(session, session.shown if frame is None else frame)
-        except InputError as error:  # a frame that cannot be read, or a tab that was closed
-            return gr.skip(), gr.skip(), gr.skip(), line_view(f"Error: {error}")
+            view = frame_view(session)
+        except (InputError, OSError) as error:  # a frame that cannot be read, or a tab that was closed
+            return gr.skip(), gr.skip(), gr.skip(), line_view(f"Error: {error_message(error)}")
         last = len(session.film) - 1 if session.loaded else 0
         slider = gr.Slider(maximum=max(1, last), value=view.get("frame", 0), interactive=session.loaded)
         return view, slider, timeline_view(session), line_view(session.line)
