@@ -5,7 +5,7 @@ const LONGEST = 960;
 const canvas = element.querySelector("canvas");
 const context = canvas.getContext("2d");
 const slider = element.querySelector(".radius");
-const picture = new Image();
+let picture = null; // the image that can be seen
 let tool = "box";
 let object = 1;
 let points = null; // of the stroke that is being drawn
@@ -18,14 +18,14 @@ function show() {
   next.onload = () => {
     if (shown.version > value.version) return; // a newer image was faster
     const scale = LONGEST / Math.max(value.width, value.height);
-    picture.src = next.src;
+    picture = next;
     shown = value;
     canvas.width = Math.round(value.width * scale);
     canvas.height = Math.round(value.height * scale);
     Object.assign(canvas.dataset, { frame: value.frame, version: value.version });
     element.querySelector(".drawing").classList.toggle("running", value.running);
     listObjects();
-    picture.decode().then(render);
+    render();
   };
   next.src = value.image;
 }
@@ -66,6 +66,7 @@ function radius() {
 }
 
 function render() {
+  if (!picture) return;
   context.drawImage(picture, 0, 0, canvas.width, canvas.height);
   if (!points) return;
   const at = points.map(([x, y]) => [x * canvas.width, y * canvas.height]);

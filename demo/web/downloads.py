@@ -83,7 +83,7 @@ def save(session: Session, kind: str, progress: Progress = lambda done, total: N
     if kind not in DOWNLOADS:
         raise InputError(f"'{kind}': expected one of {', '.join(DOWNLOADS)}")
     name, write = DOWNLOADS[kind]
-    target = session.folder / "downloads" / name.format(session.film.name)
+    target = session.place / "downloads" / name.format(session.film.name)
     target.parent.mkdir(parents=True, exist_ok=True)
     written = write(session, target, progress)
     stale = len(session.marks.stale)

@@ -14,7 +14,7 @@ from demo.web.downloads import save
 from demo.web.library import Library, bundled_clip
 from demo.web.notices import collect_warnings
 from demo.web.session import Session
-from demo.web.sessions import Sessions
+from demo.web.sessions import TAB, Sessions
 from demo.web.timeline import frame_at
 from demo.web.views import drawn, frame_view, line_view, timeline_view
 from libs.app.script import error_message
@@ -33,11 +33,11 @@ class Handlers:
 
     def load_bundled(self, request: gr.Request) -> Shown:
         """Load the clip that comes with the project."""
-        return self._do(request, lambda session: session.load(bundled_clip()), frame=0)
+        return self._do(request, lambda session: session.load(bundled_clip()))
 
     def load_chosen(self, name: str | None, request: gr.Request) -> Shown:
         """Load a video of the folder that the command line names."""
-        return self._do(request, lambda session: session.load(self.library.find(name or "")), frame=0)
+        return self._do(request, lambda session: session.load(self.library.find(name or "")))
 
     def load_only(self, request: gr.Request) -> Shown:
         """Load the video that the command line names, if it is only one."""
@@ -52,7 +52,7 @@ class Handlers:
             upload = self._uploaded(path)
             session.load(upload, lambda count: progress((count, None), desc="reading frames"))
 
-        return self._do(request, load, upload=path, frame=0)
+        return self._do(request, load, upload=path)
 
     # ---- masks --------------------------------------------------------------------------------------------
 
@@ -124,24 +124,24 @@ class Handlers:
     def track(self, request: gr.Request) -> Iterator[Shown]:
         """Track from the frame that is shown to the end, and show the masks as they come."""
 
+        started: list[Session] = []
+
         def start(session: Session) -> None:
             """Follow the newest mask."""
             session.start(session.shown)
             session.following = True
+            started.append(session)
 
         yield self._do(request, start)
-        session = self._session(request)
-        while session is not None and session.run.running:
-            session.run.wait(session.run.steps, 1.0)
-            yield self._show(session, session.newest if session.following else None)
-        if session is not None:
-            yield self._show(session, session.newest if session.following else None)
+        for session in started:
+            while session.run.running:
+                session.run.wait(session.run.steps, 1.0)
+                yield self._show_newest(session)
+            yield self._show_newest(session)
 
     def stop(self, request: gr.Request) -> None:
         """End tracking; the masks made so far stay. The listener of `track` shows them."""
-        session = self._session(request)
-        if session is not None:
-            session.run.stop()
+        self.sessions.stop(request.session_hash or "")
 
     # ---- results ------------------------------------------------------------------------------------------
 
@@ -169,26 +169,13 @@ class Handlers:
 
     # ---- common -------------------------------------------------------------------------------------------
 
-    def _session(self, request: gr.Request) -> Session | None:
-        """The tab's session; None if there are too many."""
-        try:
-            return self.sessions.of(request.session_hash or "")
-        except InputError:
-            return None
-
     def _do(
-        self,
-        request: gr.Request,
-        action: Callable[[Session], object],
-        *,
-        upload: str | None = None,
-        frame: int | None = None,
+        self, request: gr.Request, action: Callable[[Session], object], *, upload: str | None = None
     ) -> Shown:
         """Let a session do something. An error becomes the line of text.
 
         Args:
             upload: an uploaded file, which is removed afterwards.
-            frame: to be shown afterwards; default: the one that was shown.
         """
         session = None
         with collect_warnings() as warned:
@@ -199,20 +186,26 @@ class Handlers:
             except Exception as error:
                 line = f"Error: {self._describe(error, upload)}"
             finally:
-                if upload is not None:
+                if upload is not None and self._is_upload(Path(upload)):
                     shutil.rmtree(Path(upload).parent, ignore_errors=True)
         line = " ".join([line, *(f"Warning: {text}" for text in warned)])
         if session is None:
             return gr.skip(), gr.skip(), gr.skip(), line_view(line)
         session.line = line
-        return self._show(session, frame)
+        return self._show(session)
 
-    def _show(self, session: Session, frame: int | None) -> Shown:
+    def _show_newest(self, session: Session) -> Shown:
+        """Show a session, and the newest frame unless the person looks at another one."""
+        if session.following:
+            session.shown = session.newest
+        return self._show(session)
+
+    def _show(self, session: Session) -> Shown:
         """Show a session: one value for each output of the page's events."""
         try:
-            view = frame_view(session, session.shown if frame is None else frame)
-        except InputError as error:  # a frame that cannot be read, or a tab that was closed
-            return gr.skip(), gr.skip(), gr.skip(), line_view(f"Error: {error}")
+            view = frame_view(session)
+        except (InputError, OSError) as error:  # a frame that cannot be read, or a tab that was closed
+            return gr.skip(), gr.skip(), gr.skip(), line_view(f"Error: {error_message(error)}")
         last = len(session.film) - 1 if session.loaded else 0
         slider = gr.Slider(maximum=max(1, last), value=view.get("frame", 0), interactive=session.loaded)
         return view, slider, timeline_view(session), line_view(session.line)
@@ -222,10 +215,15 @@ class Handlers:
 
         Raises: InputError if it lies elsewhere.
         """
-        file = Path(path).resolve()
-        if not file.is_relative_to(self.sessions.folder.resolve()) or not file.is_file():
+        file = Path(path)
+        if not self._is_upload(file) or not file.is_file():
             raise InputError("expected an uploaded file; upload it again")
         return file
+
+    def _is_upload(self, file: Path) -> bool:
+        """Whether gradio has put it there: in a folder named by a hash, beside those of the tabs."""
+        folder = file.resolve().parent
+        return folder.parent == self.sessions.folder.resolve() and not folder.name.startswith(TAB)
 
     def _describe(self, error: Exception, upload: str | None) -> str:
         """The line for an error, with the name of an uploaded file in place of its temporary path."""
@@ -234,5 +232,5 @@ class Handlers:
             traceback.print_exception(error)
             return BUG
         if upload is not None:
-            message = message.replace(str(Path(upload).resolve()), Path(upload).name)
+            message = message.replace(upload, Path(upload).name)
         return " ".join(message.split())

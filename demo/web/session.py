@@ -1,6 +1,7 @@
 """What one tab of the page works on: a film, its masks, and the run that tracks them."""
 
 import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,14 +33,14 @@ class Session:
 
     Args:
         new_segmenter: creates a segmenter; the network is shared by all sessions.
-        folder: of its own; `close` removes it.
+        folder: of its own, and there already; `close` removes it. `place` in it has the files of the film.
         computing: held while the network runs, so that tabs take turns.
     """
 
     def __init__(
         self, new_segmenter: Callable[[], Segmenter], folder: Path, computing: AbstractContextManager
     ) -> None:
-        self.folder = folder
+        self.folder = self.place = folder
         self.line = "Load a video."
         self.shown = self.newest = 0
         self.following = True
@@ -58,7 +59,7 @@ class Session:
 
         Args:
             progress: called with the number of frames that were taken out of a video file so far.
-        Raises: InputError naming it; then there is no film.
+        Raises: InputError naming it; then the film before stays.
         """
 
         def report(count: int) -> None:
@@ -68,13 +69,18 @@ class Session:
             progress(count)
 
         with self._idle():
-            self._film, self._outline, self.drift = None, None, {}
-            shutil.rmtree(self.folder, ignore_errors=True)
-            self.folder.mkdir(parents=True)
-            film = open_film(video, self.folder / "frames", report)
-            self.marks = MarkedFilm(self.folder / "masks", film.size)
+            place = Path(tempfile.mkdtemp(dir=self.folder))
+            try:
+                film = open_film(video, place / "frames", report)
+            except BaseException:
+                shutil.rmtree(place, ignore_errors=True)
+                raise
+            if self._film is not None:
+                shutil.rmtree(self.place, ignore_errors=True)
+            self.place, self.marks = place, MarkedFilm(place / "masks", film.size)
             self._tracker = Tracker(self._new_segmenter())
-            self._film, self.shown, self.newest = film, 0, 0
+            self._film, self._outline, self.drift = film, None, {}
+            self.shown = self.newest = 0
             height, width = film.size
             self.line = f"{film.name}: {counted(len(film), 'frame')} of {width}x{height} pixels."
 
@@ -265,9 +271,9 @@ class Session:
     def packed_mask(self, t: int) -> bytes:
         """The labels of frame t as the bytes of a palette PNG."""
         with self._lock:
-            place = self.folder / "packed.png"
-            save_index_png(place, self.marks.read(t))
-            return place.read_bytes()
+            path = self.place / "packed.png"
+            save_index_png(path, self.marks.read(t))
+            return path.read_bytes()
 
     def largest_drop(self) -> tuple[int, int, float, float] | None:
         """Find the largest drop of an object's round trip IoU between two measurements; the first is from 1.

@@ -9,6 +9,7 @@ from libs.app.segmenter import Segmenter
 from libs.core.errors import InputError
 
 MOST_TABS = 16
+TAB = "tab-"  # how the names of their folders begin
 
 
 class Sessions:
@@ -35,9 +36,16 @@ class Sessions:
             if key not in self._sessions:
                 if len(self._sessions) >= MOST_TABS:
                     raise InputError(f"{MOST_TABS} tabs are open; close one and reload the page")
-                folder = Path(tempfile.mkdtemp(prefix="tab-", dir=self.folder))
+                folder = Path(tempfile.mkdtemp(prefix=TAB, dir=self.folder))
                 self._sessions[key] = Session(self._segmenter.copy, folder, self._computing)
             return self._sessions[key]
+
+    def stop(self, key: str) -> None:
+        """Stop tracking in a tab; the masks made so far stay."""
+        with self._lock:
+            session = self._sessions.get(key)
+        if session is not None:
+            session.run.stop()
 
     def close(self, key: str) -> None:
         """Stop the session of a tab and remove its files."""

@@ -7,14 +7,14 @@ import numpy as np
 from libs.app.segmenter import Segmenter
 
 COPY_EVERY = 5  # frames
-MOST_COPIES = 10
+MOST_COPIES = 8  # the oldest is up to 640 frames old
 
 
 class Tracker:
     """A segmenter that knows which frame comes next, and keeps copies of itself to go back to.
 
     Near the newest frame the copies lie close together, before it ever further apart. So going back by n
-    frames costs at most about n frames that are segmented again, and memory stays bounded.
+    frames costs at most about n frames that are segmented again, if n is below 640, and memory is bounded.
 
     Args:
         segmenter: that has seen no frame yet.

@@ -21,11 +21,11 @@ LONGEST = 960  # pixels of the longer side of what is sent; larger frames are sc
 MOST_POINTS = 20_000  # of a stroke
 
 
-def frame_view(session: Session, t: int) -> dict[str, Any]:
-    """What demo/web/canvas.js draws: frame t with the masks, and the objects to choose from."""
+def frame_view(session: Session) -> dict[str, Any]:
+    """What demo/web/canvas.js draws: the frame that is shown with its masks, and the objects."""
     if not session.loaded:
         return {}
-    session.shown = t = min(max(0, t), len(session.film) - 1)
+    session.shown = t = min(max(0, session.shown), len(session.film) - 1)
     prediction = session.prediction(t)
     height, width = session.film.size
     known = session.marks.objects()

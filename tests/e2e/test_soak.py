@@ -21,13 +21,15 @@ from demo.web.views import frame_view, timeline_view
 from libs.app.segmenter import Segmenter
 
 segmenter = Segmenter.load("{weights}", device="cpu", precision="off", memory_frames=10, max_size=64)
+Path("{root}/tab").mkdir()
 session = Session(segmenter.copy, Path("{root}/tab"), threading.Lock())
 session.load(Path("{root}/JPEGImages/mine"))
 session.load_mask(0, Path("{root}/Annotations/mine/00000.png"))
 session.start(0)
 while session.run.running:
     session.run.wait(session.run.steps, 1)
-    frame_view(session, session.newest), timeline_view(session)
+    session.shown = session.newest
+    frame_view(session), timeline_view(session)
 assert session.newest == 1999, session.line
 """
 

@@ -4,6 +4,7 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -14,10 +15,13 @@ from PIL import Image
 from demo.web import film
 from demo.web.film import open_film
 from demo.web.library import Library
+from demo.web.sessions import Sessions
 from demo.web.views import drawn, line_view
+from libs.app.segmenter import Segmenter
 from libs.core.errors import InputError
 from tests.helpers import fake_datasets
 from tests.helpers.subprocess_runner import ForkedScript, run_in_process
+from tests.unit.test_propagate import Tracker
 from tests.unit.test_web_session import new_session
 
 MJPG = cv2.VideoWriter.fourcc(*"MJPG")
@@ -130,6 +134,26 @@ def test_only_videos_below_the_named_folder_can_be_chosen(tmp_path: Path) -> Non
             library.find(name)
     assert Library(root / "b.avi").find("b.avi") == root / "b.avi"
     assert Library(None).names() == []
+
+
+def test_only_uploaded_files_are_taken_for_uploads(tmp_path: Path) -> None:
+    """They lie in a folder of their own; files of tabs and of others are neither read nor removed."""
+    pytest.importorskip("gradio", reason="needs the packages of requirements-web.txt")
+    from demo.web.handlers import Handlers
+
+    root = tmp_path / "temporary"
+    upload, frame, other = root / "0a1b/a.mp4", root / "tab-x/place/00000.png", tmp_path / "a.mp4"
+    for path in (upload, frame, root / "tab-x/a.mp4", root / "b.mp4", other):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"rubbish")
+    (root / "0a1b/link.mp4").symlink_to(other)
+    sessions = Sessions(Segmenter(Tracker(), max_size=64), root)
+    handlers, request = Handlers(sessions, Library(None)), SimpleNamespace(session_hash="x")
+    for path in (frame, root / "tab-x/a.mp4", root / "b.mp4", other, root / "0a1b/link.mp4", root / "0a1b"):
+        line = handlers.load_upload(str(path), request, lambda *_, **__: None)[-1]
+        assert "Error: expected an uploaded file" in line and path.exists()
+    line = handlers.load_upload(str(upload), request, lambda *_, **__: None)[-1]
+    assert "Error: a.mp4: expected a video" in line and not upload.exists()
 
 
 @pytest.mark.parametrize(

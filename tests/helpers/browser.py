@@ -40,4 +40,4 @@ def open_page(width: int = 1200, height: int = 900) -> Iterator:
         context.route("**/*", refuse_others)
         yield context.new_page()
         browser.close()
-    assert errors == []
+    assert not errors, errors

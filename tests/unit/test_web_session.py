@@ -42,6 +42,7 @@ def session(tmp_path: Path, film: Path) -> Session:
 
 
 def new_session(folder: Path, model: object = None) -> Session:
+    folder.mkdir()
     return Session(lambda: Segmenter(model or Tracker(), max_size=64), folder, threading.Lock())
 
 
@@ -51,7 +52,7 @@ def truth(t: int, ids: tuple[int, ...] = ALL) -> np.ndarray:
 
 def give(session: Session, t: int, labels: np.ndarray) -> None:
     """Load labels as a mask PNG."""
-    path = session.folder / "mask.png"
+    path = session.place / "mask.png"
     save_index_png(path, labels.astype(np.uint8))
     session.load_mask(t, path)
 
@@ -174,6 +175,18 @@ def test_an_object_that_is_removed_from_its_first_frame_on_was_never_there(sessi
     assert all(
         np.array_equal(labels, truth(t) * (truth(t) == 1)) for t, labels in enumerate(labels_of(session))
     )
+
+
+def test_a_film_that_cannot_be_loaded_leaves_the_one_before(session: Session, tmp_path: Path) -> None:
+    give(session, 0, truth(0))
+    (tmp_path / "rubbish.mp4").write_bytes(b"rubbish")
+    with pytest.raises(InputError, match="rubbish.mp4"):
+        session.load(tmp_path / "rubbish.mp4")
+    assert len(session.film) == 21 and np.array_equal(session.marks.read(0), truth(0))
+    fake_datasets.folder(tmp_path, name="other", frames=2)
+    session.load(tmp_path / "JPEGImages/other")
+    assert len(session.film) == 2 and not session.marks.read(0).any() and session.marks.objects() == []
+    assert list(session.folder.iterdir()) == [session.place]  # nothing is left of the others
 
 
 # ---- tracking ---------------------------------------------------------------------------------------------
