@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-import cv2
 import numpy as np
 import torch
+from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from libs.core.errors import UnreadableError, named
@@ -72,7 +72,8 @@ def outermost(region: np.ndarray, amount: float) -> np.ndarray:
 
     The edge of the frame is no contour.
     """
-    depth = cv2.distanceTransform(region.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    # Not OpenCV's exact transform: with several threads its results vary from call to call.
+    depth = np.zeros(region.shape) if region.all() else distance_transform_edt(region)
     return _first(region, np.argsort(depth[region], kind="stable"), amount)
 
 
