@@ -78,11 +78,16 @@ def table(args: argparse.Namespace) -> str:
         for (policy, case), own in found.items():
             for name, seconds in side_by_side(args, *cases[case], POLICIES[policy]).items():
                 own[name] += seconds
+            print(f"{policy}, {case}: {milliseconds(own)}", file=sys.stderr, flush=True)
     rows: list[Sequence[str]] = [["waiting", *cases]]
     for policy in args.policies:
-        medians = [[median(found[policy, case][name]) for name in WORK] for case in cases]
-        rows.append([policy, *(" / ".join(f"{1000 * seconds:.0f}" for seconds in one) for one in medians)])
+        rows.append([policy, *(milliseconds(found[policy, case]) for case in cases)])
     return markdown(rows)
+
+
+def milliseconds(seconds: dict[str, list[float]]) -> str:
+    """The medians of each kind of work: '95 / 310'."""
+    return " / ".join(f"{1000 * median(seconds[name]):.0f}" for name in WORK)
 
 
 def side_by_side(
