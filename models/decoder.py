@@ -1,10 +1,8 @@
 """The decoder: turn the readout into one object's mask, refined with the finer maps of the query image."""
 
 from collections.abc import Sequence
-from functools import reduce
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -25,32 +23,9 @@ def of_objects(maps: Tensor, clip_index: Tensor) -> Tensor:
     Args:
         maps: (B, C, h, w), of the images.
         clip_index: (O,) the image of each object.
-    Returns: (O, C, h, w); of a single image a view, or (1, C, h, w), which broadcasts: nothing is copied.
+    Returns: (O, C, h, w); of a single image (1, C, h, w), which broadcasts without being copied.
     """
-    if len(maps) > 1:
-        return maps.index_select(0, clip_index)
-    if maps.requires_grad and maps.device.type == "cpu":
-        return _Repeat.apply(maps, len(clip_index))
-    return maps
-
-
-class _Repeat(torch.autograd.Function):
-    """Maps (1, C, h, w) for each of O objects, as a view.
-
-    The backward pass adds the objects' gradients one by one. With channels last, torch's sum over the first
-    dimension takes 15 to 40 times as long on CPUs: 3 % of a training step (paper's ResNet-18, bf16).
-    """
-
-    @staticmethod
-    def forward(ctx: Any, maps: Tensor, count: int) -> Tensor:
-        """(1, C, h, w) to (O, C, h, w)."""
-        return maps.expand(count, -1, -1, -1)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        """(O, C, h, w) to (1, C, h, w); `count` has no gradient."""
-        (gradient,) = gradients
-        return reduce(torch.add, gradient.split(1)), None
+    return maps if len(maps) == 1 else maps.index_select(0, clip_index)
 
 
 class ResBlock(nn.Module):
