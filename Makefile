@@ -1,4 +1,5 @@
 # make demo   set up and segment the bundled clip
+# make app    set up and open a page on this machine: make masks, track and correct them
 # make test   set up, check format, style and types, and run all tests but the slow ones
 # make lint   check format, style and types only
 # make gpu    on a machine with a GPU: run the tests that need one, and print the tables of benchmarks
@@ -10,10 +11,13 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/python
 ROOT ?= data
 
-.PHONY: demo test test-slow lint gpu published clean
+.PHONY: demo app test test-slow lint gpu published clean
 
 demo: $(VENV)/.installed
 	$(RUN) demo/demo.py
+
+app: $(VENV)/.installed-web
+	$(RUN) demo/app.py --browser
 
 # lint comes first, so that the last line printed is pytest's
 test: lint
@@ -42,7 +46,11 @@ $(VENV)/.installed: requirements.txt
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
+$(VENV)/.installed-web: $(VENV)/.installed requirements-web.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-web.txt
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt requirements-web.txt
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 

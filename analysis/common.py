@@ -62,6 +62,13 @@ def new_parser(name: str, description: str, weights: str | int = "+") -> argpars
     return parser
 
 
+def positive(text: str) -> int:
+    """Parse a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found '{text}'")
+    return int(text)
+
+
 def load_configs(args: argparse.Namespace) -> dict[str, Config]:
     """Load the config once for each of the weights.
 

@@ -29,6 +29,7 @@ from analysis.common import (
     moments,
     new_parser,
     open_chosen,
+    positive,
     warn_of_leftovers,
 )
 from analysis.pictures import Tile, grey, outline, save_grid, shrink
@@ -231,13 +232,6 @@ def parse_arguments() -> argparse.Namespace:
     add("--pixels", choices=PIXELS, default="all", help="pixels in the cross entropy: all, or the worst 40%%")
     add("--band", type=positive, default=5, metavar="N", help="half the width of the border, in pixels")
     return parser.parse_args()
-
-
-def positive(text: str) -> int:
-    """Parse a whole number of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found '{text}'")
-    return int(text)
 
 
 def measure_video(steps: Iterable[Moment], weights: str, args: argparse.Namespace) -> list[Measured]:

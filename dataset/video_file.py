@@ -22,6 +22,7 @@ SUFFIXES += (".h264", ".264", ".h265", ".265", ".hevc")
 # These containers store how many frames there are; of others, FFmpeg estimates it.
 COUNTED = (".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v", ".ismv", ".avi", ".divx", ".mxf", ".y4m")
 ESTIMATE = 0.1  # fraction of an estimate, beside one frame, that may be missing
+HIGHEST_RATE = 1000  # frames per second; files without a rate may state 90000
 OPENCV_ERRORS = 2  # log level of OpenCV that leaves out warnings
 # Only these formats, recognized by content: a playlist under another name could lead to other files.
 FORMATS = "mov,avi,matroska,mpegts,flv,asf,mpeg,ogg,mpegvideo,mxf,dv,rm,wtv,nut,ivf,yuv4mpegpipe,gif"
@@ -74,6 +75,19 @@ def decode_video(path: Path) -> Iterator[tuple[str, np.ndarray]]:
                 )
     finally:
         capture.release()
+
+
+def frame_rate(path: Path) -> float:
+    """Return the frames per second that a video file states; 0 if it states none or cannot be read."""
+    if not path.is_file():
+        return 0.0
+    _set_up_opencv()
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    try:
+        rate = float(capture.get(cv2.CAP_PROP_FPS))
+    finally:
+        capture.release()
+    return rate if 0 < rate < HIGHEST_RATE else 0.0
 
 
 def _expected_frames(path: Path, promised: float) -> tuple[float, float]:

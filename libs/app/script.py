@@ -147,7 +147,7 @@ def run_with_error_messages(run: Callable[[], None], debug: Callable[[], bool] =
     try:
         run()
     except (InputError, OSError, MemoryError, RuntimeError) as error:
-        message = _message(error)
+        message = error_message(error)
         if not message:
             raise
         if debug():
@@ -208,8 +208,8 @@ def _print_line(kind: str, text: str) -> None:
     print(f"{kind}: {line}", file=sys.stderr)
 
 
-def _message(error: BaseException) -> str:
-    """The message for an error; empty for a RuntimeError that is a bug."""
+def error_message(error: BaseException) -> str:
+    """Return the one line that is printed for an error; empty for an error that is a bug."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         reason = " ".join(str(error).split())[:MAX_REASON]
         return f"out of memory ({reason}); {MEMORY_ADVICE}"
@@ -218,4 +218,4 @@ def _message(error: BaseException) -> str:
         return f"{name}: {os.strerror(error.errno)}; {OS_ADVICE.get(error.errno, 'check the path')}"
     if isinstance(error, RuntimeError):
         return next((message for part, message in TORCH_ERRORS.items() if part in str(error)), "")
-    return str(error)
+    return str(error) if isinstance(error, InputError | OSError) else ""

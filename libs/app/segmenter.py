@@ -1,5 +1,7 @@
 """The Python interface: segment the frames of one's own video as they come."""
 
+from copy import deepcopy
+
 import numpy as np
 import torch
 
@@ -120,6 +122,13 @@ class Segmenter:
         self._reader = FrameReader("of the segmenter", self.settings.views)
         self._newest: Prediction | None = None
         self._frames = 0
+
+    def copy(self) -> "Segmenter":
+        """Return a second segmenter in the same state, to go back to this frame later.
+
+        Both continue independently, with the same network. A copy takes about the memory of the kept frames.
+        """
+        return deepcopy(self, {id(self.model): self.model})
 
     def step(self, image: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         """Segment the next frame.

@@ -9,7 +9,7 @@ import torch
 from libs.core.errors import InputError
 from libs.core.files import atomic_write
 
-SHIPPED = Path(__file__).resolve().parents[2] / "weights" / "stm-resnet18-from-scratch.pth"
+SHIPPED = Path(__file__).resolve().parents[2] / "weights" / "shipped-resnet18.pth"
 # Name -> files on Google Drive that the original repository links, the newest first.
 RELEASED = {
     # Its authors replaced this file on 2022-08-31. The second one is the file of before.

@@ -119,12 +119,19 @@ class GradientCorrection:
         self.sharpness = sharpness
 
     def __call__(self, step: Step) -> Remembered:
-        """Return the masks (1, K, H, W) to memorize of `step`.
+        """Return the masks (1, K, H, W) to memorize of `step`."""
+        return self.correct(step, self.start(step))
+
+    def start(self, step: Step) -> Tensor:
+        """Return the predicted masks (1, K, H, W) of `step`, with which correction starts."""
+        assert step.logits is not None  # a memory policy is asked about predicted frames only
+        return (self.sharpness * step.logits).softmax(1)
+
+    def correct(self, step: Step, masks: Tensor) -> Remembered:
+        """Correct masks (1, K, H, W) of the frame of `step`, if it is one of those that are corrected.
 
         Corrected masks are neither clamped nor normalised (original code).
         """
-        assert step.logits is not None  # a memory policy is asked about predicted frames only
-        masks = (self.sharpness * step.logits).softmax(1)
         # How often a mask is corrected: the frames that stay in the memory. Others are not worth the time.
         if step.t % self.every or not self.loop:
             return Remembered(masks)

@@ -38,7 +38,7 @@ def damage_some(remember: Remember, probability: float, truth: Tensor) -> Rememb
                 _damage(mask, probability, random.Random(f"{seed} {step.t} {k}"))
                 for k, mask in enumerate(masks[1:], start=1)
             ]
-            clips.append(_with_background(objects) if objects else masks)
+            clips.append(with_background(objects) if objects else masks)
         return chosen._replace(masks=torch.stack(clips))
 
     return damaged
@@ -64,7 +64,7 @@ def shift_mask(mask: Tensor, down: int, right: int) -> Tensor:
     return shifted
 
 
-def _with_background(objects: list[Tensor]) -> Tensor:
+def with_background(objects: list[Tensor]) -> Tensor:
     """Put masks (H, W) and what they leave to the background together: (K, H, W) that sum up to 1."""
     masks = torch.stack(objects)
     total = masks.sum(0)

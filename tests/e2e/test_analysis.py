@@ -99,6 +99,31 @@ def test_attention(tmp_path: Path, weights: Path, video: list[object], pixel: li
     assert "| object | frames | first frame |" in end.out
 
 
+def test_noise(tmp_path: Path, weights: Path, video: list[object]) -> None:
+    """Each damage is a row without and a row with correction; the first pair is without damage."""
+    out, chosen = tmp_path / "out", ["--kinds", "erode", "--amounts", "0.5", "--length", "4"]
+    keys = {**KEYS, "loop": 1}
+    end = run_in_process("analysis.noise", "--out", out, "--weights", weights, *video, *chosen, "--", **keys)
+    end.check_success()
+    rows = table(out / "noise.csv")
+    assert [(row["where"], row["kind"], row["amount"], row["loop"]) for row in rows] == [
+        (where, kind, amount, loop)
+        for where, kind, amount in (
+            ("-", "none", "0.0"),
+            ("given", "erode", "0.5"),
+            ("remembered", "erode", "0.5"),
+        )
+        for loop in ("0", "1")
+    ]
+    assert rows[0]["iou"] == "" and [float(row["iou"]) for row in rows[2:4]] == pytest.approx(
+        [0.5] * 2, abs=0.02
+    )
+    assert len({row["J"] for row in rows}) > 1 and rows[4]["memory_damaged"] == rows[4]["memory_kept"]
+    text = (out / "noise.txt").read_text()
+    assert text in end.out and len(text.splitlines()) == 5 and "| J&F without | with | gain |" in text
+    assert Image.open(out / "noise.png").width == 1260  # three panels
+
+
 def test_the_readings_of_a_video_give_what_the_network_read(
     tmp_path: Path, weights: Path, video: list[object]
 ) -> None:

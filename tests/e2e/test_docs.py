@@ -109,6 +109,9 @@ def test_commands_fit_the_code(page: Path) -> None:
             if options[:1] == ["--cfg"]:
                 cfg, options = options[1], options[2:]
             load_config(ROOT / cfg, [] if "OPTION_KEY" in options else options)
+        if parsed := {"demo/app.py", "demo/stream.py"} & set(words):
+            code = (ROOT / parsed.pop()).read_text(encoding="utf-8")
+            assert all(f'"{word}"' in code for word in words if word.startswith("--")), words
         if words[:2] == ["python3", "-m"] and words[2] != "venv":
             spec = importlib.util.find_spec(words[2])
             package = spec and spec.submodule_search_locations

@@ -1,4 +1,4 @@
-"""Long runs of test.py and train.py: resident memory, open files and threads stay flat (`make test-slow`)."""
+"""Long runs of test.py, train.py and the page: memory, open files, threads stay flat (`make test-slow`)."""
 
 import os
 import time
@@ -11,6 +11,25 @@ from tests.helpers.small_network import TRAIN_ON_FOLDER, small
 from tests.helpers.subprocess_runner import ForkedScript
 
 pytestmark = pytest.mark.slow
+
+
+TAB = """
+import threading
+from pathlib import Path
+from demo.web.session import Session
+from demo.web.views import frame_view, timeline_view
+from libs.app.segmenter import Segmenter
+
+segmenter = Segmenter.load("{weights}", device="cpu", precision="off", memory_frames=10, max_size=64)
+session = Session(segmenter.copy, Path("{root}/tab"), threading.Lock())
+session.load(Path("{root}/JPEGImages/mine"))
+session.load_mask(0, Path("{root}/Annotations/mine/00000.png"))
+session.start(0)
+while session.run.running:
+    session.run.wait(session.run.steps, 1)
+    frame_view(session, session.newest), timeline_view(session)
+assert session.newest == 1999, session.line
+"""
 
 
 def check_flat(process: ForkedScript, megabytes: float) -> None:
@@ -52,3 +71,11 @@ def test_2000_steps(tmp_path: Path) -> None:
         fake_datasets.folder(tmp_path, name=name)
     length = {**TRAIN_ON_FOLDER, "datafreq": 10, "epochs": 20}
     check_flat(ForkedScript("train.py", **small(**length, root=tmp_path, checkpoint=tmp_path / "ckpt")), 20)
+
+
+def test_2000_frames_on_the_page(tmp_path: Path, weights: Path) -> None:
+    """Tracked in the thread of a tab, which shows each frame."""
+    fake_datasets.folder(tmp_path, masked=(0,), frames=2000)
+    script = tmp_path / "tab.py"
+    script.write_text(TAB.format(weights=weights, root=tmp_path), encoding="utf-8")
+    check_flat(ForkedScript(script), 20)

@@ -35,15 +35,10 @@ def test_attention_shows_the_whole_read_only(run: Callable[..., Result]) -> None
     run("attention", "-- top_k 3").check_error("top_k", "expected 0")
 
 
-@pytest.mark.parametrize("command", ["erf", "attention"])
+@pytest.mark.parametrize("command", ["erf", "attention", "noise"])
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        ("--object 9", ("--object", "no object 9", "1, 2")),
-        ("--object 1 300", ("--object", "no object 300")),
-        ("--FRAME 00099", ("no frame 00099", "00000 to 00003")),
-        ("--FRAME 00000", ("00000", "comes with a mask")),
-        ("--FRAME 2", ("no frame 2", "00000 to 00003")),
         ("--out ROOT/JPEGImages/mine", ("--out", "among the frames or masks")),
         ("--out ROOT/Annotations/mine/maps", ("--out", "among the frames or masks")),
         ("--video ROOT/JPEGImages/nobody", ("--video", "does not exist")),
@@ -53,7 +48,24 @@ def test_attention_shows_the_whole_read_only(run: Callable[..., Result]) -> None
         ("-- savefreq 3", ("savefreq", "save_freq")),
     ],
 )
-def test_both_commands(run: Callable[..., Result], command: str, words: str, named: tuple[str, ...]) -> None:
+def test_all_commands(run: Callable[..., Result], command: str, words: str, named: tuple[str, ...]) -> None:
+    run(command, words).check_error(*named)
+
+
+@pytest.mark.parametrize("command", ["erf", "attention"])
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("--object 9", ("--object", "no object 9", "1, 2")),
+        ("--object 1 300", ("--object", "no object 300")),
+        ("--FRAME 00099", ("no frame 00099", "00000 to 00003")),
+        ("--FRAME 00000", ("00000", "comes with a mask")),
+        ("--FRAME 2", ("no frame 2", "00000 to 00003")),
+    ],
+)
+def test_frames_and_objects(
+    run: Callable[..., Result], command: str, words: str, named: tuple[str, ...]
+) -> None:
     option = "--frames" if command == "erf" else "--frame"
     run(command, words.replace("--FRAME", option)).check_error(*named)
 
@@ -86,6 +98,9 @@ def test_the_video(run: Callable[..., Result], command: str, words: str, named: 
         ("attention", "--pixel 3 -1", ("--pixel", "found 3 -1")),
         ("erf", "--weights WEIGHTS WEIGHTS", ("--weights", "given twice")),
         ("erf", "--every 9", ("--every", "no frame")),
+        ("noise", "--kinds erode --amounts 1", ("--amounts", "nothing is left of object 1, 2", "00000")),
+        ("noise", "--mask ROOT/Annotations/mine/00000.png", ("'mine'", "true masks")),
+        ("noise", "--length 1", ("'mine'", "no frame", "--length")),
     ],
 )
 def test_one_command(run: Callable[..., Result], command: str, words: str, named: tuple[str, ...]) -> None:
@@ -107,6 +122,12 @@ def test_an_object_that_is_lost_is_left_out_with_a_count(
     end.check_success("without a pixel to read for is left out in 3 frames (first object 2 in frame 00001)")
     assert end.out.count("\n| 1 |") == 1 and "\n| 2 |" not in end.out
     run("attention", "--object 2").check_error("nothing was read")
+
+
+@pytest.mark.parametrize("amount", ["1.5", "-0.5", "much", "nan"])
+def test_an_amount_of_damage_is_a_fraction(run: Callable[..., Result], amount: str) -> None:
+    end = run("noise", f"--amounts={amount}")
+    assert end.code == 2 and f"expected a number from 0 to 1, found '{amount}'" in end.err
 
 
 def test_nothing_is_left_of_a_run_that_was_refused(run: Callable[..., Result], tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking",
 def open_page(width: int = 1200, height: int = 900) -> Iterator:
     """Yield an empty page (playwright's Page). At the end, check that no script on it failed.
 
-    Every request that leaves this machine is refused, and counts as a failure.
+    `page.context.new_page()` opens another tab. Every request that leaves this machine is refused, and counts
+    as a failure.
     """
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
@@ -23,9 +24,9 @@ def open_page(width: int = 1200, height: int = 900) -> Iterator:
     errors: list[str] = []
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=program, args=ARGUMENTS)
-        page = browser.new_page(viewport={"width": width, "height": height})
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
+        context = browser.new_context(viewport={"width": width, "height": height})
+        context.on("weberror", lambda error: errors.append(str(error.error)))
+        context.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
 
         def refuse_others(route: object) -> None:
             """Let requests to this machine pass."""
@@ -36,7 +37,7 @@ def open_page(width: int = 1200, height: int = 900) -> Iterator:
                 errors.append(f"the page asked for {url}")
                 route.abort()
 
-        page.route("**/*", refuse_others)
-        yield page
+        context.route("**/*", refuse_others)
+        yield context.new_page()
         browser.close()
     assert errors == []

@@ -83,6 +83,26 @@ def both_ways(model: torch.nn.Module, video: Video, correct: bool, **memory: Any
     return segmenter.ids
 
 
+@pytest.mark.parametrize("correct", [False, True])
+def test_a_copy_goes_on_from_the_same_frame_and_alone(correct: bool) -> None:
+    """The labels are those of a segmenter that was never copied, also after the other has gone elsewhere."""
+    segmenter = Segmenter(small_network(), correct=correct, memory_frames=3, max_size=64)
+    labels, copies = [segmenter.step(*scene(0))], []
+    for t in range(1, 21):
+        copies.append(segmenter.copy())
+        labels.append(segmenter.step(scene(t)[0]))
+    assert len({x.tobytes() for x in labels}) > 6  # something moves
+    for start in (1, 6, 13):
+        copy = copies[start - 1]
+        other = copy.copy()
+        other.remove(1)
+        other.step(*scene(0))
+        for t in range(start, 21):
+            assert np.array_equal(copy.step(scene(t)[0]), labels[t]), (start, t)
+        assert copy.model is segmenter.model and copy.ids == (1, 2)
+        assert copy.drift() == segmenter.drift()
+
+
 def test_objects_are_tracked_under_the_callers_ids() -> None:
     segmenter = Segmenter(Tracker(), max_size=64)
     assert not segmenter.step(scene(0)[0]).any()  # nothing is marked yet

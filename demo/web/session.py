@@ -1,0 +1,284 @@
+"""What one tab of the page works on: a film, its masks, and the run that tracks them."""
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from dataset.annotations import Annotations
+from demo.web.background import BackgroundRun
+from demo.web.film import Film, open_film
+from demo.web.marks import MarkedFilm, impose
+from demo.web.outline import Outline, Point, brush
+from demo.web.tracker import Tracker
+from libs.app.segmenter import Segmenter
+from libs.core.errors import InputError, counted
+from libs.core.image_io import image_size, save_index_png
+from libs.core.masks import keep_objects, object_ids
+from libs.core.structures import Prediction, SourceFrame, VideoIndex
+
+DRIFT_EVERY = 5  # frames
+TOOLS = ("box", "inside", "outside", "paint", "erase")
+
+
+class Session:
+    """A film and its masks on disk, and a segmenter. All methods may be called from any thread.
+
+    line: the newest message.
+    shown: the frame that the page shows; following: whether it shows the newest one while masks are tracked.
+    newest: the frame that was tracked last; drift: frame -> object -> round trip IoU.
+
+    Args:
+        new_segmenter: creates a segmenter; the network is shared by all sessions.
+        folder: of its own; `close` removes it.
+        computing: held while the network runs, so that tabs take turns.
+    """
+
+    def __init__(
+        self, new_segmenter: Callable[[], Segmenter], folder: Path, computing: AbstractContextManager
+    ) -> None:
+        self.folder = folder
+        self.line = "Load a video."
+        self.shown = self.newest = 0
+        self.following = True
+        self.drift: dict[int, dict[int, float]] = {}
+        self.run = BackgroundRun(self._tell)
+        self._new_segmenter, self._computing = new_segmenter, computing
+        self._lock = threading.RLock()
+        self._closed = False
+        self._film: Film | None = None
+        self._outline: tuple[int, int, Outline] | None = None  # frame, object, and what was drawn of it
+
+    # ---- the film -----------------------------------------------------------------------------------------
+
+    def load(self, video: Path, progress: Callable[[int], None] = lambda count: None) -> None:
+        """Open a folder of frames or a video file, in place of the film before.
+
+        Args:
+            progress: called with the number of frames that were taken out of a video file so far.
+        Raises: InputError naming it; then there is no film.
+        """
+
+        def report(count: int) -> None:
+            """Tell the caller, unless the tab was closed meanwhile."""
+            if self._closed:
+                raise InputError("the tab was closed")
+            progress(count)
+
+        with self._idle():
+            self._film, self._outline, self.drift = None, None, {}
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.mkdir(parents=True)
+            film = open_film(video, self.folder / "frames", report)
+            self.marks = MarkedFilm(self.folder / "masks", film.size)
+            self._tracker = Tracker(self._new_segmenter())
+            self._film, self.shown, self.newest = film, 0, 0
+            height, width = film.size
+            self.line = f"{film.name}: {counted(len(film), 'frame')} of {width}x{height} pixels."
+
+    @property
+    def film(self) -> Film:
+        """The film.
+
+        Raises: InputError if none was loaded.
+        """
+        if self._film is None:
+            raise InputError("load a video first")
+        return self._film
+
+    @property
+    def loaded(self) -> bool:
+        """Whether there is a film."""
+        return self._film is not None
+
+    def close(self) -> None:
+        """Stop, and remove all files."""
+        self._closed = True
+        self.run.stop()
+        with self._lock:
+            self._film = None
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    # ---- masks --------------------------------------------------------------------------------------------
+
+    def draw(self, t: int, number: int, tool: str, points: Sequence[Point], radius: float) -> None:
+        """Change the mask of an object in frame t by what was drawn.
+
+        Args:
+            number: id of the object, 1 to 254.
+            tool: one of TOOLS.
+            points: (x, y) in pixels of the frame; of a box, the first and last are opposite corners.
+            radius: of the brush in pixels; it has no meaning for a box.
+        Raises: InputError if nothing comes of it.
+        """
+        with self._changing(t):
+            if tool in ("paint", "erase"):
+                mask, drawn = self.marks.read(t) == number, brush(self.film.size, points, radius)
+                self.marks.mark(t, number, mask | drawn if tool == "paint" else mask & ~drawn)
+                outline = None
+            else:
+                outline = self._outline_of(t, number)
+                if tool == "box":
+                    outline.start_from_box((*points[0], *points[-1]))
+                else:
+                    outline.stroke(points, radius, inside=tool == "inside")
+                self.marks.mark(t, number, outline.solve())
+        if outline is not None:
+            self._outline = (t, number, outline)  # strokes that follow refine it
+        self.line = f"Frame {t}: changed object {number}."
+        if self.marks.stale:
+            self.line += f" The masks after frame {t} are from before: track from here."
+
+    def load_mask(self, t: int, path: Path) -> None:
+        """Give the masks of all objects that an image file shows in frame t.
+
+        Raises: InputError naming the file.
+        """
+        with self._changing(t):
+            (height, width), found = self.film.size, image_size(path)
+            if found != (height, width):
+                raise InputError(
+                    f"{path}: expected the size of the frames, {width}x{height}, found "
+                    f"{found[1]}x{found[0]}; scale the mask"
+                )
+            index = VideoIndex(self.film.name, self.film.frames, {t: path}, binary=None)
+            shown = Annotations(index).read(t)
+            ids = object_ids(shown)
+            if not ids:
+                raise InputError(f"{path}: expected a mask with at least one object, found background only")
+            given, new = self.marks.given.read(t), keep_objects(shown, ids)  # without void
+            self.marks.give(t, new if given is None else impose(given, new))
+        self.line = f"Frame {t}: loaded the masks of {counted(len(ids), 'object')}."
+
+    def remove(self, t: int, number: int) -> None:
+        """End an object before frame t.
+
+        Raises: InputError if it is not there.
+        """
+        with self._changing(t):
+            self.marks.remove(t, number)
+        self.line = f"Removed object {number} from frame {t} on."
+
+    def undo(self) -> int:
+        """Take back the latest change of a mask. Returns: the frame it was in.
+
+        Raises: InputError if there is none.
+        """
+        with self._idle():
+            self._check_frame(0)
+            t = self.marks.undo()
+            self._forget_from(t)
+        self.line = f"Took back the latest change, in frame {t}."
+        return t
+
+    @contextmanager
+    def _changing(self, t: int) -> Iterator[None]:
+        """Within the block, masks of frame t may change. Then what depends on them is forgotten."""
+        with self._idle():
+            self._check_frame(t)
+            yield
+            self._forget_from(t)
+
+    def _forget_from(self, t: int) -> None:
+        self._outline = None
+        self._tracker.forget_from(t)
+        self.drift = {time: ious for time, ious in self.drift.items() if time < t}
+
+    def _outline_of(self, t: int, number: int) -> Outline:
+        """What was drawn of an object so far, or an outline that starts from its mask."""
+        if self._outline and self._outline[:2] == (t, number):
+            return self._outline[2]
+        labels = self.marks.read(t)
+        outline = Outline(self.film.image(t), (labels > 0) & (labels != number))
+        outline.start_from_mask(labels == number)
+        return outline
+
+    @contextmanager
+    def _idle(self) -> Iterator[None]:
+        """Within the block, no other thread tracks or changes a mask.
+
+        Raises: InputError while masks are being tracked, or after `close`.
+        """
+        with self._lock:
+            if self._closed:
+                raise InputError("the tab was closed; reload the page")
+            if self.run.running:
+                raise InputError("stop tracking first")
+            yield
+
+    def _check_frame(self, t: int) -> None:
+        if not 0 <= t < len(self.film):
+            raise InputError(f"frame {t}: expected a number from 0 to {len(self.film) - 1}")
+
+    # ---- tracking -----------------------------------------------------------------------------------------
+
+    def start(self, t: int) -> None:
+        """Track from frame t to the end in a thread, `run`.
+
+        Raises: InputError if no object is marked.
+        """
+        with self._idle():
+            self._check_frame(t)
+            if not self.marks.objects():
+                raise InputError("mark an object first: choose a tool and draw in the frame")
+            self.run.start(self.track(t))
+
+    def track(self, t: int) -> Iterator[int]:
+        """Track from frame t to the end. Yields the frames whose masks were written.
+
+        It starts before frame t if frame t depends on masks that are not there yet.
+        """
+        first, last = self._tracker.go_back(t), len(self.film) - 1
+        begun = time.monotonic()
+        for now in range(first, last + 1):
+            image = self.film.image(now)
+            with self._computing:
+                given, removed = self.marks.given.read(now), self.marks.removed.get(now, ())
+                labels = self._tracker.step(image, given, removed)
+                ious = self._tracker.drift() if now % DRIFT_EVERY == 0 or now == last else {}
+            self.marks.predicted(now, labels)
+            if ious:
+                self.drift = {**self.drift, now: ious}  # others may be reading it
+            self.newest = now
+            speed = (now + 1 - first) / (time.monotonic() - begun)
+            left = f", {(last - now) / speed:.0f} s left" if now < last else ""
+            self.line = f"Tracked frame {now} of {last}: {speed:.1f} frames per second{left}."
+            if self.run.stopping and now < last:
+                self.line = f"Stopped after frame {now}; its mask and the earlier ones stay."
+            yield now
+
+    def _tell(self, error: str, warned: list[str]) -> None:
+        """Show how a run has ended."""
+        line = f"Error: {error}" if error else self.line
+        self.line = " ".join([line, *(f"Warning: {text}" for text in warned)])
+
+    # ---- results ------------------------------------------------------------------------------------------
+
+    def prediction(self, t: int) -> Prediction:
+        """Frame t with its labels, zeros if it has none."""
+        film, ids = self.film, self.marks.objects()
+        frame = SourceFrame(film.names[t], film.image(t), file=film.frames[t].name)
+        return Prediction(frame, self.marks.read(t), None, ids=tuple(ids))
+
+    def packed_mask(self, t: int) -> bytes:
+        """The labels of frame t as the bytes of a palette PNG."""
+        with self._lock:
+            place = self.folder / "packed.png"
+            save_index_png(place, self.marks.read(t))
+            return place.read_bytes()
+
+    def largest_drop(self) -> tuple[int, int, float, float] | None:
+        """Find the largest drop of an object's round trip IoU between two measurements; the first is from 1.
+
+        Returns: frame, object, IoU before, IoU in that frame; None if it falls nowhere.
+        """
+        falls = []
+        before: dict[int, float] = {}
+        for t in sorted(self.drift):
+            for number, iou in self.drift[t].items():
+                falls.append((before.get(number, 1.0) - iou, (t, number, before.get(number, 1.0), iou)))
+                before[number] = iou
+        fall, where = max(falls, default=(0.0, None))
+        return where if fall > 0 else None
