@@ -1,6 +1,9 @@
 """Measure how the threads of OpenMP should wait, for one process and for two side by side (Linux, CPU).
 
-    python3 -m benchmarks.waiting [--network shipped] [--amp off] [--seconds 5] [--rounds 2]
+    python3 -m benchmarks.waiting [--policies passive default active] [--processes 1 2] [--rounds 2]
+
+passive: waiting threads sleep, as train.py, test.py and demo.py set it. default: they spin 300,000 rounds,
+then sleep, as GNU OpenMP does unless told otherwise. active: they spin.
 
 Prints milliseconds of a frame (240x427, 1 object) and of a training step (120x214, 3 frames, 2 objects), as
 medians over the calls of all processes. Two processes run at the same time. The policies take turns.
@@ -13,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import product
 from statistics import median
 
 import torch
@@ -28,9 +32,9 @@ from models.stm import STM
 
 CPU = torch.device("cpu")
 POLICIES = {  # variables of the environment
-    "PASSIVE: threads sleep (the scripts' default)": {"OMP_WAIT_POLICY": "PASSIVE"},
-    "OpenMP's default: they spin 300,000 rounds, then sleep": {"GOMP_SPINCOUNT": "300000"},
-    "ACTIVE: they spin": {"OMP_WAIT_POLICY": "ACTIVE"},
+    "passive": {"OMP_WAIT_POLICY": "PASSIVE"},
+    "default": {"GOMP_SPINCOUNT": "300000"},
+    "active": {"OMP_WAIT_POLICY": "ACTIVE"},
 }
 WORK = ("frame", "step")
 
@@ -56,6 +60,8 @@ def parse_arguments() -> argparse.Namespace:
     add("--network", default="shipped", choices=NETWORKS, help="network (default: shipped)")
     add("--amp", default="off", choices=DTYPES, help="precision (default: off)")
     add("--seconds", type=float, default=5.0, help="time for which each process repeats a call (default: 5)")
+    add("--policies", nargs="+", default=list(POLICIES), choices=POLICIES, help="default: all")
+    add("--processes", nargs="+", type=int, default=[1, 2], choices=[1, 2], help="default: 1 2")
     add("--rounds", type=int, default=2, help="rounds of turns (default: 2)")
     add("--worker", action="store_true", help=argparse.SUPPRESS)  # one of the measured processes
     return parser.parse_args()
@@ -64,21 +70,24 @@ def parse_arguments() -> argparse.Namespace:
 def table(args: argparse.Namespace) -> str:
     """Measure all policies, and format a row for each."""
     cores = len(os.sched_getaffinity(0))
-    cases = {"one process": (1, cores), f"two, {cores} threads each": (2, cores)}
-    if cores > 1:
-        cases[f"two, {cores // 2} each"] = (2, cores // 2)
-    found: dict[tuple[str, str], dict[str, list[float]]] = {}
+    cases = {"one process": (1, cores)} if 1 in args.processes else {}
+    if 2 in args.processes:
+        cases |= {f"two, {threads} threads each": (2, threads) for threads in (cores, max(1, cores // 2))}
+    found = {key: {name: list[float]() for name in WORK} for key in product(args.policies, cases)}
     for _ in range(args.rounds):
-        for case, (processes, threads) in cases.items():
-            for policy, environment in POLICIES.items():
-                own = found.setdefault((policy, case), {name: [] for name in WORK})
-                for name, seconds in side_by_side(args, processes, threads, environment).items():
-                    own[name] += seconds
+        for (policy, case), own in found.items():
+            for name, seconds in side_by_side(args, *cases[case], POLICIES[policy]).items():
+                own[name] += seconds
+            print(f"{policy}, {case}: {milliseconds(own)}", file=sys.stderr, flush=True)
     rows: list[Sequence[str]] = [["waiting", *cases]]
-    for policy in POLICIES:
-        medians = [[median(found[policy, case][name]) for name in WORK] for case in cases]
-        rows.append([policy, *(" / ".join(f"{1000 * seconds:.0f}" for seconds in one) for one in medians)])
+    for policy in args.policies:
+        rows.append([policy, *(milliseconds(found[policy, case]) for case in cases)])
     return markdown(rows)
+
+
+def milliseconds(seconds: dict[str, list[float]]) -> str:
+    """The medians of each kind of work: '95 / 310'."""
+    return " / ".join(f"{1000 * median(seconds[name]):.0f}" for name in WORK)
 
 
 def side_by_side(

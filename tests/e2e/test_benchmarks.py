@@ -289,7 +289,7 @@ def test_processes_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(waiting, "side_by_side", side_by_side)
     monkeypatch.setattr(waiting.os, "sched_getaffinity", lambda _: range(4))
-    table = waiting.table(argparse.Namespace(rounds=1))
+    table = waiting.table(argparse.Namespace(rounds=1, policies=list(waiting.POLICIES), processes=[1, 2]))
     assert [line.split(" | ")[1:] for line in table.splitlines()[2:]] == [
         ["200 / 1000", "200 / 2000", "200 / 2000 |"]
     ] * 3
