@@ -42,8 +42,11 @@ OUTPUT = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -
 def use_winograd(model: STM) -> STM:
     """Replace the 3x3 convolutions that are faster so by `WinogradConv`, in place. The weights must be final.
 
-    Each takes five times the memory of its weights.
+    Each takes five times the memory of its weights. A network with a narrow decoder stays as it is, because a
+    whole frame would gain nothing.
     """
+    if model.Decoder.convFM.out_channels < MIN_CHANNELS:
+        return model
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             # The decoder takes convFM's weights apart and never calls it.

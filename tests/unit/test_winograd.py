@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from libs.app.build import for_inference
 from models import winograd
 from models.stm import STM, Objects
-from models.winograd import MIN_CHANNELS, WinogradConv
+from models.winograd import MIN_CHANNELS, WinogradConv, use_winograd
 
 HERE = torch.device("cpu")
 
@@ -129,3 +129,9 @@ def test_the_network_gives_the_same() -> None:
         )
     for one, other in zip(*found, strict=True):
         assert 0 < (one - other).abs().max() < 1e-4 * one.abs().max()
+
+
+def test_a_network_with_a_narrow_decoder_stays_as_it_is() -> None:
+    for width, expected in ((96, False), (128, True)):
+        model = use_winograd(STM("resnet18", 8, 8, decoder_dim=width))
+        assert any(isinstance(module, WinogradConv) for module in model.modules()) == expected
