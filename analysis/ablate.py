@@ -83,9 +83,10 @@ def main() -> None:
                 for name, keys in plan.tests.items():
                     test(plan, variant, seed, name, keys, weights, options, args.out)
     rows = [row for name in plan.tests for row in compare_variants(plan, name, args.out)]
-    write_rows(args.out / "table.csv", rows)
     print(format_rows(rows))
-    print(f"table written to {args.out / 'table.csv'}")
+    table = args.out / f"{args.plan.stem}.csv"  # plans that share trainings share the folder
+    write_rows(table, rows)
+    print(f"table written to {table}")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -101,7 +102,7 @@ def parse_arguments() -> argparse.Namespace:
         type=Path,
         default=Path("runs/ablate"),
         metavar="DIR",
-        help="folder of all runs and the table",
+        help="folder of all runs and the table; plans with equal trainings may share it",
     )
     return parser.parse_args()
 

@@ -1,9 +1,9 @@
 """Measure how the threads of OpenMP should wait, for one process and for two side by side (Linux, CPU).
 
-    python3 -m benchmarks.waiting [--policies passive default active] [--processes 1 2] [--rounds 2]
+    python3 -m benchmarks.waiting [--policies passive short default active] [--processes 1 2] [--rounds 2]
 
-passive: waiting threads sleep, as train.py, test.py and demo.py set it. default: they spin 300,000 rounds,
-then sleep, as GNU OpenMP does unless told otherwise. active: they spin.
+passive: waiting threads sleep. short: they spin 10,000 rounds, then sleep. default: they spin 300,000 rounds, then
+sleep, as GNU OpenMP does unless told otherwise. active: they spin.
 
 Prints milliseconds of a frame (240x427, 1 object) and of a training step (120x214, 3 frames, 2 objects), as
 medians over the calls of all processes. Two processes run at the same time. The policies take turns.
@@ -33,6 +33,7 @@ from models.stm import STM
 CPU = torch.device("cpu")
 POLICIES = {  # variables of the environment
     "passive": {"OMP_WAIT_POLICY": "PASSIVE"},
+    "short": {"GOMP_SPINCOUNT": "10000"},
     "default": {"GOMP_SPINCOUNT": "300000"},
     "active": {"OMP_WAIT_POLICY": "ACTIVE"},
 }

@@ -102,6 +102,17 @@ def test_what_is_trained_is_not_trained_again(
     assert [script for script, _ in calls].count("train.py") == 4
 
 
+def test_plans_that_share_a_folder_share_trainings_and_keep_their_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: list[tuple[str, dict[str, Any]]]
+) -> None:
+    run_plan(tmp_path, monkeypatch)
+    (tmp_path / "plan.yaml").rename(tmp_path / "other.yaml")
+    monkeypatch.setattr("sys.argv", ["ablate", str(tmp_path / "other.yaml"), "--out", str(tmp_path / "out")])
+    ablate.main()
+    assert [script for script, _ in calls].count("train.py") == 4
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.csv")) == ["other.csv", "plan.csv"]
+
+
 def test_a_changed_config_is_trained_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: list[tuple[str, dict[str, Any]]]
 ) -> None:
