@@ -2,8 +2,8 @@
 
     python3 -m benchmarks.waiting [--policies passive short default active] [--processes 1 2] [--rounds 2]
 
-passive: waiting threads sleep. short: they spin 10,000 rounds, then sleep. default: they spin 300,000 rounds, then
-sleep, as GNU OpenMP does unless told otherwise. active: they spin.
+passive: waiting threads sleep. short: they spin 10,000 rounds, then sleep. default: they spin 300,000 rounds,
+then sleep, as GNU OpenMP does unless told otherwise. active: they spin.
 
 Prints milliseconds of a frame (240x427, 1 object) and of a training step (120x214, 3 frames, 2 objects), as
 medians over the calls of all processes. Two processes run at the same time. The policies take turns.

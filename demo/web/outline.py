@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from scipy.ndimage import distance_transform_edt
 
 from libs.core.errors import InputError
 
@@ -113,7 +114,13 @@ def brush(size: tuple[int, ...], points: Sequence[Point], radius: float) -> np.n
     Args:
         size: (H, W).
     """
-    line = np.ones(size, np.uint8)
     corners = np.round([*points, points[-1]]).astype(np.int32).clip(0, np.array(size[::-1]) - 1)
-    cv2.polylines(line, [corners.reshape(-1, 1, 2)], False, 0, 1)
-    return cv2.distanceTransform(line, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) <= radius
+    margin = int(radius) + 1
+    left, top = (corners.min(0) - margin).clip(0)
+    right, bottom = corners.max(0) + margin + 1
+    found = np.zeros(size, bool)
+    around = found[top:bottom, left:right]  # distances of a whole frame would take long
+    line = np.ones(around.shape, np.uint8)
+    cv2.polylines(line, [(corners - (left, top)).reshape(-1, 1, 2)], False, 0, 1)
+    around[:] = distance_transform_edt(line) <= radius  # OpenCV's exact one varies with several threads
+    return found

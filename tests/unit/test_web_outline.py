@@ -107,7 +107,7 @@ def test_the_same_strokes_give_the_same_outline() -> None:
     assert np.array_equal(*found)
 
 
-@pytest.mark.parametrize("points", [[(12, 10)], [(10, 12), (28, 20)], [(8, 8), (20, 8), (20, 30)]])
+@pytest.mark.parametrize("points", [[(12, 10)], [(10, 12), (28, 20)], [(8, 8), (20, 8), (20, 30)], [(0, 39)]])
 def test_a_brush_covers_the_pixels_within_its_radius(points: list[tuple[float, float]]) -> None:
     """Compared with the distance of each pixel to many points of the line."""
     along = [np.linspace(a, b, 200) for a, b in zip(points, points[1:])] or [np.array(points)]
