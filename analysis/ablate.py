@@ -19,7 +19,9 @@ import numpy as np
 import yaml
 
 from analysis.compare import Comparison, compare, object_scores
+from analysis.pictures import Bar, save_intervals
 from analysis.runs import Run, read_run
+from analysis.statistics import Interval, format_interval
 from libs.app.config import Config, load_config
 from libs.app.script import run_with_error_messages
 from libs.core.errors import InputError
@@ -65,9 +67,14 @@ class Row:
     mean: float
     deviation: float | None  # over the seeds; None for a single one
     difference: float
-    low: float
-    high: float
+    low: float | None  # the interval; None for a single video
+    high: float | None
     p: float
+
+    @property
+    def interval(self) -> Interval:
+        """The 95 % interval of the difference."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
 
 
 def main() -> None:
@@ -87,6 +94,9 @@ def main() -> None:
     table = args.out / f"{args.plan.stem}.csv"  # plans that share trainings share the folder
     write_rows(table, rows)
     print(f"table written to {table}")
+    if len(plan.variants) > 1:
+        plot(table.with_suffix(".png"), rows)
+        print(f"plot written to {table.with_suffix('.png')}")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -236,8 +246,10 @@ def find_runs(plan: Plan, variant: Variant, name: str, out: Path) -> list[Run]:
 def _row(name: str, variant: str, runs: Sequence[Run], against: Comparison) -> Row:
     means = [float(np.mean(list(object_scores([run]).values()))) for run in runs]
     deviation = float(np.std(means, ddof=1)) if len(means) > 1 else None
-    difference, (low, high) = against.difference, against.interval
-    return Row(name, variant, len(runs), float(np.mean(means)), deviation, difference, low, high, against.p)
+    low, high = against.interval or (None, None)
+    return Row(
+        name, variant, len(runs), float(np.mean(means)), deviation, against.difference, low, high, against.p
+    )
 
 
 def format_rows(rows: Sequence[Row]) -> str:
@@ -251,10 +263,19 @@ def format_rows(rows: Sequence[Row]) -> str:
         deviation = "" if row.deviation is None else f" ± {100 * row.deviation:.1f}"
         line = f"{row.variant:{width}}  {100 * row.mean:5.1f}{deviation}"
         if row.variant != rows[0].variant:
-            interval = f"{100 * row.low:+.1f} to {100 * row.high:+.1f}"
-            line += f"   {100 * row.difference:+.1f}  ({interval}, p = {row.p:.2g})"
+            line += f"   {100 * row.difference:+.1f}  ({format_interval(row.interval)}, p = {row.p:.2g})"
         lines.append(line)
     return "\n".join(lines)
+
+
+def plot(path: Path, rows: Sequence[Row]) -> None:
+    """Plot the differences to the first variant, a panel for each test."""
+    first, panels = rows[0].variant, dict[str, list[Bar]]()
+    for row in rows:
+        if row.variant != first:
+            bar = Bar(row.variant, row.difference, row.interval)
+            panels.setdefault(f"{row.test}: against {first}", []).append(bar)
+    save_intervals(path, panels, "difference of J&F in percentage points")
 
 
 def _pairs(keys: Keys) -> list[str]:

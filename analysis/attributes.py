@@ -14,8 +14,9 @@ import numpy as np
 import yaml
 
 from analysis.object_attributes import Ages, Attributes, measure_video
+from analysis.pictures import Bar, save_intervals
 from analysis.runs import Run, read_run, video_indices
-from analysis.statistics import bootstrap_interval
+from analysis.statistics import Interval, bootstrap_interval, format_interval
 from dataset.video import open_video
 from libs.app.script import run_with_error_messages
 from libs.core.errors import InputError
@@ -45,7 +46,7 @@ class Line:
     label: str
     count: int
     mean: float | None
-    interval: tuple[float, float] | None
+    interval: Interval
 
     @staticmethod
     def of(label: str, values: Mapping[str, Sequence[float]]) -> "Line":
@@ -57,11 +58,10 @@ class Line:
         return Line(label, len(joined), float(joined.mean()), bootstrap_interval(groups))
 
     def __str__(self) -> str:
-        if self.mean is None or self.interval is None:
+        if self.mean is None:
             return f"{self.label:34} {self.count:6}      -"
-        low, high = self.interval
         return (
-            f"{self.label:34} {self.count:6}  {100 * self.mean:5.1f}  ({100 * low:.1f} to {100 * high:.1f})"
+            f"{self.label:34} {self.count:6}  {100 * self.mean:5.1f}  ({format_interval(self.interval, '')})"
         )
 
 
@@ -77,15 +77,18 @@ def main() -> None:
     J = frame_scores(run)
     if not J:
         raise InputError(f"{run.folder}: no object is scored, so there is no J to show by attribute")
-    print_table("J by attribute, mean over objects", by_attribute(found, J))
+    tables = {"J by attribute, mean over objects": by_attribute(found, J)}
     listed = listed_attributes(args.root or Path(run.settings["root"]), run)
     if listed:
-        print_table("J by the attributes that the data set lists", by_list(listed, J))
-    print_table("J by frames since the object's mask was given", by_age(ages, J, 0))
-    print_table("J by frames since the object reappeared", by_age(ages, J, 1))
+        tables["J by the attributes that the data set lists"] = by_list(listed, J)
+    tables["J by frames since the object's mask was given"] = by_age(ages, J, 0)
+    tables["J by frames since the object reappeared"] = by_age(ages, J, 1)
+    for title, lines in tables.items():
+        print_table(title, lines)
     out = args.out or args.run / "attributes.csv"
     write_rows(out, list(found.values()))
-    print(f"attributes of {len(found)} objects written to {out}")
+    plot(out.with_suffix(".png"), tables)
+    print(f"attributes of {len(found)} objects written to {out}, a plot to {out.with_suffix('.png')}")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -96,7 +99,12 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("run", type=Path, metavar="RUN", help="result folder of test.py")
     add("--root", type=Path, metavar="DATA", help="folder that holds the data sets, if not that of the run")
-    add("--out", type=Path, metavar="FILE", help="CSV file to write (default: attributes.csv in the run)")
+    add(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="CSV file to write, beside a plot (default: attributes.csv in the run)",
+    )
     return parser.parse_args()
 
 
@@ -167,6 +175,19 @@ def print_table(title: str, lines: Sequence[Line]) -> None:
     """Print lines in percent, with their intervals."""
     print(f"\n{title}: values, mean, 95 % interval (bootstrap over videos)")
     print("\n".join(map(str, lines)))
+
+
+def plot(path: Path, tables: Mapping[str, Sequence[Line]]) -> None:
+    """Plot tables as PNG. Lines without a value are left out, and tables without a line."""
+    panels = {
+        title: [
+            Bar(f"{line.label.strip()} [{line.count}]", line.mean, line.interval)
+            for line in lines
+            if line.mean is not None
+        ]
+        for title, lines in tables.items()
+    }
+    save_intervals(path, {title: bars for title, bars in panels.items() if bars}, "J in percent")
 
 
 def _mean_of_objects(label: str, J: Mapping[Key, Mapping[str, float]], keys: set[Key]) -> Line:

@@ -17,7 +17,7 @@ from scipy.stats import wilcoxon
 from analysis.html import embed_jpeg, write_page
 from analysis.runs import PredictedMasks, Run, check_label_maps, read_run, video_indices
 from analysis.score import score_folder
-from analysis.statistics import bootstrap_interval
+from analysis.statistics import Interval, bootstrap_interval, format_interval
 from dataset.video import open_video
 from libs.app.script import run_with_error_messages
 from libs.core.errors import InputError, counted, named
@@ -52,7 +52,7 @@ class Pair:
 class Comparison:
     """What the pairs of all objects say.
 
-    interval: 95 %, of the mean difference, by the bootstrap over videos.
+    interval: 95 %, of the mean difference, by the bootstrap over videos; None for a single video.
     p: of the Wilcoxon signed-rank test on the objects' differences, two-sided.
     """
 
@@ -60,7 +60,7 @@ class Comparison:
     mean_a: float
     mean_b: float
     difference: float
-    interval: tuple[float, float]
+    interval: Interval
     p: float
     wins: int
     ties: int
@@ -69,7 +69,16 @@ class Comparison:
     @property
     def is_significant(self) -> bool:
         """Whether the interval excludes 0 and the test agrees at 5 %."""
-        return self.p < 0.05 and not self.interval[0] <= 0 <= self.interval[1]
+        return self.p < 0.05 and self.interval is not None and not self.interval[0] <= 0 <= self.interval[1]
+
+    @property
+    def reason(self) -> str:
+        """What the difference is judged by, as the end of a sentence."""
+        test = f"the test gives p = {self.p:.3g}"
+        if self.interval is None:
+            return f"one video has no interval, and {test}"
+        low, high = self.interval
+        return f"the interval {'includes' if low <= 0 <= high else 'excludes'} 0, and {test}"
 
 
 def main() -> None:
@@ -189,14 +198,16 @@ def differing_keys(a: Run, b: Run) -> list[tuple[str, Any, Any]]:
 
 def format_text(comparison: Comparison, differing: Sequence[tuple[str, Any, Any]]) -> str:
     """The result as text."""
-    low, high = comparison.interval
+    spread = format_interval(comparison.interval)
+    if comparison.interval:
+        spread = f"95 % interval {spread} (bootstrap over videos)"
     videos = len({pair.video for pair in comparison.pairs})
     verdict = "significant" if comparison.is_significant else "not significant"
     lines = [
         f"J&F over {counted(len(comparison.pairs), 'object')} in {counted(videos, 'video')}: "
         f"A {100 * comparison.mean_a:.1f}, B {100 * comparison.mean_b:.1f}",
-        f"B - A: {100 * comparison.difference:+.1f} points, 95 % interval {100 * low:+.1f} to "
-        f"{100 * high:+.1f} (bootstrap over videos), Wilcoxon p = {comparison.p:.3g}: {verdict}",
+        f"B - A: {100 * comparison.difference:+.1f} points, {spread}, "
+        f"Wilcoxon p = {comparison.p:.3g}: {verdict}",
         f"B is better in {comparison.wins}, equal in {comparison.ties}, worse in {comparison.losses}",
     ]
     lines += [f"setting {key}: A {one}, B {other}" for key, one, other in differing]

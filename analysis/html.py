@@ -9,6 +9,8 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
+from analysis.statistics import format_interval
+from libs.core.errors import counted
 from libs.core.files import atomic_write
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -19,7 +21,7 @@ def write_page(path: Path, template: str, **content: Any) -> None:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.globals["zip"] = zip
+    environment.globals.update(zip=zip, counted=counted, format_interval=format_interval)
     page = environment.get_template(template).render(**content)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary:

@@ -1,6 +1,6 @@
 """Pictures of several images beside each other, with titles."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -23,6 +23,15 @@ class Tile:
 
     image: np.ndarray | None  # (h, w, 3) uint8 RGB
     title: str = ""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A value with its interval, as fractions."""
+
+    label: str
+    mean: float
+    interval: tuple[float, float] | None = None
 
 
 def shrink(image: np.ndarray) -> np.ndarray:
@@ -78,3 +87,25 @@ def save_figure(path: Path, figure: Figure) -> None:
     """Write a figure as PNG, atomically."""
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI)
+
+
+def save_intervals(path: Path, panels: Mapping[str, Sequence[Bar]], unit: str) -> None:
+    """Write values with their intervals as PNG, in percent: a panel for each title, all on one axis.
+
+    Args:
+        panels: title -> at least one value; unit: what is measured.
+    """
+    rows = [len(bars) for bars in panels.values()]
+    figure = Figure(figsize=(8, 0.8 + 0.24 * sum(rows) + 0.5 * len(rows)), layout="constrained")
+    cells = figure.subplots(len(rows), 1, sharex=True, squeeze=False, height_ratios=[n + 0.5 for n in rows])
+    for axes, (title, bars) in zip(cells.flat, panels.items()):
+        middle = 100 * np.array([bar.mean for bar in bars])
+        ends = 100 * np.array([bar.interval or (bar.mean, bar.mean) for bar in bars]).T  # (2, n)
+        axes.hlines(range(len(bars)), *ends, color="tab:blue", linewidth=2)
+        axes.plot(middle, range(len(bars)), "o", color="tab:blue")
+        axes.set_yticks(range(len(bars)), [bar.label for bar in bars], fontsize=8)
+        axes.set_ylim(len(bars) - 0.5, -0.5)
+        axes.set_title(title, fontsize=9)
+        axes.grid(axis="x", alpha=0.4)
+    cells[-1, 0].set_xlabel(f"{unit}, and 95 % interval")
+    save_figure(path, figure)

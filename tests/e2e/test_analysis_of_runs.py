@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from analysis import compare
 from analysis.html import write_page
@@ -169,6 +170,25 @@ def test_intervals_equal_a_loop_over_samples() -> None:
         drawn = [groups[i] for i in rng.integers(3, size=3)]
         means.append(np.concatenate(drawn).mean())
     assert bootstrap_interval(groups) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])), abs=0.02)
+
+
+def test_attributes_of_a_run_are_tables_a_file_and_a_plot(segmented: Segmented, tmp_path: Path) -> None:
+    out = tmp_path / "found.csv"
+    end = run_in_process("analysis.attributes", segmented.folder, "--out", out)
+    end.check_success()
+    scored = rows(segmented.folder / "scores.csv")[:-1]
+    assert len(rows(out)) == len(scored) > 0 and Image.open(tmp_path / "found.png").width > 500
+    has, has_not = (
+        float(re.search(rf"{label} .*?(\d+) ", end.out)[1]) for label in ("small .size.*?frame.", "not small")
+    )
+    assert has + has_not == len(scored)
+
+
+def test_one_video_has_no_interval() -> None:
+    assert bootstrap_interval([np.array([0.1, 0.3]), np.array([])]) is None
+    result = compare.compare({("v", 1): 0.1, ("v", 2): 0.2}, {("v", 1): 0.3, ("v", 2): 0.5})
+    assert result.interval is None and not result.is_significant
+    assert "B - A: +25.0 points, no interval: one video, Wilcoxon" in compare.format_text(result, [])
 
 
 def test_signed_ranks_give_a_known_p() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from analysis import ablate
 from libs.core.errors import InputError
@@ -111,6 +112,7 @@ def test_plans_that_share_a_folder_share_trainings_and_keep_their_tables(
     ablate.main()
     assert [script for script, _ in calls].count("train.py") == 4
     assert sorted(path.name for path in (tmp_path / "out").glob("*.csv")) == ["other.csv", "plan.csv"]
+    assert Image.open(tmp_path / "out/plan.png").width > 500
 
 
 def test_a_changed_config_is_trained_anew(
