@@ -22,6 +22,7 @@ from analysis.compare import Comparison, compare, object_scores
 from analysis.pictures import Bar, save_intervals
 from analysis.runs import Run, read_run
 from analysis.statistics import Interval, format_interval
+from libs.app.build import result_folder
 from libs.app.config import Config, load_config
 from libs.app.script import run_with_error_messages
 from libs.core.errors import InputError
@@ -87,9 +88,9 @@ def main() -> None:
         for seed in plan.seeds:  # seed by seed, so that a run cut short compares all variants
             for variant in plan.variants:
                 weights = train(plan, variant, seed, options, args.out)
-                for name, keys in plan.tests.items():
-                    test(plan, variant, seed, name, keys, weights, options, args.out)
-    rows = [row for name in plan.tests for row in compare_variants(plan, name, args.out)]
+                for name in plan.tests:
+                    test(plan, variant, seed, name, weights, options, args.out)
+        rows = [row for name in plan.tests for row in compare_variants(plan, name, options, args.out)]
     print(format_rows(rows))
     table = args.out / f"{args.plan.stem}.csv"  # plans that share trainings share the folder
     write_rows(table, rows)
@@ -137,6 +138,9 @@ def read_plan(path: Path) -> Plan:
     tests = _keys(path, "tests", content["tests"])
     if not tests:
         raise InputError(f"{path}: tests: expected names with keys for test.py, found none")
+    for name in (*tests, *variants):
+        if not str(name) or not all(letter.isalnum() or letter in "-_" for letter in str(name)):
+            raise InputError(f"{path}: {name!r}: expected a name of letters, digits, - and _")
     return Plan(
         Path(str(content["cfg"])),
         _keys(path, "keys", content.get("keys")),
@@ -152,8 +156,6 @@ def _variant(path: Path, name: str, entry: object) -> Variant:
         raise InputError(
             f"{path}: variants: {name}: expected `train` and `test` with keys, found {', '.join(found)}"
         )
-    if not name or not all(letter.isalnum() or letter in "-_" for letter in name):
-        raise InputError(f"{path}: variants: {name!r}: expected a name of letters, digits, - and _")
     train, test = (_keys(path, f"variants: {name}: {part}", found.get(part)) for part in ("train", "test"))
     return Variant(name, train, test)
 
@@ -173,8 +175,8 @@ def check_keys(plan: Plan, options: Keys) -> None:
     """
     for variant in plan.variants:
         load_config(plan.cfg, _pairs({**plan.keys, **variant.train, **options}))
-        for keys in plan.tests.values():
-            cfg, own = _test_keys(plan, variant, keys, options)
+        for name in plan.tests:
+            cfg, own = _test_keys(plan, variant, plan.seeds[0], name, options, Path("runs"))
             load_config(cfg, _pairs(own))
 
 
@@ -196,19 +198,20 @@ def train(plan: Plan, variant: Variant, seed: int, options: Keys, out: Path) -> 
     return weights
 
 
-def test(
-    plan: Plan, variant: Variant, seed: int, name: str, keys: Keys, weights: Path, options: Keys, out: Path
-) -> None:
+def test(plan: Plan, variant: Variant, seed: int, name: str, weights: Path, options: Keys, out: Path) -> None:
     """Test one variant with one seed; videos that are done are left out."""
-    cfg, own = _test_keys(plan, variant, keys, options)
+    cfg, own = _test_keys(plan, variant, seed, name, options, out)
     print(f"testing {variant.name}, seed {seed}, on {name}", flush=True)
-    output = {"initial": weights, "output_dir": (out / "tests" / name / f"{variant.name}-{seed}").resolve()}
-    run_script("test.py", cfg, {**own, **output, "skip_done": True})
+    run_script("test.py", cfg, {**own, "initial": weights, "skip_done": True})
 
 
-def _test_keys(plan: Plan, variant: Variant, keys: Keys, options: Keys) -> tuple[Path, Keys]:
+def _test_keys(
+    plan: Plan, variant: Variant, seed: int, name: str, options: Keys, out: Path
+) -> tuple[Path, Keys]:
     """The config and the keys of a call of test.py; a `root` of the test lies below that of the options."""
+    keys = plan.tests[name]
     own = {**options, **keys, **variant.test}
+    own["output_dir"] = (out / "tests" / name / f"{variant.name}-{seed}").resolve()
     if "root" in keys and "root" in options:
         own["root"] = Path(options["root"]) / keys["root"]
     return Path(own.pop("cfg", plan.cfg)), own
@@ -226,21 +229,21 @@ def run_script(script: str, cfg: Path, keys: Keys) -> None:
         raise InputError(f"{script} ended with exit code {end.returncode}, see above; run this command again")
 
 
-def compare_variants(plan: Plan, name: str, out: Path) -> list[Row]:
+def compare_variants(plan: Plan, name: str, options: Keys, out: Path) -> list[Row]:
     """The rows of one test set."""
-    runs = {variant.name: find_runs(plan, variant, name, out) for variant in plan.variants}
+    runs = {variant.name: find_runs(plan, variant, name, options, out) for variant in plan.variants}
     scores = {variant: object_scores(own) for variant, own in runs.items()}
     first = scores[plan.variants[0].name]
     return [_row(name, variant, own, compare(first, scores[variant])) for variant, own in runs.items()]
 
 
-def find_runs(plan: Plan, variant: Variant, name: str, out: Path) -> list[Run]:
+def find_runs(plan: Plan, variant: Variant, name: str, options: Keys, out: Path) -> list[Run]:
     """The results of one variant on one test set, a run for each seed."""
-    folder = out / "tests" / name
-    return [
-        read_run(next(path.parent for path in (folder / f"{variant.name}-{seed}").glob("*/.done")))
-        for seed in plan.seeds
-    ]
+    found = []
+    for seed in plan.seeds:
+        cfg, own = _test_keys(plan, variant, seed, name, options, out)
+        found.append(read_run(result_folder(load_config(cfg, _pairs(own)))))
+    return found
 
 
 def _row(name: str, variant: str, runs: Sequence[Run], against: Comparison) -> Row:

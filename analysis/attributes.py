@@ -25,16 +25,16 @@ from libs.evaluation.scores import write_rows
 
 Key = tuple[str, int]  # video, object
 
-# Name -> which objects have it.
-RULES: dict[str, tuple[str, Callable[[Attributes], bool]]] = {
-    "small": ("size below 1 % of the frame", lambda a: a.size < 0.01),
-    "fast": ("speed of at least 0.1", lambda a: a.speed >= 0.1),
-    "moving by itself": ("motion of at least 0.05", lambda a: a.motion >= 0.05),
-    "deforming": ("deformation of at least 0.25", lambda a: a.deformation >= 0.25),
-    "hidden": ("hidden in some frame", lambda a: a.hidden > 0),
-    "reappearing": ("at least one reappearance", lambda a: a.reappearances > 0),
-    "at the border": ("border of at least 0.2", lambda a: a.border >= 0.2),
-    "look-alikes near": ("lookalike below 3", lambda a: a.lookalike < 3),
+# Name -> which objects have it: in words, and the attribute with the test of its value.
+RULES: dict[str, tuple[str, str, Callable[[float], bool]]] = {
+    "small": ("size below 1 % of the frame", "size", lambda value: value < 0.01),
+    "fast": ("speed of at least 0.1", "speed", lambda value: value >= 0.1),
+    "moving by itself": ("motion of at least 0.05", "motion", lambda value: value >= 0.05),
+    "deforming": ("deformation of at least 0.25", "deformation", lambda value: value >= 0.25),
+    "hidden": ("hidden in some frame", "hidden", lambda value: value > 0),
+    "reappearing": ("at least one reappearance", "reappearances", lambda value: value > 0),
+    "at the border": ("border of at least 0.2", "border", lambda value: value >= 0.2),
+    "look-alikes near": ("lookalike below 3", "lookalike", lambda value: value < 3),
 }
 AGES = ((0, 5), (6, 10), (11, 20), (21, 40), (41, 80), (81, None))  # in frames
 
@@ -68,6 +68,11 @@ class Line:
 def main() -> None:
     """Run the command line."""
     args = parse_arguments()
+    out = args.out or args.run / "attributes.csv"
+    if out.suffix != ".csv":
+        raise InputError(
+            f"--out {out}: expected a name that ends in .csv; the plot gets the same name with .png"
+        )
     run = read_run(args.run)
     videos = [open_video(index, run.settings["given_masks"]) for index in video_indices(run, args.root)]
     progress = Progress("attributes", sum(video.length for video in videos), "frame")
@@ -85,7 +90,6 @@ def main() -> None:
     tables["J by frames since the object reappeared"] = by_age(ages, J, 1)
     for title, lines in tables.items():
         print_table(title, lines)
-    out = args.out or args.run / "attributes.csv"
     write_rows(out, list(found.values()))
     plot(out.with_suffix(".png"), tables)
     print(f"attributes of {len(found)} objects written to {out}, a plot to {out.with_suffix('.png')}")
@@ -120,11 +124,13 @@ def frame_scores(run: Run) -> dict[Key, dict[str, float]]:
 
 
 def by_attribute(found: Mapping[Key, Attributes], J: Mapping[Key, Mapping[str, float]]) -> list[Line]:
-    """Mean J of the objects with each attribute, and of those without it."""
+    """Mean J of the objects with each attribute, and of those without it; not of those that have no value."""
     lines = []
-    for name, (rule, has) in RULES.items():
+    for name, (rule, attribute, has) in RULES.items():
+        values = {key: getattr(a, attribute) for key, a in found.items()}
         for label, wanted in ((f"{name} ({rule})", True), (f"  not {name}", False)):
-            lines.append(_mean_of_objects(label, J, {key for key, a in found.items() if has(a) == wanted}))
+            keys = {key for key, value in values.items() if value is not None and has(value) == wanted}
+            lines.append(_mean_of_objects(label, J, keys))
     return lines
 
 

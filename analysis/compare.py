@@ -22,7 +22,7 @@ from dataset.video import open_video
 from libs.app.script import run_with_error_messages
 from libs.core.errors import InputError, counted, named
 from libs.core.masks import keep_objects
-from libs.core.structures import Video
+from libs.core.structures import VideoIndex
 from libs.evaluation.evaluator import Report
 from libs.evaluation.results import Record
 from libs.evaluation.visualize import overlay
@@ -226,11 +226,11 @@ def _largest(comparison: Comparison) -> list[Pair]:
 def largest_changes(comparison: Comparison, a: Run, b: Run, root: Path | None) -> list[dict[str, Any]]:
     """List the largest changes: the pair, the frame in which J differs most, and three pictures of it."""
     largest = _largest(comparison)
-    videos = {index.name: open_video(index) for index in video_indices(a, root)} if largest else {}
+    indices = {index.name: index for index in video_indices(a, root)} if largest else {}
     changes = []
     for pair in largest:
         frame, J_a, J_b = _most_different_frame(pair, a, b)
-        images = _pictures(videos[pair.video], frame, pair.object, [a.folder, b.folder])
+        images = _pictures(indices[pair.video], frame, pair.object, [a.folder, b.folder])
         changes.append({"pair": pair, "frame": frame, "J": (J_a, J_b), "images": images})
     return changes
 
@@ -249,12 +249,13 @@ def _frame_scores(run: Run, pair: Pair) -> tuple[tuple[str, ...], list[float]]:
     return scores.frames[row], scores.jaccard[row].tolist()
 
 
-def _pictures(video: Video, frame_name: str, number: int, folders: Sequence[Path]) -> list[str]:
+def _pictures(index: VideoIndex, frame_name: str, number: int, folders: Sequence[Path]) -> list[str]:
     """The frame with the object's true mask and with that of each folder, as data URIs."""
-    frame = next(frame for frame in video.read() if frame.name == frame_name)
+    frame = next(frame for frame in open_video(index).read() if frame.name == frame_name)
     assert frame.truth is not None  # it is scored
     size = frame.truth.shape[0], frame.truth.shape[1]
-    masks = [frame.truth, *(PredictedMasks(folder, video.name).read(frame_name, size) for folder in folders)]
+    predicted = [PredictedMasks(folder, index.name, index.binary or None) for folder in folders]
+    masks = [frame.truth, *(masks.read(frame_name, size) for masks in predicted)]
     step = max(1, size[0] // HEIGHT)
     return [
         embed_jpeg(overlay(frame.image, keep_objects(mask, (number,)))[::step, ::step])

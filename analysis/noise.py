@@ -218,6 +218,7 @@ def main() -> None:
         model, rows, shown = load_model(cfg), [], first_frames(video, args.length)
         for damage in plan(args):
             rows += [measure(model, settings, shown, damage) for settings in (without, corrected)]
+            write_rows(args.out / "noise.csv", rows)  # an interruption loses no finished row
             print(f"{damage.where} {damage.kind} {damage.amount:g}: done", flush=True)
         write(args.out, rows)
     print(summary(pair_up(rows)))
@@ -268,9 +269,8 @@ def plan(args: argparse.Namespace) -> list[Damage]:
 
 
 def write(out: Path, rows: Sequence[Row]) -> None:
-    """Write the table and the plot, and print where they are."""
+    """Write the table as text and the plot, and print where they are."""
     pairs = pair_up(rows)
-    write_rows(out / "noise.csv", rows)
     with atomic_write(out / "noise.txt") as temporary:
         temporary.write_text(summary(pairs) + "\n", encoding="utf-8")
     plot(out / "noise.png", pairs)

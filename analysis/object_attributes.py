@@ -26,6 +26,8 @@ Ages = dict[str, tuple[int, int | None]]
 class Attributes:
     """Of one object over its video. All lengths are in diameters of the object in the same frame.
 
+    None: no frame could be measured, as of an object that two consecutive masks never show.
+
     size: mean fraction of the frame that the object covers where it is visible.
     speed: mean way of its centre from one frame to the next.
     motion: mean length of its flow relative to that of its surroundings, from one frame to the next.
@@ -38,13 +40,13 @@ class Attributes:
 
     video: str
     object: int
-    size: float
-    speed: float
-    motion: float
-    deformation: float
+    size: float | None
+    speed: float | None
+    motion: float | None
+    deformation: float | None
     hidden: float
     reappearances: int
-    border: float
+    border: float | None
     lookalike: float
 
 
@@ -137,8 +139,8 @@ class _Meter:
         return attributes, self.ages
 
 
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values)) if values else 0.0
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None
 
 
 def lookalike_distance(mask: np.ndarray, colours: np.ndarray) -> float:

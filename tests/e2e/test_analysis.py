@@ -124,6 +124,17 @@ def test_noise(tmp_path: Path, weights: Path, video: list[object]) -> None:
     assert Image.open(out / "noise.png").width == 1260  # three panels
 
 
+def test_noise_keeps_its_rows_if_a_later_damage_fails(
+    tmp_path: Path, weights: Path, video: list[object]
+) -> None:
+    """Erosion of a whole given mask is an error."""
+    out, chosen = tmp_path / "out", ["--kinds", "erode", "--amounts", "0.5", "1", "--length", "3"]
+    chosen += ["--where", "given"]
+    end = run_in_process("analysis.noise", "--out", out, "--weights", weights, *video, *chosen, "--", **KEYS)
+    end.check_error("smaller amounts")
+    assert [row["amount"] for row in table(out / "noise.csv")] == ["0.0", "0.0", "0.5", "0.5"]
+
+
 def test_the_readings_of_a_video_give_what_the_network_read(
     tmp_path: Path, weights: Path, video: list[object]
 ) -> None:

@@ -13,6 +13,8 @@ from PIL import Image
 from analysis import compare
 from analysis.html import write_page
 from analysis.statistics import bootstrap_interval
+from dataset.registry import recorded_videos
+from dataset.video import open_video
 from libs.core.image_io import save_index_png
 from tests.helpers import fake_datasets
 from tests.helpers.browser import open_page
@@ -156,6 +158,15 @@ def test_settings_and_largest_changes_are_shown(segmented: Segmented, tmp_path: 
     assert "setting sharpness: A 1.0, B 9" in end.out and "<td>sharpness</td>" in text
     assert text.count("data:image/jpeg") == 3 * text.count("<h3>") > 0
     assert "http" not in text  # it loads nothing
+
+
+def test_pictures_show_masks_of_0_and_255(tmp_path: Path) -> None:
+    """As DAVIS 2016 has them: 255 is an object there, and void elsewhere."""
+    root = fake_datasets.davis16(tmp_path)
+    (index,), _ = recorded_videos(tmp_path, "DAVIS16", "val")
+    name = next(frame.name for frame in open_video(index).read() if frame.truth is not None)
+    true, copied = compare._pictures(index, name, 1, [root / "Annotations/480p"])
+    assert true == copied
 
 
 def test_a_folder_that_is_no_run_is_an_error(tmp_path: Path) -> None:

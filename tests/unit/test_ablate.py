@@ -82,7 +82,7 @@ def test_the_table_has_means_deviations_and_paired_differences(
 ) -> None:
     run_plan(tmp_path, monkeypatch)
     base, slow, corrected = ablate.compare_variants(
-        ablate.read_plan(tmp_path / "plan.yaml"), "mine", tmp_path / "out"
+        ablate.read_plan(tmp_path / "plan.yaml"), "mine", {}, tmp_path / "out"
     )
     assert base.mean == pytest.approx(0.515 + 0.03) and base.deviation == pytest.approx(
         np.std([0, 0.01], ddof=1)
@@ -135,6 +135,7 @@ def test_a_changed_config_is_trained_anew(
         (("loop: 3", "loop: -3"), "loop"),
         (("train: {{", "training: {{"), "slow"),
         (("base: ", "a/b: "), "a/b"),
+        (("mine: ", "../mine: "), "../mine"),
         (("tests:", "test:"), "tests"),
         (("cfg: configs/shipped.yaml", "cfg: nowhere.yaml"), "nowhere.yaml"),
         (("variants:", "variants: ["), "plan.yaml"),

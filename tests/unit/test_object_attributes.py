@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from analysis.attributes import Line, by_age
+from analysis.attributes import Line, by_age, by_attribute
 from analysis.object_attributes import Ages, Attributes, lookalike_distance, measure_video
 from libs.core.structures import SourceFrame, Video
 
@@ -66,6 +66,17 @@ def _half(top: int, left: int) -> np.ndarray:
     mask = np.zeros(SIZE, bool)
     mask[top + 4 : top + 12, left : left + 16] = True
     return mask
+
+
+def test_what_no_frame_can_tell_has_no_value() -> None:
+    """One frame shows no speed: the object is neither fast nor slow."""
+    nothing = np.zeros(SIZE, bool)
+    a, _ = measured([square(40, 20), nothing, nothing])
+    assert (a.speed, a.motion, a.deformation) == (None, None, None) and a.border == 0
+    key = ("clip", 1)
+    counts = {line.label.strip(): line.count for line in by_attribute({key: a}, {key: {"00001": 0.5}})}
+    assert counts["not fast"] == counts["fast (speed of at least 0.1)"] == 0
+    assert counts["not at the border"] == counts["hidden (hidden in some frame)"] == 1
 
 
 def test_hidden_frames_and_reappearances_are_counted_from_the_first_mask_on() -> None:
