@@ -1,7 +1,8 @@
 """Train and test variants of a recipe over several seeds: python3 -m analysis.ablate PLAN.yaml --root DATA
 
-The plan names a config, seeds, and variants by their keys. Interrupted, the same command continues. It ends
-with one table: mean and deviation over the seeds, and the paired difference to the first variant.
+The plan names a config, seeds (or weights, to train nothing), and variants by their keys. Interrupted, the
+same command continues. It ends with one table: mean and deviation over the seeds, and the paired difference
+to the first variant.
 docs/analysis/ablate.md describes the plan.
 """
 
@@ -13,49 +14,22 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import yaml
 
 from analysis.compare import Comparison, compare, object_scores
 from analysis.pictures import Bar, save_intervals
+from analysis.plan import Keys, Plan, Variant, read_plan
 from analysis.runs import Run, read_run
 from analysis.statistics import Interval, format_interval
 from libs.app.build import result_folder
 from libs.app.config import Config, load_config
 from libs.app.script import run_with_error_messages
-from libs.core.errors import InputError
+from libs.core.errors import InputError, counted
 from libs.core.files import atomic_write, exclusive_run
 from libs.evaluation.scores import write_rows
 
 PROJECT = Path(__file__).resolve().parents[1]
-Keys = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One row of the table: what differs in training and in testing."""
-
-    name: str
-    train: Keys
-    test: Keys
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is compared.
-
-    cfg: the config of all trainings; keys: for all of them.
-    tests: name -> keys of a call of test.py, `cfg` among them if it is not the config of the training. Their
-        `root` is a path below that of --root.
-    """
-
-    cfg: Path
-    keys: Keys
-    seeds: list[int]
-    variants: list[Variant]
-    tests: dict[str, Keys]
 
 
 @dataclass(frozen=True)
@@ -118,56 +92,6 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def read_plan(path: Path) -> Plan:
-    """Read a plan.
-
-    Raises: InputError naming the file and what is wrong in it.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: expected a YAML file: {' '.join(str(error).split())}") from error
-    known = {"cfg", "keys", "seeds", "variants", "tests"}
-    if not isinstance(content, dict) or not known - {"keys"} <= content.keys() <= known:
-        raise InputError(f"{path}: expected the entries cfg, seeds, variants, tests and, if needed, keys")
-    seeds, variants = content["seeds"], content["variants"]
-    if not isinstance(seeds, list) or not seeds or not all(isinstance(seed, int) for seed in seeds):
-        raise InputError(f"{path}: seeds: expected a list of whole numbers, found {seeds!r}")
-    if not isinstance(variants, dict) or not variants:
-        raise InputError(f"{path}: variants: expected names with their keys, found {variants!r}")
-    tests = _keys(path, "tests", content["tests"])
-    if not tests:
-        raise InputError(f"{path}: tests: expected names with keys for test.py, found none")
-    for name in (*tests, *variants):
-        if not str(name) or not all(letter.isalnum() or letter in "-_" for letter in str(name)):
-            raise InputError(f"{path}: {name!r}: expected a name of letters, digits, - and _")
-    return Plan(
-        Path(str(content["cfg"])),
-        _keys(path, "keys", content.get("keys")),
-        seeds,
-        [_variant(path, str(name), entry) for name, entry in variants.items()],
-        {name: _keys(path, f"tests: {name}", entry) for name, entry in tests.items()},
-    )
-
-
-def _variant(path: Path, name: str, entry: object) -> Variant:
-    found = _keys(path, f"variants: {name}", entry)
-    if not found.keys() <= {"train", "test"}:
-        raise InputError(
-            f"{path}: variants: {name}: expected `train` and `test` with keys, found {', '.join(found)}"
-        )
-    train, test = (_keys(path, f"variants: {name}: {part}", found.get(part)) for part in ("train", "test"))
-    return Variant(name, train, test)
-
-
-def _keys(path: Path, where: str, entry: object) -> Keys:
-    if entry is None:
-        return {}
-    if not isinstance(entry, dict):
-        raise InputError(f"{path}: {where}: expected keys with values, found {entry!r}")
-    return {str(key): value for key, value in entry.items()}
-
-
 def check_keys(plan: Plan, options: Keys) -> None:
     """Check all keys of a plan before anything is trained.
 
@@ -180,11 +104,13 @@ def check_keys(plan: Plan, options: Keys) -> None:
             load_config(cfg, _pairs(own))
 
 
-def train(plan: Plan, variant: Variant, seed: int, options: Keys, out: Path) -> Path:
+def train(plan: Plan, variant: Variant, seed: int, options: Keys, out: Path) -> Path | str:
     """Train one variant with one seed, unless that was done. Variants with equal keys share a training.
 
-    Returns: the weights.
+    Returns: the weights, those of the plan if it has some.
     """
+    if plan.weights:
+        return plan.weights
     keys = {**plan.keys, **variant.train, **options, "seed": seed}
     cfg = load_config(plan.cfg, _pairs(keys))
     folder = out / f"training-{_digest(cfg)}-seed{seed}"
@@ -198,7 +124,9 @@ def train(plan: Plan, variant: Variant, seed: int, options: Keys, out: Path) -> 
     return weights
 
 
-def test(plan: Plan, variant: Variant, seed: int, name: str, weights: Path, options: Keys, out: Path) -> None:
+def test(
+    plan: Plan, variant: Variant, seed: int, name: str, weights: Path | str, options: Keys, out: Path
+) -> None:
     """Test one variant with one seed; videos that are done are left out."""
     cfg, own = _test_keys(plan, variant, seed, name, options, out)
     print(f"testing {variant.name}, seed {seed}, on {name}", flush=True)
@@ -262,7 +190,7 @@ def format_rows(rows: Sequence[Row]) -> str:
     for row in rows:
         if row.test != test:
             test = row.test
-            lines += ["", f"{test}: J&F over {row.seeds} seeds, and difference to the first row"]
+            lines += ["", f"{test}: J&F over {counted(row.seeds, 'seed')}, and difference to the first row"]
         deviation = "" if row.deviation is None else f" ± {100 * row.deviation:.1f}"
         line = f"{row.variant:{width}}  {100 * row.mean:5.1f}{deviation}"
         if row.variant != rows[0].variant:

@@ -115,6 +115,20 @@ def test_plans_that_share_a_folder_share_trainings_and_keep_their_tables(
     assert Image.open(tmp_path / "out/plan.png").width > 500
 
 
+def test_weights_of_the_plan_are_tested_alone(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    calls: list[tuple[str, dict[str, Any]]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = PLAN.replace("seeds: [1, 2]", "weights: shipped")
+    with pytest.raises(InputError, match="nothing is trained"):
+        run_plan(tmp_path, monkeypatch, text)
+    run_plan(tmp_path, monkeypatch, text.replace("  slow: {{train: {{learning_rate: 2.0e-5}}}}\n", ""))
+    assert [script for script, _ in calls] == ["test.py"] * 2
+    assert {keys["initial"] for _, keys in calls} == {"shipped"} and "over 1 seed," in capsys.readouterr().out
+
+
 def test_a_changed_config_is_trained_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: list[tuple[str, dict[str, Any]]]
 ) -> None:
@@ -131,6 +145,8 @@ def test_a_changed_config_is_trained_anew(
     ("change", "named"),
     [
         (("seeds: [1, 2]", "seeds: two"), "seeds"),
+        (("seeds: [1, 2]", "seeds: [1]\nweights: shipped"), "either seeds"),
+        (("seeds: [1, 2]", "keys: {{}}"), "either seeds"),
         (("learning_rate", "learning_rat"), "learning_rat"),
         (("loop: 3", "loop: -3"), "loop"),
         (("train: {{", "training: {{"), "slow"),
