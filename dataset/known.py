@@ -114,12 +114,22 @@ def is_complete(root: Path, name: str, splits: Sequence[str]) -> bool:
 
     False for splits of which nothing is known.
     """
-    for split in splits:
-        try:
-            found = find_split(root, name, split)
-        except InputError:
-            return False
-        known = known_size(name, split, len(found.videos))
-        if not known or known.videos != len(found.videos) or known.frames not in (0, found.frames):
-            return False
-    return bool(splits)
+    return bool(splits) and all(matching_releases(root, name, split) for split in splits)
+
+
+def matching_releases(root: Path, name: str, split: str) -> list[Known]:
+    """The releases with the numbers of videos and frames of a split. Opens no image.
+
+    If a list names the objects, and their number fits some of these releases, the others are left out.
+    """
+    try:
+        found = find_split(root, name, split)
+    except InputError:
+        return []
+    fit = [
+        one
+        for one in KNOWN.get((name, split), ())
+        if one.videos == len(found.videos) and one.frames in (0, found.frames) and not found.incomplete
+    ]
+    objects = sum(len(video.objects) for video in found.videos)
+    return [one for one in fit if one.objects == objects] or fit
