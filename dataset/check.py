@@ -3,7 +3,7 @@
     python3 -m dataset.check NAME --root data [--splits SPLIT ...] [--sample N | --all]
 
 Prints a table that can be pasted into a bug report, and what train.py and test.py would warn of. The readers
-are theirs. Exit code 2 if anything is missing or wrong.
+are theirs. Exit code 2 if anything is missing, too many or wrong.
 """
 
 import argparse
@@ -39,7 +39,7 @@ class SplitReport:
 
     said: what a session says of it, warnings and errors, in its words.
     wrong_frames, wrong_masks: of those that were read.
-    missing: what is missing, in a few words; errors: why the split cannot be used.
+    differences: what is missing and what is too many, in a few words; errors: why the split cannot be used.
     """
 
     split: str
@@ -50,18 +50,18 @@ class SplitReport:
     masks: ReadMasks = field(default_factory=lambda: ReadMasks(0))
     wrong_frames: list[str] = field(default_factory=list)
     wrong_masks: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
+    differences: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
 
     @property
     def is_right(self) -> bool:
-        """Whether nothing is missing and nothing is wrong."""
-        return not (self.errors or self.missing or self.wrong_frames or self.wrong_masks)
+        """Whether nothing is missing, too many or wrong."""
+        return not (self.errors or self.differences or self.wrong_frames or self.wrong_masks)
 
 
 def main() -> None:
-    """Run the command line; exit code 2 if something is missing or wrong."""
+    """Run the command line; exit code 2 if something is missing, too many or wrong."""
     args = parse_arguments()
     splits = choose_splits(args.root, args.name, args.splits or ())
     reports = [
@@ -213,14 +213,19 @@ def _compare(report: SplitReport, name: str, noun: str) -> None:
     """Compare with the numbers of the release. `noun`: what a video of this set is called."""
     found = report.found
     if found.incomplete:
-        report.missing.append(f"{counted(len(found.incomplete), noun)} incomplete")
+        report.differences.append(f"{counted(len(found.incomplete), noun)} incomplete")
     known = report.known = known_size(name, report.split, len(found.videos), report.objects)
     if known is None:
         return
     counts = {noun: (len(found.videos), known.videos), "frame": (found.frames, known.frames)}
+    if "objects" not in known.likely:
+        counts["object"] = (report.objects, known.objects)
+    is_shared = index_name(name) != name  # other images than those of this set may lie in its folder
     for what, (there, expected) in counts.items():
         if there < expected:
-            report.missing.append(f"{counted(expected - there, what)} missing")
+            report.differences.append(f"{counted(expected - there, what)} missing")
+        elif there > expected > 0 and not is_shared:
+            report.differences.append(f"{counted(there - expected, what)} too many")
 
 
 # ---- the report ----
@@ -256,7 +261,7 @@ def _row(report: SplitReport) -> tuple[str, ...]:
     read = [_wrong(report.frames_read, frames), _wrong(report.masks.count, masks) + unusual]
     wrong = [f"{counted(frames + masks, 'file')} wrong"] if frames + masks else []
     wrong += ["errors, see below"] if report.errors else []
-    result = "; ".join([*report.missing, *wrong]) or (
+    result = "; ".join([*report.differences, *wrong]) or (
         "complete" if known else "no numbers are known to compare with"
     )
     counts = [cells["videos"], cells["frames"], str(found.masks), cells["objects"]]
