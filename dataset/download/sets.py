@@ -1,6 +1,7 @@
 """Download the parts of a data set: fetch, check, unpack and place each; go on where an earlier run stopped.
 
-Archives lie in root/downloads; records.py says what lies below root/<folder>/.download.
+Archives lie in root/downloads, each that was downloaded with a note beside it; records.py says what lies
+below root/<folder>/.download.
 """
 
 import json
@@ -33,7 +34,8 @@ def download_set(
     Args:
         parts: their names in dataset/download/addresses.py; none: those that most users need.
         keep: keep the archives after they are unpacked.
-        again: also download parts that are there.
+        again: also download parts that are there; archives are downloaded anew, unless they were put there
+            by hand.
     Raises: InputError saying which parts failed, and what to do.
     """
     key = find_key(name)
@@ -65,6 +67,8 @@ def _get_part(root: Path, key: str, name: str, keep: bool, again: bool) -> None:
         if not again and _is_there(root, source, name, record):
             return
         record.unlink(missing_ok=True)
+        if again and _was_downloaded(archive):
+            _remove(archive)
         _get_archive(archive, part, source.page)
         _prepare(archive, part, work_path(root, key, name, "new"), ready)
     stay: list[str] = []
@@ -82,7 +86,7 @@ def _get_part(root: Path, key: str, name: str, keep: bool, again: bool) -> None:
     shutil.rmtree(ready)
     forget_others(root, key, name)
     if not keep:
-        archive.unlink(missing_ok=True)
+        _remove(archive)
     print(f"{source.folder}: {name} is in {', '.join(str(root / each) for each in part.targets.values())}")
 
 
@@ -110,7 +114,35 @@ def _get_archive(archive: Path, part: Part, page: str) -> None:
             f"this part can only be had with a browser: open {part.by_hand} (terms of use: {page}), save the "
             f"archive as {archive}, and run this command again, which unpacks it"
         )
+    was_there = archive.exists()
     fetch.fetch(part.file, archive.parent, page)
+    if not was_there:
+        with atomic_write(_mark(archive)) as temporary:
+            temporary.write_text(_identity(archive))
+
+
+def _was_downloaded(archive: Path) -> bool:
+    """Whether an archive is the one that was downloaded, not one that the user put there."""
+    with suppress(FileNotFoundError):
+        return _mark(archive).read_text() == _identity(archive)
+    return False
+
+
+def _identity(archive: Path) -> str:
+    """What tells an archive from another one of its name."""
+    found = archive.stat()
+    return f"{found.st_size} bytes, changed at {found.st_mtime_ns} ns\n"
+
+
+def _mark(archive: Path) -> Path:
+    """The note beside an archive that was downloaded."""
+    return archive.with_name(f"{archive.name}.downloaded")
+
+
+def _remove(archive: Path) -> None:
+    """Remove an archive. Its note goes last."""
+    archive.unlink(missing_ok=True)
+    _mark(archive).unlink(missing_ok=True)
 
 
 def _prepare(archive: Path, part: Part, new: Path, ready: Path) -> None:
@@ -134,7 +166,10 @@ def _unpack_inner(tree: Path, name: str, digest: str, archive: Path) -> int:
         raise InputError(f"{archive}: expected {name} in it, found {len(found)} of that name")
     kind, _, expected = digest.partition(":")
     if fetch.hash_file(found[0], {kind})[kind] != expected:
-        raise InputError(f"{archive}: wrong {kind} of {name} in it, expected {expected}; download it again")
+        raise InputError(
+            f"{archive}: wrong {kind} of {name} in it, expected {expected}; remove {archive.name} and "
+            "run this command again"
+        )
     count = unpack(found[0], found[0].with_name(f"{name}.unpacked"))
     found[0].unlink()
     return count

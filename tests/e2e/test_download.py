@@ -135,7 +135,12 @@ def test_mose(publisher: Publisher, root: Path) -> None:
     assert names(root, "MOSE", "train") == ["many", "single"] and names(root, "MOSE", "val") == ["a", "b"]
     check_clean(root, "MOSE")
     publisher.change("MOSE", "release", inner={"train.tar.gz": "sha256:" + "0" * 64})
-    download(root, "MOSE", "--again").check_error("release:", "wrong sha256 of train.tar.gz in it", "0000")
+    download(root, "MOSE", "--again").check_error(
+        "release:",
+        "wrong sha256 of train.tar.gz in it",
+        "0000",
+        "; remove MOSE_release.zip and run this command",
+    )
 
 
 def test_lvos(publisher: Publisher, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,6 +333,41 @@ def test_a_wrong_checksum(publisher: Publisher, root: Path) -> None:
     publisher.server.put(name, content[:-1] + b"x")
     download(root, "DAVIS17", "trainval").check_error("trainval", "wrong checksum, expected sha256:")
     assert not root.exists()
+
+
+@pytest.mark.parametrize("remedy", ["remove", "--again"])
+def test_a_damaged_archive_can_be_replaced(publisher: Publisher, root: Path, remedy: str) -> None:
+    """By removing it, as the line says, or by --again. Without a checksum, only unpacking tells."""
+    publisher.davis17(test_dev=False)
+    archive = root / "downloads/DAVIS-2017-trainval-480p.zip"
+    good = publisher.server.files[archive.name].content
+    publisher.publish("DAVIS17", "trainval", good[: len(good) // 2], "")
+    advice = f"; remove {archive.name} and run this command again"
+    for _ in range(2):
+        download(root, "DAVIS17", "trainval").check_error(f"{archive}: expected a zip or tar archive", advice)
+    assert len(publisher.server.asked) == 1
+    publisher.server.put(archive.name, good)
+    words = [remedy] if remedy == "--again" else archive.unlink() or []
+    download(root, "DAVIS17", "trainval", *words).check_success()
+    assert names(root, "DAVIS17", "val") == ["duo"]
+    check_clean(root, "DAVIS17")
+
+
+def test_a_kept_archive_is_downloaded_anew(publisher: Publisher, root: Path) -> None:
+    """But not one that the user put in its place."""
+    publisher.davis17(test_dev=False)
+    archive = root / "downloads/DAVIS-2017-trainval-480p.zip"
+    for count in (1, 2):
+        download(root, "DAVIS17", "trainval", "--keep", "--again").check_success()
+        assert len(publisher.server.asked) == count and archive.exists()
+    content = archive.read_bytes()
+    archive.unlink()
+    archive.write_bytes(content)
+    os.utime(archive, (1, 1))
+    download(root, "DAVIS17", "trainval", "--keep", "--again").check_success()
+    assert len(publisher.server.asked) == 2 and archive.exists()
+    download(root, "DAVIS17", "trainval", "--again").check_success()
+    check_clean(root, "DAVIS17")
 
 
 def test_a_hostile_archive(publisher: Publisher, root: Path, tmp_path: Path) -> None:
