@@ -16,7 +16,7 @@ from functools import reduce
 from pathlib import Path
 
 from benchmarks.measure import describe_machine, markdown
-from dataset.download.fetch import hash_file
+from dataset.download.checksum import hash_file
 from dataset.download.sets import download_set
 from dataset.known import find_split, is_complete, known_size
 from libs.app.build import build_device, result_folder

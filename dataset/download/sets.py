@@ -14,6 +14,7 @@ from pathlib import Path
 
 from dataset.download import fetch
 from dataset.download.addresses import DRIVE_FOLDER, SOURCES, Part, Source, choose_parts, find_key
+from dataset.download.checksum import hash_file
 from dataset.download.place import arrange, place
 from dataset.download.records import WORK, check_release, forget_others, other_release, work_path
 from dataset.download.unpack import unpack
@@ -165,7 +166,7 @@ def _unpack_inner(tree: Path, name: str, digest: str, archive: Path) -> int:
     if len(found) != 1:
         raise InputError(f"{archive}: expected {name} in it, found {len(found)} of that name")
     kind, _, expected = digest.partition(":")
-    if fetch.hash_file(found[0], {kind})[kind] != expected:
+    if hash_file(found[0], {kind})[kind] != expected:
         raise InputError(
             f"{archive}: wrong {kind} of {name} in it, expected {expected}; remove {archive.name} and "
             "run this command again"
