@@ -2,8 +2,9 @@
 
     python3 -m benchmarks.published [--root DATA] [--models resnet18 resnet50] [-- KEY VALUE ...]
 
-`make published` runs it. It downloads DAVIS 2017 and the weights if they are not there, and runs test.py with
-gradient correction for each network. A run that was interrupted resumes with the videos that are left.
+`make published` runs it. It downloads DAVIS 2017 and the weights if they are not there, and runs test.py for
+each network, with gradient correction unless `loop 0` is given. A run that was interrupted resumes with the
+videos that are left.
 """
 
 import argparse
@@ -15,9 +16,9 @@ from functools import reduce
 from pathlib import Path
 
 from benchmarks.measure import describe_machine, markdown
-from dataset.download.fetch import hash_file
+from dataset.download.checksum import hash_file
 from dataset.download.sets import download_set
-from dataset.known import find_split, known_size
+from dataset.known import find_split, is_complete, known_size
 from libs.app.build import build_device, result_folder
 from libs.app.config import load_config
 from libs.app.script import run_with_error_messages
@@ -75,13 +76,8 @@ def main() -> None:
         except InputError as error:
             failures.append(f"{model}: {error}")
     if rows:
-        gpu = load_config(REPOSITORY / PUBLISHED[args.models[0]].cfg, args.options).gpu_id
         print(f"\n{markdown([HEAD, *rows])}\n")
-        machine = describe_machine(build_device(gpu))
-        print(f"DAVIS 2017 val, {counted(len(videos), 'video')}, with gradient correction; {machine}")
-        print(
-            "frames/s here: reading, correction and writing included; published: on a GPU that is not named"
-        )
+        print(describe_run(args.models, args.options, len(videos)))
     if failures:
         raise InputError("; ".join(failures))
 
@@ -98,12 +94,28 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def describe_run(models: list[str], options: list[str], videos: int) -> str:
+    """Two lines below the table: what was tested, how and where."""
+    configs = [load_config(REPOSITORY / PUBLISHED[model].cfg, options) for model in models]
+    corrected = all(cfg.loop for cfg in configs)  # the configs correct; an option holds for all of them
+    how = (
+        "with gradient correction" if corrected else "without gradient correction, the published ones with it"
+    )
+    timed = "reading, correction and writing" if corrected else "reading and writing"
+    machine = describe_machine(build_device(configs[0].gpu_id))
+    return (
+        f"DAVIS 2017 val, {counted(videos, 'video')}, {how}; {machine}\n"
+        f"frames/s here: {timed} included; published: on a GPU that is not named"
+    )
+
+
 def prepare_data(root: Path) -> set[str]:
-    """Download DAVIS 2017 unless it is there. Returns: names of the videos of val.
+    """Download DAVIS 2017 unless val is there. Returns: names of the videos of val.
 
     Warns if the split is not the one of the publication.
     """
-    download_set(root, VALSET, ["trainval"])
+    if not is_complete(root, VALSET, [SPLIT]):  # the archive holds train as well, which is not needed
+        download_set(root, VALSET, ["trainval"])
     found = find_split(root, VALSET, SPLIT)
     known = known_size(VALSET, SPLIT, len(found.videos))
     if known and (len(found.videos), found.frames) != (known.videos, known.frames):

@@ -3,25 +3,23 @@
     python3 -m dataset.check NAME --root data [--splits SPLIT ...] [--sample N | --all]
 
 Prints a table that can be pasted into a bug report, and what train.py and test.py would warn of. The readers
-are theirs. Exit code 2 if anything is missing or wrong.
+are theirs. Exit code 2 if anything is missing, too many or wrong.
 """
 
 import argparse
-import platform
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from dataset.build import ReadMasks, read_masks, readable_videos, spread
+from dataset.build import read_masks, readable_videos, spread
 from dataset.catalogue import catalogued
+from dataset.check_report import SplitReport, describe
 from dataset.command import run_command
 from dataset.davis import RESOLUTIONS
-from dataset.known import Found, Known, find_split, index_name, known_size
+from dataset.known import find_split, index_name, known_size
 from dataset.registry import REGISTRY, find, training_videos
 from dataset.video import find_start, is_video_file
-from libs.core.errors import LISTED, InputError, UnreadableError, counted, named
+from libs.core.errors import InputError, UnreadableError, counted
 from libs.core.image_io import read_image
 from libs.core.log import Progress
 from libs.core.structures import VideoIndex
@@ -29,39 +27,10 @@ from libs.core.structures import VideoIndex
 SAMPLE = 200  # frames and masks of each split that are read
 USUAL = ("train", "val")  # splits that are expected to be there
 OTHERS = ("test-dev", "test-challenge", "test")  # splits that are checked if they are there
-PACKAGES = ("numpy", "pillow", "opencv-python", "torch")
-COLUMNS = ("split", "release", "videos", "frames", "masks", "objects", "frames read", "masks read", "result")
-
-
-@dataclass
-class SplitReport:
-    """What was found in one split.
-
-    said: what a session says of it, warnings and errors, in its words.
-    wrong_frames, wrong_masks: of those that were read.
-    missing: what is missing, in a few words; errors: why the split cannot be used.
-    """
-
-    split: str
-    found: Found = field(default_factory=lambda: Found(()))
-    known: Known | None = None
-    objects: int = 0
-    frames_read: int = 0
-    masks: ReadMasks = field(default_factory=lambda: ReadMasks(0))
-    wrong_frames: list[str] = field(default_factory=list)
-    wrong_masks: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
-
-    @property
-    def is_right(self) -> bool:
-        """Whether nothing is missing and nothing is wrong."""
-        return not (self.errors or self.missing or self.wrong_frames or self.wrong_masks)
 
 
 def main() -> None:
-    """Run the command line; exit code 2 if something is missing or wrong."""
+    """Run the command line; exit code 2 if something is missing, too many or wrong."""
     args = parse_arguments()
     splits = choose_splits(args.root, args.name, args.splits or ())
     reports = [
@@ -213,89 +182,19 @@ def _compare(report: SplitReport, name: str, noun: str) -> None:
     """Compare with the numbers of the release. `noun`: what a video of this set is called."""
     found = report.found
     if found.incomplete:
-        report.missing.append(f"{counted(len(found.incomplete), noun)} incomplete")
+        report.differences.append(f"{counted(len(found.incomplete), noun)} incomplete")
     known = report.known = known_size(name, report.split, len(found.videos), report.objects)
     if known is None:
         return
     counts = {noun: (len(found.videos), known.videos), "frame": (found.frames, known.frames)}
+    if "objects" not in known.likely:
+        counts["object"] = (report.objects, known.objects)
+    is_shared = index_name(name) != name  # other images than those of this set may lie in its folder
     for what, (there, expected) in counts.items():
         if there < expected:
-            report.missing.append(f"{counted(expected - there, what)} missing")
-
-
-# ---- the report ----
-
-
-def describe(root: Path, name: str, reports: Sequence[SplitReport]) -> str:
-    """The report in Markdown."""
-    rows = [COLUMNS, ("---",) * len(COLUMNS), *(_row(report) for report in reports)]
-    lines = [f"{name} below {root}", "", *(f"| {' | '.join(row)} |" for row in rows), ""]
-    if any("~" in cell for row in rows for cell in row):
-        lines.append("~: this number is likely, not certain; its source is weak")
-    for report in reports:
-        script = "train.py" if report.split == "train" else "test.py"
-        lines += _list(f"{report.split}: errors", report.errors)
-        lines += _list(f"{report.split}: wrong frames", report.wrong_frames)
-        lines += _list(f"{report.split}: wrong masks", report.wrong_masks)
-        lines += _list(f"{report.split}: unusual masks", report.masks.notes)
-        lines += _list(f"{report.split}: {script} says", report.said)
-    return "\n".join([*lines, _versions()])
-
-
-def _row(report: SplitReport) -> tuple[str, ...]:
-    """The cells of one split."""
-    found, known = report.found, report.known
-    if not found.videos:
-        return (report.split, *("" for _ in COLUMNS[2:]), "not there, or not readable")
-    numbers = {"videos": len(found.videos), "frames": found.frames, "objects": report.objects}
-    cells = {kind: _of(number, kind, known) for kind, number in numbers.items()}
-    if found.files:
-        cells["frames"] = f"in {counted(found.files, 'video file')}, not counted"
-    frames, masks = len(report.wrong_frames), len(report.wrong_masks)
-    unusual = f", {len(report.masks.notes)} unusual" if report.masks.notes else ""
-    read = [_wrong(report.frames_read, frames), _wrong(report.masks.count, masks) + unusual]
-    wrong = [f"{counted(frames + masks, 'file')} wrong"] if frames + masks else []
-    wrong += ["errors, see below"] if report.errors else []
-    result = "; ".join([*report.missing, *wrong]) or (
-        "complete" if known else "no numbers are known to compare with"
-    )
-    counts = [cells["videos"], cells["frames"], str(found.masks), cells["objects"]]
-    return (report.split, known.release if known else "-", *counts, *read, result)
-
-
-def _of(number: int, kind: str, known: Known | None) -> str:
-    """'60 of 60', or '60' if it is not known how many there should be."""
-    expected = getattr(known, kind) if known else 0
-    likely = "~" if known and kind in known.likely else ""
-    return f"{number} of {likely}{expected}" if expected else str(number or "-")
-
-
-def _wrong(count: int, wrong: int) -> str:
-    return f"{count}, {wrong} wrong" if wrong else f"{count}, all right"
-
-
-def _list(title: str, lines: Sequence[str]) -> list[str]:
-    """A list under a title, cut after the first entries; nothing if there are none."""
-    if not lines:
-        return []
-    more = [f"- ... and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
-    return [
-        "",
-        f"{title} ({len(lines)}):",
-        *(f"- {' '.join(line.split())}" for line in lines[:LISTED]),
-        *more,
-    ]
-
-
-def _versions() -> str:
-    """The versions that matter to a bug report."""
-    found = [f"Python {platform.python_version()}", platform.platform()]
-    for package in PACKAGES:
-        try:
-            found.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            found.append(f"no {package}")
-    return f"\n{named(found)}"
+            report.differences.append(f"{counted(expected - there, what)} missing")
+        elif there > expected > 0 and not is_shared:
+            report.differences.append(f"{counted(there - expected, what)} too many")
 
 
 if __name__ == "__main__":

@@ -99,14 +99,15 @@ def index_name(name: str) -> str:
 def known_size(name: str, split: str, videos: int, objects: int = 0) -> Known | None:
     """The release that a split with so many videos and objects is of; None if no numbers are known.
 
-    If none fits, the smallest one that has as many videos or more, which is then incomplete.
+    If none fits, the smallest one that has as many videos or more, which is then incomplete; or else the
+    largest one, of which there are then too many.
     """
     releases = KNOWN.get((name, split), ())
     exact = [one for one in releases if one.videos == videos]
     if exact:
-        return next((one for one in exact if one.objects == objects), exact[0])
-    larger = sorted((one for one in releases if one.videos > videos), key=lambda one: one.videos)
-    return next(iter([*larger, *releases]), None)
+        return min(exact, key=lambda one: abs(one.objects - objects) if objects else 0)
+    by_size = sorted(releases, key=lambda one: one.videos)
+    return next((one for one in by_size if one.videos > videos), by_size[-1] if by_size else None)
 
 
 def is_complete(root: Path, name: str, splits: Sequence[str]) -> bool:
@@ -114,12 +115,22 @@ def is_complete(root: Path, name: str, splits: Sequence[str]) -> bool:
 
     False for splits of which nothing is known.
     """
-    for split in splits:
-        try:
-            found = find_split(root, name, split)
-        except InputError:
-            return False
-        known = known_size(name, split, len(found.videos))
-        if not known or known.videos != len(found.videos) or known.frames not in (0, found.frames):
-            return False
-    return bool(splits)
+    return bool(splits) and all(matching_releases(root, name, split) for split in splits)
+
+
+def matching_releases(root: Path, name: str, split: str) -> list[Known]:
+    """The releases with the numbers of videos and frames of a split. Opens no image.
+
+    If a list names the objects, and their number fits some of these releases, the others are left out.
+    """
+    try:
+        found = find_split(root, name, split)
+    except InputError:
+        return []
+    fit = [
+        one
+        for one in KNOWN.get((name, split), ())
+        if one.videos == len(found.videos) and one.frames in (0, found.frames) and not found.incomplete
+    ]
+    objects = sum(len(video.objects) for video in found.videos)
+    return [one for one in fit if one.objects == objects] or fit

@@ -32,7 +32,7 @@ def parse_arguments() -> argparse.Namespace:
     add("parts", nargs="*", metavar="PART", help="parts of the set (default: those that most users need)")
     add("--root", type=Path, default=Path("data"), metavar="DIR", help="holds all data sets (default: data)")
     add("--keep", action="store_true", help="keep the archives in DIR/downloads after they are unpacked")
-    add("--again", action="store_true", help="download parts that are there, too")
+    add("--again", action="store_true", help="download parts that are there, too; and their archives anew")
     return parser.parse_args()
 
 

@@ -65,6 +65,7 @@ class Source:
     page: with terms of use, citation and, where an address has moved, the new one.
     lists: file below root -> where it can be had; small files beside the archives.
     list_folder: id of the folder on Google Drive with the meta files of all splits; '' if there is none.
+    release: which one of those in dataset/known.py it is; '' if the set has only one.
     """
 
     folder: str
@@ -73,6 +74,7 @@ class Source:
     parts: Mapping[str, Part]
     lists: Mapping[str, RemoteFile] = field(default_factory=dict)
     list_folder: str = ""
+    release: str = ""
 
 
 def _davis17(name: str, splits: tuple[str, ...], size: int = 0, sha256: str = "", drive: str = "") -> Part:
@@ -96,7 +98,8 @@ def _lvos(version: int, train: str, val: str, test: str, folder: str) -> Source:
         for split, drive in {"train": train, "val": val, "test": test}.items()
     }
     unseen = RemoteFile("unseen_videos.txt", (f"{LVOS_EVALUATION}/unseen_videos.txt",))
-    return Source("LVOS", "LVOS", LVOS_PAGE, parts, {"LVOS/unseen_videos.txt": unseen}, folder)
+    lists, release = {"LVOS/unseen_videos.txt": unseen}, f"version {version}"
+    return Source("LVOS", "LVOS", LVOS_PAGE, parts, lists, folder, release)
 
 
 SOURCES = {
@@ -176,6 +179,7 @@ SOURCES = {
                 },
             )
         },
+        release="version 1",
     ),
     "LVOS": _lvos(
         2,
@@ -213,6 +217,7 @@ SOURCES = {
                 by_hand=f"{DRIVE_FOLDER}1XwjQ-eysmOb7JdmJAwfVOBZX-aMbHccC",
             ),
         },
+        release="2019",
     ),
     "VOS2018": Source(
         "Youtube-VOS",
@@ -229,6 +234,7 @@ SOURCES = {
                 by_hand=f"{DRIVE_FOLDER}1L9JAl1BCtzomRJ34tKsU9tJUmF-ZMFOM",
             ),
         },
+        release="2018",
     ),
     "VOST": Source(
         "VOST",
@@ -248,7 +254,12 @@ ALIASES |= {"STATIC": "DUTS", "DUTS-TR": "DUTS"}
 
 
 def find_source(name: str) -> Source:
-    """Look up where a data set can be had; upper and lower case do not matter.
+    """Look up where a data set can be had. Raises: as `find_key`."""
+    return SOURCES[find_key(name)]
+
+
+def find_key(name: str) -> str:
+    """The key of a data set in SOURCES; upper and lower case do not matter.
 
     Raises: InputError naming the sets that can be downloaded.
     """
@@ -259,7 +270,7 @@ def find_source(name: str) -> Source:
         raise InputError(
             f"no download is known for the data set '{name}', only for {', '.join(SOURCES)}{hint}"
         )
-    return SOURCES[key]
+    return key
 
 
 def choose_parts(source: Source, names: Sequence[str]) -> dict[str, Part]:

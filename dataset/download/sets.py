@@ -1,7 +1,7 @@
 """Download the parts of a data set: fetch, check, unpack and place each; go on where an earlier run stopped.
 
-Below root/<set>/.download lie: <part>.new, which is being unpacked; <part>.ready, which is complete and being
-moved into place; <part>.json, the record of a part that is in place. Archives lie in root/downloads.
+Archives lie in root/downloads, each that was downloaded with a note beside it; records.py says what lies
+below root/<folder>/.download.
 """
 
 import json
@@ -13,8 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from dataset.download import fetch
-from dataset.download.addresses import DRIVE_FOLDER, Part, Source, choose_parts, find_source
+from dataset.download.addresses import DRIVE_FOLDER, SOURCES, Part, Source, choose_parts, find_key
+from dataset.download.checksum import hash_file
 from dataset.download.place import arrange, place
+from dataset.download.records import WORK, check_release, forget_others, other_release, work_path
 from dataset.download.unpack import unpack
 from dataset.known import is_complete
 from dataset.lvos import meta_file
@@ -22,7 +24,6 @@ from libs.core.errors import InputError, counted, named
 from libs.core.files import atomic_write, exclusive_run
 
 ARCHIVES = "downloads"  # below root
-WORK = ".download"  # below the folder of a set; data sets ignore hidden folders
 TIMEOUT = 60  # seconds without an answer
 
 
@@ -34,37 +35,43 @@ def download_set(
     Args:
         parts: their names in dataset/download/addresses.py; none: those that most users need.
         keep: keep the archives after they are unpacked.
-        again: also download parts that are there.
+        again: also download parts that are there; archives are downloaded anew, unless they were put there
+            by hand.
     Raises: InputError saying which parts failed, and what to do.
     """
-    source = find_source(name)
+    key = find_key(name)
+    source = SOURCES[key]
     chosen = choose_parts(source, parts)
     print(f"{source.folder}: terms of use and citation are at {source.page}", flush=True)
     failures = []
     with exclusive_run(root / source.folder / WORK):
         for part in chosen:
             try:
-                _get_part(root, source, part, keep, again)
+                _get_part(root, key, part, keep, again)
             except InputError as error:
                 failures.append(f"{part}: {error}")
-        _get_lists(root, source)
+        _get_lists(root, key)
         with suppress(OSError):  # other archives are in it, or there is no such folder
             (root / ARCHIVES).rmdir()
     if failures:
         raise InputError("; ".join(failures))
 
 
-def _get_part(root: Path, source: Source, name: str, keep: bool, again: bool) -> None:
+def _get_part(root: Path, key: str, name: str, keep: bool, again: bool) -> None:
     """Download one part and put it into place."""
-    part, work = source.parts[name], root / source.folder / WORK
-    record, ready = work / f"{name}.json", work / f"{name}.ready"
+    source = SOURCES[key]
+    part = source.parts[name]
+    record, ready = work_path(root, key, name, "json"), work_path(root, key, name, "ready")
+    check_release(root, key, name)
     archive = root / ARCHIVES / part.file.name
     if not ready.exists():
         if not again and _is_there(root, source, name, record):
             return
         record.unlink(missing_ok=True)
+        if again and _was_downloaded(archive):
+            _remove(archive)
         _get_archive(archive, part, source.page)
-        _prepare(archive, part, work / f"{name}.new", ready)
+        _prepare(archive, part, work_path(root, key, name, "new"), ready)
     stay: list[str] = []
     for target in part.targets.values():
         if (ready / target).is_dir():
@@ -78,8 +85,9 @@ def _get_part(root: Path, source: Source, name: str, keep: bool, again: bool) ->
     with atomic_write(record) as temporary:
         temporary.write_text(json.dumps({"file": part.file.name, "addresses": part.file.addresses}))
     shutil.rmtree(ready)
+    forget_others(root, key, name)
     if not keep:
-        archive.unlink(missing_ok=True)
+        _remove(archive)
     print(f"{source.folder}: {name} is in {', '.join(str(root / each) for each in part.targets.values())}")
 
 
@@ -107,7 +115,35 @@ def _get_archive(archive: Path, part: Part, page: str) -> None:
             f"this part can only be had with a browser: open {part.by_hand} (terms of use: {page}), save the "
             f"archive as {archive}, and run this command again, which unpacks it"
         )
+    was_there = archive.exists()
     fetch.fetch(part.file, archive.parent, page)
+    if not was_there:
+        with atomic_write(_mark(archive)) as temporary:
+            temporary.write_text(_identity(archive))
+
+
+def _was_downloaded(archive: Path) -> bool:
+    """Whether an archive is the one that was downloaded, not one that the user put there."""
+    with suppress(FileNotFoundError):
+        return _mark(archive).read_text() == _identity(archive)
+    return False
+
+
+def _identity(archive: Path) -> str:
+    """What tells an archive from another one of its name."""
+    found = archive.stat()
+    return f"{found.st_size} bytes, changed at {found.st_mtime_ns} ns\n"
+
+
+def _mark(archive: Path) -> Path:
+    """The note beside an archive that was downloaded."""
+    return archive.with_name(f"{archive.name}.downloaded")
+
+
+def _remove(archive: Path) -> None:
+    """Remove an archive. Its note goes last."""
+    archive.unlink(missing_ok=True)
+    _mark(archive).unlink(missing_ok=True)
 
 
 def _prepare(archive: Path, part: Part, new: Path, ready: Path) -> None:
@@ -130,15 +166,19 @@ def _unpack_inner(tree: Path, name: str, digest: str, archive: Path) -> int:
     if len(found) != 1:
         raise InputError(f"{archive}: expected {name} in it, found {len(found)} of that name")
     kind, _, expected = digest.partition(":")
-    if fetch.hash_file(found[0], {kind})[kind] != expected:
-        raise InputError(f"{archive}: wrong {kind} of {name} in it, expected {expected}; download it again")
+    if hash_file(found[0], {kind})[kind] != expected:
+        raise InputError(
+            f"{archive}: wrong {kind} of {name} in it, expected {expected}; remove {archive.name} and "
+            "run this command again"
+        )
     count = unpack(found[0], found[0].with_name(f"{name}.unpacked"))
     found[0].unlink()
     return count
 
 
-def _get_lists(root: Path, source: Source) -> None:
+def _get_lists(root: Path, key: str) -> None:
     """Download the small files beside the archives; warn of those that cannot be had."""
+    source = SOURCES[key]
     if not any(
         (root / target).is_dir() for part in source.parts.values() for target in part.targets.values()
     ):
@@ -151,12 +191,14 @@ def _get_lists(root: Path, source: Source) -> None:
             except InputError as error:
                 warnings.warn(f"{error}; its place is {target}", stacklevel=3)
     if source.list_folder:
-        _get_meta_files(root, source)
+        _get_meta_files(root, key)
 
 
-def _get_meta_files(root: Path, source: Source) -> None:
+def _get_meta_files(root: Path, key: str) -> None:
     """Download the meta files of LVOS that are not there; warn of those that cannot be had."""
-    folders = [root / target for part in source.parts.values() for target in part.targets.values()]
+    source = SOURCES[key]
+    own = [part for name, part in source.parts.items() if not other_release(root, key, name)]
+    folders = [root / target for part in own for target in part.targets.values()]
     lacking = [folder for folder in folders if folder.is_dir() and not _has_meta_file(folder)]
     if not lacking:
         return

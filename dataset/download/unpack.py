@@ -87,8 +87,11 @@ def _in_one_line(archive: Path, into: Path) -> Iterator[None]:
                 "permissions"
             ) from error
         foreign = "" if _is_known(archive) else recognize(archive)
-        reason = foreign or f"{' '.join(str(error).split()) or type(error).__name__}; download it again"
-        raise InputError(f"{archive}: expected a zip or tar archive: {reason}") from error
+        reason = foreign or " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f"{archive}: expected a zip or tar archive: {reason}; remove {archive.name} and run this command "
+            "again"
+        ) from error
 
 
 def _write_members(archive: Path, members: Iterator[Member], into: Path) -> int:

@@ -135,7 +135,12 @@ def test_mose(publisher: Publisher, root: Path) -> None:
     assert names(root, "MOSE", "train") == ["many", "single"] and names(root, "MOSE", "val") == ["a", "b"]
     check_clean(root, "MOSE")
     publisher.change("MOSE", "release", inner={"train.tar.gz": "sha256:" + "0" * 64})
-    download(root, "MOSE", "--again").check_error("release:", "wrong sha256 of train.tar.gz in it", "0000")
+    download(root, "MOSE", "--again").check_error(
+        "release:",
+        "wrong sha256 of train.tar.gz in it",
+        "0000",
+        "; remove MOSE_release.zip and run this command",
+    )
 
 
 def test_lvos(publisher: Publisher, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,6 +193,81 @@ def test_youtube_vos(publisher: Publisher, root: Path, prefix: str) -> None:
     download(root, "YouTube-VOS").check_success()
     assert names(root, "VOS", "train") == ["aaa"] and names(root, "VOS", "val") == ["bbb"]
     check_clean(root, "Youtube-VOS")
+
+
+# ---- releases that share a folder ----
+
+
+def publish_lvos(publisher: Publisher) -> None:
+    """Publish val of both versions of LVOS, with their meta files: common and rare; rare alone."""
+    for key, left_out in (("LVOS", ""), ("LVOS1", "common")):
+        tree = trees.lvos(publisher.scratch / key)
+        if left_out:
+            for kind in ("JPEGImages", "Annotations"):
+                shutil.rmtree(tree / "val" / kind / left_out)
+            trees.write_frame_ranges(tree / "val", {"rare": {1: (1, 26), 2: (6, 26)}})
+        publisher.publish(key, "val", pack_zip(read_files(tree / "val", "val/")))
+
+
+@pytest.mark.parametrize("words", [(), ("--again",)])
+@pytest.mark.parametrize("is_known", [True, False])
+def test_another_release_is_neither_taken_for_this_one_nor_merged(
+    publisher: Publisher, root: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], is_known: bool
+) -> None:
+    """Its number of videos tells it, or else the record of its download. Moving it away is enough."""
+    publish_lvos(publisher)
+    sizes = (Known("version 2", 2), Known("version 1", 1)) if is_known else ()
+    monkeypatch.setitem(KNOWN, ("LVOS", "val"), sizes)
+    download(root, "LVOS", "val").check_success()
+    if is_known:
+        (root / "LVOS/.download/LVOS-val.json").unlink()
+    asked = len(publisher.server.asked)
+    end = download(root, "LVOS1", "val", *words)
+    end.check_error(f"val: {root}/LVOS/val holds the release 'version 2', and LVOS1 is 'version 1'", "move")
+    assert "is there" not in end.out and len(publisher.server.asked) == asked
+    assert names(root, "LVOS", "val") == ["common", "rare"]
+    (root / "LVOS/val").rename(root / "away")
+    download(root, "LVOS1", "val", *words).check_success()
+    assert names(root, "LVOS", "val") == ["rare"]
+    download(root, "LVOS1", "val").check_success()
+    download(root, "LVOS", "val").check_error("holds the release 'version 1', and LVOS is 'version 2'")
+
+
+def test_objects_tell_releases_with_as_many_videos_apart(
+    publisher: Publisher, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trees.youtube_vos(root)
+    sizes = Known("2019", 1, objects=9), Known("2018", 1, objects=2)
+    monkeypatch.setitem(KNOWN, ("VOS", "val"), sizes)
+    download(root, "VOS", "valid").check_error("holds the release '2018', and VOS is '2019'")
+    assert "valid is there and complete" in download(root, "VOS2018", "valid").out
+    sizes = Known("2019", 1, objects=9), Known("2018", 1, objects=8)
+    monkeypatch.setitem(KNOWN, ("VOS", "val"), sizes)
+    assert "valid is there and complete" in download(root, "VOS", "valid").out
+
+
+def test_meta_files_are_those_of_the_release(
+    publisher: Publisher, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of the other version gets none."""
+    publish_lvos(publisher)
+    download(root, "LVOS", "val").check_success()
+    (root / "LVOS/val/val_meta.json").unlink()
+    publisher.change("LVOS1", list_folder="folder-id")
+    asked: list[str] = []
+    monkeypatch.setattr(gdown, "download_folder", lambda id, **_: asked.append(id))
+    download(root, "LVOS1", "val").check_error("holds the release 'version 2'")
+    assert not asked
+
+
+def test_every_release_is_one_of_the_known_sizes() -> None:
+    for source in addresses.SOURCES.values():
+        for split in (split for part in source.parts.values() for split in part.splits):
+            releases = [one.release for one in KNOWN[source.index, split]]
+            assert source.release in releases if len(releases) > 1 else not source.release
+
+
+# ---- parts that fail ----
 
 
 def test_a_part_that_only_a_browser_can_fetch(publisher: Publisher, root: Path) -> None:
@@ -255,6 +335,41 @@ def test_a_wrong_checksum(publisher: Publisher, root: Path) -> None:
     assert not root.exists()
 
 
+@pytest.mark.parametrize("remedy", ["remove", "--again"])
+def test_a_damaged_archive_can_be_replaced(publisher: Publisher, root: Path, remedy: str) -> None:
+    """By removing it, as the line says, or by --again. Without a checksum, only unpacking tells."""
+    publisher.davis17(test_dev=False)
+    archive = root / "downloads/DAVIS-2017-trainval-480p.zip"
+    good = publisher.server.files[archive.name].content
+    publisher.publish("DAVIS17", "trainval", good[: len(good) // 2], "")
+    advice = f"; remove {archive.name} and run this command again"
+    for _ in range(2):
+        download(root, "DAVIS17", "trainval").check_error(f"{archive}: expected a zip or tar archive", advice)
+    assert len(publisher.server.asked) == 1
+    publisher.server.put(archive.name, good)
+    words = [remedy] if remedy == "--again" else archive.unlink() or []
+    download(root, "DAVIS17", "trainval", *words).check_success()
+    assert names(root, "DAVIS17", "val") == ["duo"]
+    check_clean(root, "DAVIS17")
+
+
+def test_a_kept_archive_is_downloaded_anew(publisher: Publisher, root: Path) -> None:
+    """But not one that the user put in its place."""
+    publisher.davis17(test_dev=False)
+    archive = root / "downloads/DAVIS-2017-trainval-480p.zip"
+    for count in (1, 2):
+        download(root, "DAVIS17", "trainval", "--keep", "--again").check_success()
+        assert len(publisher.server.asked) == count and archive.exists()
+    content = archive.read_bytes()
+    archive.unlink()
+    archive.write_bytes(content)
+    os.utime(archive, (1, 1))
+    download(root, "DAVIS17", "trainval", "--keep", "--again").check_success()
+    assert len(publisher.server.asked) == 2 and archive.exists()
+    download(root, "DAVIS17", "trainval", "--again").check_success()
+    check_clean(root, "DAVIS17")
+
+
 def test_a_hostile_archive(publisher: Publisher, root: Path, tmp_path: Path) -> None:
     publisher.publish(
         "DAVIS17", "trainval", pack_zip({"DAVIS/../../../../../evil": b"x", "DAVIS/JPEGImages/a": b""})
@@ -316,7 +431,7 @@ def test_a_move_that_was_interrupted_goes_on(
 
 def test_unpacking_that_was_killed_begins_again(publisher: Publisher, root: Path) -> None:
     publisher.davis17(test_dev=False)
-    left = root / "DAVIS17/.download/trainval.new/tree/DAVIS/JPEGImages/480p/duo"
+    left = root / "DAVIS17/.download/DAVIS17-trainval.new/tree/DAVIS/JPEGImages/480p/duo"
     left.mkdir(parents=True)
     (left / "00000.jpg").write_text("half of a fr")
     download(root, "DAVIS17", "trainval").check_success()

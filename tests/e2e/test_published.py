@@ -14,6 +14,7 @@ from benchmarks.published import PUBLISHED
 from dataset.known import KNOWN, Known
 from libs.core import named_weights
 from libs.core.named_weights import RELEASED
+from tests.helpers import fake_datasets as trees
 from tests.helpers.file_server import serve
 from tests.helpers.published_sets import Publisher
 from tests.helpers.subprocess_runner import ROOT, Result, run_in_process
@@ -96,6 +97,29 @@ def test_a_second_run_downloads_and_segments_nothing(
     assert "publication" not in again.err and len(publisher.server.asked) == asked
     assert "1 of 1 videos are there from an earlier run" in in_this_process[-1].out
     assert rows(again) == rows(first)
+
+
+def test_without_correction_the_line_says_so(
+    publisher: Publisher, tmp_path: Path, in_this_process: list[Result]
+) -> None:
+    end = run(tmp_path / "data", "--models", "resnet18", *KEYS, "loop", "0")
+    end.check_success()
+    assert "1 video, without gradient correction, the published ones with it; " in end.out
+    assert "frames/s here: reading and writing included" in end.out and "with gradient" not in end.out
+    assert "correction took" not in in_this_process[0].out
+
+
+def test_val_is_enough(
+    publisher: Publisher, tmp_path: Path, in_this_process: list[Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without train, nothing of the set is downloaded."""
+    publisher.server.files.pop("DAVIS-2017-trainval-480p.zip")
+    monkeypatch.setitem(KNOWN, ("DAVIS17", "val"), (Known("small", 1, 4),))
+    root = tmp_path / "data"
+    tree = trees.davis17(root, lists="ImageSets")
+    (tree / "ImageSets/2017/train.txt").unlink()
+    run(root, "--models", "resnet18", *KEYS).check_success()
+    assert not any("DAVIS" in path for path, _ in publisher.server.asked)
 
 
 def test_one_network_that_fails_does_not_stop_the_other(

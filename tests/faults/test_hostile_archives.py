@@ -236,7 +236,7 @@ def test_damaged_archives(tmp_path: Path, damage: Callable[[bytes], bytes], form
     entries, path = {"DAVIS/x": os.urandom(200_000)}, tmp_path / "a"
     write_zip(path, entries) if form == "zip" else write_tar(path, entries, mode=form)
     path.write_bytes(damage(path.read_bytes()))
-    refused(path, "expected a zip or tar archive")
+    refused(path, "expected a zip or tar archive", "; remove a and run this command again")
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
