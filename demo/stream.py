@@ -222,6 +222,7 @@ def main() -> None:
     """Run the command line."""
     args = parse_arguments()
     camera, film = args.source.isdecimal(), Path(args.source)
+    check_outputs(args, [path for path in (None if camera else film, args.mask) if path])
     rate = args.fps or (0.0 if camera else frame_rate(film)) or RATE
     frames = watch_camera(int(args.source)) if camera else play_film(film, rate)
     if args.snapshot:
@@ -231,8 +232,6 @@ def main() -> None:
         return
     if args.mask is None:
         raise InputError("MASK: expected the mask of the first frame; --snapshot FILE.png saves that frame")
-    if args.out and args.out.resolve() in (film.resolve(), args.mask.resolve()):
-        raise InputError(f"--out: {args.out} is the input; give another file")
     device = build_device(args.gpu_id)
     segmenter = Segmenter.load(args.weights, device=device, correct=args.correct, max_size=args.max_size)
     with SignalHandler() as signals:
@@ -266,6 +265,23 @@ def parse_arguments() -> argparse.Namespace:
     if args.max_size < 16:
         parser.error(f"--max-size: expected at least 16, found {args.max_size}")
     return args
+
+
+def check_outputs(args: argparse.Namespace, inputs: list[Path]) -> None:
+    """Check what is to be written, before anything is opened.
+
+    Raises: InputError naming the option that would replace an input, or would write PNG under another suffix.
+    """
+    for option, output in (("--out", args.out), ("--snapshot", args.snapshot)):
+        if output and any(is_same_file(output, path) for path in inputs):
+            raise InputError(f"{option}: {output} is the input; give another file")
+    if args.snapshot and args.snapshot.suffix.lower() != ".png":
+        raise InputError(f"--snapshot: expected a file with the suffix .png, found {args.snapshot}")
+
+
+def is_same_file(one: Path, other: Path) -> bool:
+    """Whether both paths lead to one file that exists."""
+    return one.exists() and other.exists() and one.samefile(other)
 
 
 def stream(
