@@ -83,10 +83,11 @@ def save(session: Session, kind: str, progress: Progress = lambda done, total: N
     if kind not in DOWNLOADS:
         raise InputError(f"'{kind}': expected one of {', '.join(DOWNLOADS)}")
     name, write = DOWNLOADS[kind]
-    target = session.place / "downloads" / name.format(session.film.name)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    written = write(session, target, progress)
-    stale = len(session.marks.stale)
+    with session.keep_film():
+        target = session.place / "downloads" / name.format(session.film.name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        written = write(session, target, progress)
+        stale = len(session.marks.stale)
     return target, written + (f", {stale} from before the latest change" if stale else "")
 
 

@@ -49,6 +49,7 @@ class Session:
         self._new_segmenter, self._computing = new_segmenter, computing
         self._lock = threading.RLock()
         self._closed = False
+        self._readers = 0  # blocks of `keep_film` that are running
         self._film: Film | None = None
         self._outline: tuple[int, int, Outline] | None = None  # frame, object, and what was drawn of it
 
@@ -59,7 +60,7 @@ class Session:
 
         Args:
             progress: called with the number of frames that were taken out of a video file so far.
-        Raises: InputError naming it; then the film before stays.
+        Raises: InputError naming it, or while a file is made of the film before; then that film stays.
         """
 
         def report(count: int) -> None:
@@ -69,6 +70,8 @@ class Session:
             progress(count)
 
         with self._idle():
+            if self._readers:
+                raise InputError("a file is being made of this video; wait for it, then load the other one")
             place = Path(tempfile.mkdtemp(dir=self.folder))
             try:
                 film = open_film(video, place / "frames", report)
@@ -93,6 +96,17 @@ class Session:
         if self._film is None:
             raise InputError("load a video first")
         return self._film
+
+    @contextmanager
+    def keep_film(self) -> Iterator[None]:
+        """Within the block, no other film can be loaded. It waits for one that is being loaded already."""
+        with self._lock:
+            self._readers += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._readers -= 1
 
     @property
     def loaded(self) -> bool:

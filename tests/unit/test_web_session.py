@@ -5,12 +5,14 @@ import threading
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from demo.web.downloads import DOWNLOADS, save
+from demo.web.film import Film, open_film
 from demo.web.session import Session
 from demo.web.sessions import Sessions
 from libs.app.build import for_inference, load_network
@@ -265,6 +267,47 @@ def test_two_tabs_do_not_mix_and_leave_no_file(tmp_path: Path, film: Path) -> No
         one.draw(0, 1, "paint", [(1, 1)], 3)
     sessions.close_all()
     assert list((tmp_path / "tabs").iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", DOWNLOADS)
+def test_a_download_holds_one_film(tmp_path: Path, session: Session, kind: str) -> None:
+    """Another one cannot be loaded meanwhile; a download that is asked for while one is loaded waits."""
+    fake_datasets.folder(tmp_path, name="other", frames=2)
+    give(session, 0, truth(0))
+    track(session, 0, until=4)
+    refused = []
+
+    def load_other(done: int, total: int) -> None:
+        with pytest.raises(InputError, match="a file is being made of this video; wait") as error:
+            session.load(tmp_path / "JPEGImages/other")
+        refused.append(error)
+
+    path, content = save(session, kind, load_other)
+    assert len(refused) == 5 and path.name.startswith("film") and content.startswith("5 ")
+    session.load(tmp_path / "JPEGImages/other")
+    assert session.film.name == "other"
+
+
+def test_a_download_waits_for_a_film_that_is_being_loaded(
+    tmp_path: Path, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_datasets.folder(tmp_path, name="other", frames=2)
+    give(session, 0, truth(0))
+    opened, go_on = threading.Event(), threading.Event()
+
+    def slow(*arguments: Any) -> Film:
+        opened.set()
+        assert go_on.wait(20)
+        return open_film(*arguments)
+
+    monkeypatch.setattr("demo.web.session.open_film", slow)
+    load = threading.Thread(target=session.load, args=(tmp_path / "JPEGImages/other",))
+    load.start()
+    assert opened.wait(20)
+    threading.Timer(0.3, go_on.set).start()
+    with pytest.raises(InputError, match="there are no masks yet"):  # of the other film
+        save(session, next(iter(DOWNLOADS)))
+    load.join()
 
 
 def test_downloads_hold_what_was_tracked(tmp_path: Path, session: Session, weights: Path) -> None:
