@@ -134,6 +134,24 @@ def test_boxes_strokes_and_brush_change_the_mask_of_one_object(session: Session)
     assert session.marks.objects() == [1, 2]
 
 
+def test_a_stroke_that_is_refused_leaves_no_trace(session: Session) -> None:
+    """A stroke outside over the whole frame finds nothing; the next one does as if it had not been drawn."""
+    rows, columns = np.nonzero(truth(0) == 1)
+    corners = [(columns.min(), rows.min()), (columns.max() + 1, rows.max() + 1)]
+    y, x = int(rows.mean()), int(columns.mean())
+    found = []
+    for refused in (False, True):
+        session.draw(0, 1, "box", corners, 3)
+        before = session.marks.read(0)
+        if refused:
+            with pytest.raises(InputError, match="no outline was found"):
+                session.draw(0, 1, "outside", [(32, 24)], 100)
+            assert np.array_equal(session.marks.read(0), before)
+        session.draw(0, 1, "outside", [(x, y)], 1)
+        found.append(session.marks.read(0))
+    assert np.array_equal(*found) and (found[0] == 1).any()
+
+
 def test_a_correction_leaves_the_other_objects_as_they_were_predicted(session: Session) -> None:
     give(session, 0, truth(0))
     track(session, 0)
