@@ -16,7 +16,7 @@ from demo.web.session import Session
 from demo.web.sessions import Sessions
 from demo.web.timeline import frame_at
 from demo.web.upload import Upload
-from demo.web.views import drawn, frame_view, line_view, timeline_view
+from demo.web.views import chosen, drawn, frame_view, line_view, timeline_view
 from libs.app.script import error_message
 from libs.core.errors import InputError
 
@@ -71,8 +71,8 @@ class Handlers:
         )
 
     def remove(self, event: gr.EventData, request: gr.Request) -> Shown:
-        """End an object before the frame that is shown."""
-        return self._do(request, lambda session: session.remove(session.shown, int(event._data["object"])))
+        """End an object before the frame that the browser shows."""
+        return self._do(request, lambda session: session.remove(*chosen(event._data)))
 
     def undo(self, request: gr.Request) -> Shown:
         """Take back the latest change, and show its frame."""

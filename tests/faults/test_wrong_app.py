@@ -16,7 +16,7 @@ from demo.web import film
 from demo.web.film import open_film
 from demo.web.library import Library
 from demo.web.sessions import Sessions
-from demo.web.views import drawn, line_view
+from demo.web.views import chosen, drawn, line_view
 from libs.app.segmenter import Segmenter
 from libs.core.errors import InputError
 from tests.helpers import fake_datasets
@@ -182,10 +182,22 @@ def test_a_stroke_that_no_page_sends_is_refused(tmp_path: Path, change: dict[str
     session.load(tmp_path / "JPEGImages/a")
     event = {"frame": 1, "object": 2, "tool": "paint", "radius": 3, "points": [[0.5, 0.25], [1, 1]]}
     assert drawn(session, event) == (1, 2, "paint", [(32, 12), (64, 48)], 3)
-    with pytest.raises(InputError, match="the page sent a"):
+    with pytest.raises(InputError, match="the page sent (a|object)"):
         drawn(session, {**event, **change})
     with pytest.raises(InputError, match="frame 9: expected a number from 0 to 1"):
         session.draw(*drawn(session, {**event, "frame": 9}))
+
+
+@pytest.mark.parametrize(
+    "event",
+    [{}, {"frame": 1}, {"object": 1}, {"frame": 1, "object": 0}, {"frame": 1, "object": 255}, None]
+    + [{"frame": float("inf"), "object": 1}, {"frame": 1, "object": "x"}],
+    ids=str,
+)
+def test_a_choice_that_no_page_sends_is_refused(event: Any) -> None:
+    assert chosen({"frame": 3, "object": 254}) == (3, 254)
+    with pytest.raises(InputError, match="the page sent"):
+        chosen(event)
 
 
 def test_a_name_in_a_message_is_no_html() -> None:

@@ -14,6 +14,7 @@ pytest.importorskip("gradio", reason="needs the packages of requirements-web.txt
 
 from demo.web.handlers import Handlers
 from demo.web.library import Library
+from demo.web.session import Session
 from demo.web.sessions import Sessions
 from libs.app.segmenter import Segmenter
 from tests.helpers import fake_datasets
@@ -54,6 +55,32 @@ def check_loaded(handlers: Handlers, *requests: SimpleNamespace) -> None:
         assert session.film.image(8).shape == (*fake_datasets.SIZE, 3)
         assert list(session.folder.iterdir()) == [session.place]
     assert all(folder.name.startswith("tab-") for folder in handlers.sessions.folder.iterdir())
+
+
+def load_frames(handlers: Handlers, folder: Path) -> Session:
+    """A tab with 9 frames, in each of which two objects are marked."""
+    fake_datasets.folder(folder, name="film", objects=(1, 2), frames=9)
+    session = handlers.sessions.of("one")
+    session.load(folder / "JPEGImages/film")
+    for t in range(9):
+        session.marks.give(t, fake_datasets.scene([1, 2], t)[1])
+    return session
+
+
+# ---- frames -----------------------------------------------------------------------------------------------
+
+
+def test_an_object_is_removed_from_the_frame_on_that_the_browser_shows(
+    handlers: Handlers, tmp_path: Path
+) -> None:
+    """Another listener may have changed what the session shows."""
+    session = load_frames(handlers, tmp_path)
+    session.shown = 7
+    line = handlers.remove(SimpleNamespace(_data={"frame": 3, "object": 2}), ONE)[-1]
+    assert "Removed object 2 from frame 3 on" in line and session.marks.removed == {3: {2}}
+    for data in ({"object": 1}, {"frame": 9, "object": 1}, {"frame": -1, "object": 1}):
+        assert "Error: " in handlers.remove(SimpleNamespace(_data=data), ONE)[-1]
+    assert session.marks.removed == {3: {2}}
 
 
 # ---- uploads ----------------------------------------------------------------------------------------------
