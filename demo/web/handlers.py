@@ -90,8 +90,8 @@ class Handlers:
 
         def scrub(session: Session) -> None:
             """Remember what the person looks at."""
+            session.following = int(t) == session.newest  # first: `track` changes `shown` while it is true
             session.shown = int(t)
-            session.following = session.shown == session.newest
 
         return self._do(request, scrub)
 
@@ -100,8 +100,8 @@ class Handlers:
 
         def click(session: Session) -> None:
             """Turn a fraction of the width into a frame."""
-            session.shown = frame_at(float(event._data["fraction"]), len(session.film))
             session.following = False
+            session.shown = frame_at(float(event._data["fraction"]), len(session.film))
 
         return self._do(request, click)
 
@@ -113,8 +113,8 @@ class Handlers:
             drop = session.largest_drop()
             if drop is None:
                 raise InputError("the round trip IoU falls nowhere; track first")
-            session.shown, number, before, after = drop
             session.following = False
+            session.shown, number, before, after = drop
             session.line = (
                 f"Object {number}: the round trip IoU falls from {before:.2f} to {after:.2f} at frame "
                 f"{session.shown}. Look from there back, correct the mask, and track on."

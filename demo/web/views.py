@@ -26,6 +26,7 @@ def frame_view(session: Session) -> dict[str, Any]:
     """What demo/web/canvas.js draws: the frame that is shown with its masks, and the objects."""
     if not session.loaded:
         return {}
+    version = time.monotonic_ns() // 1000  # first: of two images, the one with the newer masks shall win
     session.shown = t = min(max(0, session.shown), len(session.film) - 1)
     prediction = session.prediction(t)
     height, width = session.film.size
@@ -37,7 +38,7 @@ def frame_view(session: Session) -> dict[str, Any]:
         "width": width,
         "height": height,
         "frame": t,
-        "version": time.monotonic_ns() // 1000,
+        "version": version,
         "objects": [{"id": k, "label": label, "colour": colour_of(k)} for k, label in labels.items()],
         "running": session.run.running,
     }

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 pytest.importorskip("gradio", reason="needs the packages of requirements-web.txt")
 
+from demo.web import views
 from demo.web.handlers import Handlers
 from demo.web.library import Library
 from demo.web.session import Session
@@ -81,6 +83,48 @@ def test_an_object_is_removed_from_the_frame_on_that_the_browser_shows(
     for data in ({"object": 1}, {"frame": 9, "object": 1}, {"frame": -1, "object": 1}):
         assert "Error: " in handlers.remove(SimpleNamespace(_data=data), ONE)[-1]
     assert session.marks.removed == {3: {2}}
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda handlers: handlers.scrub(4, ONE),
+        lambda handlers: handlers.click_timeline(SimpleNamespace(_data={"fraction": 0.5}), ONE),
+        lambda handlers: handlers.go_to_drop(ONE),
+    ],
+    ids=["slider", "time line", "drop"],
+)
+def test_what_a_person_looks_at_stays_while_masks_are_tracked(
+    handlers: Handlers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look: Callable[[Handlers], object]
+) -> None:
+    """The listener of `track` may come between any two steps."""
+    session = load_frames(handlers, tmp_path)
+    session.newest, session.drift = 6, {4: {1: 0.5}}
+
+    def set_and_track(self: Session, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+        if self.following:
+            object.__setattr__(self, "shown", self.newest)
+
+    monkeypatch.setattr(Session, "__setattr__", set_and_track)
+    look(handlers)
+    assert session.shown == 4 and not session.following
+
+
+def test_the_view_that_was_begun_first_counts_as_the_older_one(
+    handlers: Handlers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The browser leaves out images that are older than the one that it shows."""
+    session, newer = load_frames(handlers, tmp_path), []
+    overlay = views.overlay
+
+    def show_another(*arguments: Any) -> np.ndarray:
+        monkeypatch.setattr(views, "overlay", overlay)
+        newer.append(views.frame_view(session))
+        return overlay(*arguments)
+
+    monkeypatch.setattr(views, "overlay", show_another)
+    assert views.frame_view(session)["version"] < newer[0]["version"]
 
 
 # ---- uploads ----------------------------------------------------------------------------------------------
