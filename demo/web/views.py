@@ -31,8 +31,10 @@ def frame_view(session: Session) -> dict[str, Any]:
     prediction = session.prediction(t)
     height, width = session.film.size
     known = session.marks.objects()
-    new = next(number for number in range(1, 256) if number not in known)
-    labels = {number: f"object {number}" for number in known} | {new: f"object {new} (new)"}
+    labels = {number: f"object {number}" for number in known}
+    new = next((number for number in range(1, MOST_OBJECTS + 1) if number not in labels), None)
+    if new is not None:
+        labels[new] = f"object {new} (new)"
     return {
         "image": _data_url(overlay(prediction.frame.image, prediction.labels)),
         "width": width,

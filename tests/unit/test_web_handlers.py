@@ -16,6 +16,7 @@ pytest.importorskip("gradio", reason="needs the packages of requirements-web.txt
 from demo.web import views
 from demo.web.handlers import Handlers
 from demo.web.library import Library
+from demo.web.marks import MOST_OBJECTS
 from demo.web.session import Session
 from demo.web.sessions import Sessions
 from libs.app.segmenter import Segmenter
@@ -125,6 +126,15 @@ def test_the_view_that_was_begun_first_counts_as_the_older_one(
 
     monkeypatch.setattr(views, "overlay", show_another)
     assert views.frame_view(session)["version"] < newer[0]["version"]
+
+
+def test_a_new_object_is_offered_as_long_as_there_is_a_number(handlers: Handlers, tmp_path: Path) -> None:
+    session = load_frames(handlers, tmp_path)
+    offered = [one["label"] for one in views.frame_view(session)["objects"]]
+    assert offered == ["object 1", "object 2", "object 3 (new)"]
+    session.marks.ids[0] = frozenset(range(1, MOST_OBJECTS + 1))
+    offered = [one["label"] for one in views.frame_view(session)["objects"]]
+    assert len(offered) == 254 and offered[-1] == "object 254"
 
 
 # ---- uploads ----------------------------------------------------------------------------------------------
