@@ -33,7 +33,7 @@ LARGEST_UPLOAD = "4gb"
 def main() -> None:
     """Load the model, serve the page until a signal comes, and remove all temporary files."""
     args = parse_arguments()
-    with SignalHandler():
+    with SignalHandler(hangup=True):
         library = Library(args.video)
         check_port(args.port)
         if args.max_size < SMALLEST:
