@@ -1,5 +1,6 @@
 """The page without a browser: what a tab draws, tracks, corrects, removes and downloads; as test.py does."""
 
+import errno
 import json
 import threading
 import time
@@ -165,6 +166,23 @@ def test_a_correction_leaves_the_other_objects_as_they_were_predicted(session: S
     assert session.marks.stale == set(range(11, 21)) and session.marks.ids[10] == {1}
     session.marks.mark(15, 1, moved)
     assert session.marks.stale == set(range(11, 21)) - {15}
+
+
+def test_a_mask_that_cannot_be_put_back_stays_whole(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give(session, 0, truth(0))
+    before, packed = session.marks.labels.pack(0), b"another mask"
+
+    def fill_disk(path: Path, content: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", fill_disk)
+    with pytest.raises(InputError, match="00000.png cannot be written: No space left"):
+        session.marks.labels.unpack(0, packed)
+    assert session.marks.labels.pack(0) == before
 
 
 def test_an_object_that_was_removed_is_gone_from_there_on(session: Session) -> None:
