@@ -37,7 +37,7 @@ def save_gif(session: Session, target: Path, progress: Progress) -> str:
     times = _times(session)
     step = -(-len(times) // LONGEST_GIF)
     written = _animate(session, GifWriter(target, session.film.fps / step), times[::step], progress)
-    return written if step == 1 else f"{written}, every {step}th frame"
+    return written if step == 1 else f"{written}, one of every {step}"
 
 
 def save_coco(session: Session, target: Path, progress: Progress) -> str:

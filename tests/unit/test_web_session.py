@@ -305,6 +305,13 @@ def test_two_tabs_do_not_mix_and_leave_no_file(tmp_path: Path, film: Path) -> No
     assert list((tmp_path / "tabs").iterdir()) == []
 
 
+def test_a_long_gif_has_every_nth_frame(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("demo.web.downloads.LONGEST_GIF", 3)
+    give(session, 0, truth(0))
+    track(session, 0, until=4)
+    assert save(session, "overlay GIF")[1].startswith("3 frames, one of every 2")
+
+
 @pytest.mark.parametrize("kind", DOWNLOADS)
 def test_a_download_holds_one_film(tmp_path: Path, session: Session, kind: str) -> None:
     """Another one cannot be loaded meanwhile; a download that is asked for while one is loaded waits."""
