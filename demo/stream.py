@@ -30,6 +30,7 @@ from dataset.video_file import decode_video, frame_rate  # noqa: E402
 from libs import Segmenter  # noqa: E402
 from libs.app.build import build_device  # noqa: E402
 from libs.app.script import SignalHandler, run_with_error_messages  # noqa: E402
+from libs.app.segmenter import SMALLEST_INPUT  # noqa: E402
 from libs.core.errors import InputError, counted  # noqa: E402
 from libs.core.image_io import write_image  # noqa: E402
 from libs.core.masks import object_ids  # noqa: E402
@@ -257,13 +258,15 @@ def parse_arguments() -> argparse.Namespace:
     add("--show", action="store_true", help="show overlays in a window; the key q ends it")
     add("--weights", default="shipped", metavar="W", help="file or name, as the key 'initial' takes it")
     add("--gpu-id", type=int, default=0, metavar="N", help="-1 is the CPU")
-    add("--max-size", type=int, default=427, metavar="N", help="longer side of the network's input in pixels")
+    add(
+        "--max_size", "--max-size", type=int, default=427, metavar="N", help="network's longer side in pixels"
+    )
     add("--correct", action="store_true", help="correct every fifth mask by its gradient")
     args = parser.parse_args()
     if args.fps is not None and not 0 < args.fps < float("inf"):
         parser.error(f"--fps: expected a number above 0, found {args.fps:g}")
-    if args.max_size < 16:
-        parser.error(f"--max-size: expected at least 16, found {args.max_size}")
+    if args.max_size < SMALLEST_INPUT:
+        parser.error(f"--max_size: expected at least {SMALLEST_INPUT}, found {args.max_size}")
     return args
 
 

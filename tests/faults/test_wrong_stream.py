@@ -66,7 +66,11 @@ def test_wrong_input(
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-@pytest.mark.parametrize("words", ["--fps 0", "--fps nan", "--max-size 3"])
+@pytest.mark.parametrize("words", ["--fps 0", "--fps nan", "--max_size 31"])
 def test_wrong_numbers(run: Callable[..., Result], film: tuple[Path, Path], words: str) -> None:
     end = run(*film, *words.split())
     assert end.code == 2 and words.split(maxsplit=1)[0] in end.err and "expected" in end.err
+
+
+def test_the_earlier_name_of_an_option_works(run: Callable[..., Result], film: tuple[Path, Path]) -> None:
+    run(*film, "--fps", "1000", "--max-size", "64").check_success()
