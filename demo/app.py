@@ -22,22 +22,21 @@ from demo.web.library import Library
 from demo.web.notices import install
 from demo.web.sessions import Sessions
 from libs.app.script import SignalHandler, run_with_error_messages
-from libs.app.segmenter import Segmenter
+from libs.app.segmenter import SMALLEST_INPUT, Segmenter
 from libs.core.errors import InputError
 
 HOST = "127.0.0.1"
-SMALLEST = 32  # pixels of the network's longer side
 LARGEST_UPLOAD = "4gb"
 
 
 def main() -> None:
     """Load the model, serve the page until a signal comes, and remove all temporary files."""
     args = parse_arguments()
-    with SignalHandler():
+    with SignalHandler(hangup=True):
         library = Library(args.video)
         check_port(args.port)
-        if args.max_size < SMALLEST:
-            raise InputError(f"--max_size {args.max_size}: expected at least {SMALLEST} pixels")
+        if args.max_size < SMALLEST_INPUT:
+            raise InputError(f"--max_size {args.max_size}: expected at least {SMALLEST_INPUT} pixels")
         folder = Path(tempfile.mkdtemp(prefix="stm-cycle-app-"))
         try:
             import_gradio(folder)

@@ -30,6 +30,7 @@ from dataset.video_file import decode_video, frame_rate  # noqa: E402
 from libs import Segmenter  # noqa: E402
 from libs.app.build import build_device  # noqa: E402
 from libs.app.script import SignalHandler, run_with_error_messages  # noqa: E402
+from libs.app.segmenter import SMALLEST_INPUT  # noqa: E402
 from libs.core.errors import InputError, counted  # noqa: E402
 from libs.core.image_io import write_image  # noqa: E402
 from libs.core.masks import object_ids  # noqa: E402
@@ -222,6 +223,7 @@ def main() -> None:
     """Run the command line."""
     args = parse_arguments()
     camera, film = args.source.isdecimal(), Path(args.source)
+    check_outputs(args, [path for path in (None if camera else film, args.mask) if path])
     rate = args.fps or (0.0 if camera else frame_rate(film)) or RATE
     frames = watch_camera(int(args.source)) if camera else play_film(film, rate)
     if args.snapshot:
@@ -231,8 +233,6 @@ def main() -> None:
         return
     if args.mask is None:
         raise InputError("MASK: expected the mask of the first frame; --snapshot FILE.png saves that frame")
-    if args.out and args.out.resolve() in (film.resolve(), args.mask.resolve()):
-        raise InputError(f"--out: {args.out} is the input; give another file")
     device = build_device(args.gpu_id)
     segmenter = Segmenter.load(args.weights, device=device, correct=args.correct, max_size=args.max_size)
     with SignalHandler() as signals:
@@ -258,14 +258,33 @@ def parse_arguments() -> argparse.Namespace:
     add("--show", action="store_true", help="show overlays in a window; the key q ends it")
     add("--weights", default="shipped", metavar="W", help="file or name, as the key 'initial' takes it")
     add("--gpu-id", type=int, default=0, metavar="N", help="-1 is the CPU")
-    add("--max-size", type=int, default=427, metavar="N", help="longer side of the network's input in pixels")
+    add(
+        "--max_size", "--max-size", type=int, default=427, metavar="N", help="network's longer side in pixels"
+    )
     add("--correct", action="store_true", help="correct every fifth mask by its gradient")
     args = parser.parse_args()
     if args.fps is not None and not 0 < args.fps < float("inf"):
         parser.error(f"--fps: expected a number above 0, found {args.fps:g}")
-    if args.max_size < 16:
-        parser.error(f"--max-size: expected at least 16, found {args.max_size}")
+    if args.max_size < SMALLEST_INPUT:
+        parser.error(f"--max_size: expected at least {SMALLEST_INPUT}, found {args.max_size}")
     return args
+
+
+def check_outputs(args: argparse.Namespace, inputs: list[Path]) -> None:
+    """Check what is to be written, before anything is opened.
+
+    Raises: InputError naming the option that would replace an input, or would write PNG under another suffix.
+    """
+    for option, output in (("--out", args.out), ("--snapshot", args.snapshot)):
+        if output and any(is_same_file(output, path) for path in inputs):
+            raise InputError(f"{option}: {output} is the input; give another file")
+    if args.snapshot and args.snapshot.suffix.lower() != ".png":
+        raise InputError(f"--snapshot: expected a file with the suffix .png, found {args.snapshot}")
+
+
+def is_same_file(one: Path, other: Path) -> bool:
+    """Whether both paths lead to one file that exists."""
+    return one.exists() and other.exists() and one.samefile(other)
 
 
 def stream(

@@ -1,6 +1,7 @@
 // The frame, and what a person draws in it. props.value comes from the server (demo/web/handlers.py):
 // {image, width, height, frame, version, objects: [{id, colour, label}], running}; empty before a video.
-// What is drawn goes to the server as an event: {frame, object, tool, radius, points}, in fractions of the frame.
+// What is drawn goes to the server as an event: {frame, object, tool, radius, points}, the points in
+// fractions of the frame.
 const LONGEST = 960;
 const canvas = element.querySelector("canvas");
 const context = canvas.getContext("2d");

@@ -37,7 +37,7 @@ def save_gif(session: Session, target: Path, progress: Progress) -> str:
     times = _times(session)
     step = -(-len(times) // LONGEST_GIF)
     written = _animate(session, GifWriter(target, session.film.fps / step), times[::step], progress)
-    return written if step == 1 else f"{written}, every {step}th frame"
+    return written if step == 1 else f"{written}, one of every {step}"
 
 
 def save_coco(session: Session, target: Path, progress: Progress) -> str:
@@ -83,10 +83,11 @@ def save(session: Session, kind: str, progress: Progress = lambda done, total: N
     if kind not in DOWNLOADS:
         raise InputError(f"'{kind}': expected one of {', '.join(DOWNLOADS)}")
     name, write = DOWNLOADS[kind]
-    target = session.place / "downloads" / name.format(session.film.name)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    written = write(session, target, progress)
-    stale = len(session.marks.stale)
+    with session.keep_film():
+        target = session.place / "downloads" / name.format(session.film.name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        written = write(session, target, progress)
+        stale = len(session.marks.stale)
     return target, written + (f", {stale} from before the latest change" if stale else "")
 
 

@@ -75,8 +75,9 @@ def open_film(path: Path, scratch: Path, progress: Callable[[int], None] = lambd
         raise InputError(
             f"{path.name}: expected a video file ({', '.join(SUFFIXES[:5])} and others); convert the file"
         )
+    rate = frame_rate(path) or FRAMES_PER_SECOND  # first: the file may be removed while it is read
     frames, size = _extract(path, scratch, progress)
-    return Film(_safe(path.stem), frames, size, frame_rate(path) or FRAMES_PER_SECOND)
+    return Film(_safe(path.stem), frames, size, rate)
 
 
 def _extract(

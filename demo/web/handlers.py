@@ -1,6 +1,5 @@
 """What happens on the page: each event changes the session of its tab, and returns what is shown then."""
 
-import shutil
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,9 +13,10 @@ from demo.web.downloads import save
 from demo.web.library import Library, bundled_clip
 from demo.web.notices import collect_warnings
 from demo.web.session import Session
-from demo.web.sessions import TAB, Sessions
+from demo.web.sessions import Sessions
 from demo.web.timeline import frame_at
-from demo.web.views import drawn, frame_view, line_view, timeline_view
+from demo.web.upload import Upload
+from demo.web.views import chosen, drawn, frame_view, line_view, timeline_view
 from libs.app.script import error_message
 from libs.core.errors import InputError
 
@@ -44,15 +44,19 @@ class Handlers:
         (name,) = self.library.names()
         return self.load_chosen(name, request)
 
-    def load_upload(self, path: str, request: gr.Request, progress: gr.Progress = gr.Progress()) -> Shown:  # noqa: B008
+    def load_upload(
+        self,
+        path: str,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Shown:
         """Load an uploaded film, and remove the file: its frames are kept."""
 
-        def load(session: Session) -> None:
+        def load(session: Session, file: Path) -> None:
             """Show how far it has come."""
-            upload = self._uploaded(path)
-            session.load(upload, lambda count: progress((count, None), desc="reading frames"))
+            session.load(file, lambda count: progress((count, None), desc="reading frames"))
 
-        return self._do(request, load, upload=path)
+        return self._do_with_upload(request, path, load)
 
     # ---- masks --------------------------------------------------------------------------------------------
 
@@ -62,16 +66,13 @@ class Handlers:
 
     def load_mask(self, path: str, request: gr.Request) -> Shown:
         """Load a mask for the frame that is shown."""
-
-        def load(session: Session) -> None:
-            """Give it to the session."""
-            session.load_mask(session.shown, self._uploaded(path))
-
-        return self._do(request, load, upload=path)
+        return self._do_with_upload(
+            request, path, lambda session, file: session.load_mask(session.shown, file)
+        )
 
     def remove(self, event: gr.EventData, request: gr.Request) -> Shown:
-        """End an object before the frame that is shown."""
-        return self._do(request, lambda session: session.remove(session.shown, int(event._data["object"])))
+        """End an object before the frame that the browser shows."""
+        return self._do(request, lambda session: session.remove(*chosen(event._data)))
 
     def undo(self, request: gr.Request) -> Shown:
         """Take back the latest change, and show its frame."""
@@ -89,8 +90,8 @@ class Handlers:
 
         def scrub(session: Session) -> None:
             """Remember what the person looks at."""
+            session.following = int(t) == session.newest  # first: `track` changes `shown` while it is true
             session.shown = int(t)
-            session.following = session.shown == session.newest
 
         return self._do(request, scrub)
 
@@ -99,8 +100,8 @@ class Handlers:
 
         def click(session: Session) -> None:
             """Turn a fraction of the width into a frame."""
-            session.shown = frame_at(float(event._data["fraction"]), len(session.film))
             session.following = False
+            session.shown = frame_at(float(event._data["fraction"]), len(session.film))
 
         return self._do(request, click)
 
@@ -112,8 +113,8 @@ class Handlers:
             drop = session.largest_drop()
             if drop is None:
                 raise InputError("the round trip IoU falls nowhere; track first")
-            session.shown, number, before, after = drop
             session.following = False
+            session.shown, number, before, after = drop
             session.line = (
                 f"Object {number}: the round trip IoU falls from {before:.2f} to {after:.2f} at frame "
                 f"{session.shown}. Look from there back, correct the mask, and track on."
@@ -169,13 +170,28 @@ class Handlers:
 
     # ---- common -------------------------------------------------------------------------------------------
 
+    def _do_with_upload(
+        self, request: gr.Request, path: str, action: Callable[[Session, Path], object]
+    ) -> Shown:
+        """Let a session do something with an uploaded file, which is removed afterwards."""
+        upload = Upload(path, self.sessions.folder)
+        try:
+            return self._do(
+                request, lambda session: action(session, upload.take(session.folder)), upload.shorten
+            )
+        finally:
+            upload.remove()
+
     def _do(
-        self, request: gr.Request, action: Callable[[Session], object], *, upload: str | None = None
+        self,
+        request: gr.Request,
+        action: Callable[[Session], object],
+        shorten: Callable[[str], str] = lambda text: text,
     ) -> Shown:
         """Let a session do something. An error becomes the line of text.
 
         Args:
-            upload: an uploaded file, which is removed afterwards.
+            shorten: applied to that line.
         """
         session = None
         with collect_warnings() as warned:
@@ -184,11 +200,8 @@ class Handlers:
                 action(session)
                 line = session.line
             except Exception as error:
-                line = f"Error: {self._describe(error, upload)}"
-            finally:
-                if upload is not None and self._is_upload(Path(upload)):
-                    shutil.rmtree(Path(upload).parent, ignore_errors=True)
-        line = " ".join([line, *(f"Warning: {text}" for text in warned)])
+                line = f"Error: {describe(error)}"
+        line = shorten(" ".join([line, *(f"Warning: {text}" for text in warned)]))
         if session is None:
             return gr.skip(), gr.skip(), gr.skip(), line_view(line)
         session.line = line
@@ -210,27 +223,11 @@ class Handlers:
         slider = gr.Slider(maximum=max(1, last), value=view.get("frame", 0), interactive=session.loaded)
         return view, slider, timeline_view(session), line_view(session.line)
 
-    def _uploaded(self, path: str) -> Path:
-        """The path of an uploaded file.
 
-        Raises: InputError if it lies elsewhere.
-        """
-        file = Path(path)
-        if not self._is_upload(file) or not file.is_file():
-            raise InputError("expected an uploaded file; upload it again")
-        return file
-
-    def _is_upload(self, file: Path) -> bool:
-        """Whether gradio has put it there: in a folder named by a hash, beside those of the tabs."""
-        folder = file.resolve().parent
-        return folder.parent == self.sessions.folder.resolve() and not folder.name.startswith(TAB)
-
-    def _describe(self, error: Exception, upload: str | None) -> str:
-        """The line for an error, with the name of an uploaded file in place of its temporary path."""
-        message = "the image cannot be processed" if isinstance(error, cv2.error) else error_message(error)
-        if not message:
-            traceback.print_exception(error)
-            return BUG
-        if upload is not None:
-            message = message.replace(upload, Path(upload).name)
-        return " ".join(message.split())
+def describe(error: Exception) -> str:
+    """The line for an error; a bug is printed as well."""
+    message = "the image cannot be processed" if isinstance(error, cv2.error) else error_message(error)
+    if not message:
+        traceback.print_exception(error)
+        return BUG
+    return " ".join(message.split())

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from libs.core.files import atomic_write
 from libs.core.image_io import open_image, save_index_png
 
 
@@ -46,7 +47,8 @@ class MaskFiles:
         if packed is None:
             self.remove(t)
             return
-        self.path(t).write_bytes(packed)
+        with atomic_write(self.path(t)) as temporary:
+            temporary.write_bytes(packed)
         self.times.add(t)
 
     def remove(self, t: int) -> None:

@@ -4,6 +4,7 @@ Points are (x, y) in pixels of the frame, masks (H, W) bool. Outlines come from 
 """
 
 from collections.abc import Sequence
+from copy import copy
 
 import cv2
 import numpy as np
@@ -37,6 +38,12 @@ class Outline:
         # What each pixel is taken for, in GrabCut's four values.
         self._hints = np.full(self._image.shape[:2], cv2.GC_BGD, np.uint8)
         self._strokes = np.full_like(self._hints, cv2.GC_PR_BGD)  # GC_FGD and GC_BGD where there is a stroke
+
+    def copy(self) -> "Outline":
+        """Return a second outline in the same state; both share the image."""
+        twin = copy(self)
+        twin._hints, twin._strokes = self._hints.copy(), self._strokes.copy()
+        return twin
 
     def start_from_box(self, box: tuple[float, float, float, float]) -> None:
         """Look for the object within a box (x0, y0, x1, y1); forget earlier boxes and strokes.

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+import numpy as np
+
 from dataset.annotations import Annotations
 from demo.web.background import BackgroundRun
 from demo.web.film import Film, open_film
@@ -49,6 +51,7 @@ class Session:
         self._new_segmenter, self._computing = new_segmenter, computing
         self._lock = threading.RLock()
         self._closed = False
+        self._readers = 0  # blocks of `keep_film` that are running
         self._film: Film | None = None
         self._outline: tuple[int, int, Outline] | None = None  # frame, object, and what was drawn of it
 
@@ -59,7 +62,7 @@ class Session:
 
         Args:
             progress: called with the number of frames that were taken out of a video file so far.
-        Raises: InputError naming it; then the film before stays.
+        Raises: InputError naming it, or while a file is made of the film before; then that film stays.
         """
 
         def report(count: int) -> None:
@@ -69,6 +72,8 @@ class Session:
             progress(count)
 
         with self._idle():
+            if self._readers:
+                raise InputError("a file is being made of this video; wait for it, then load the other one")
             place = Path(tempfile.mkdtemp(dir=self.folder))
             try:
                 film = open_film(video, place / "frames", report)
@@ -93,6 +98,17 @@ class Session:
         if self._film is None:
             raise InputError("load a video first")
         return self._film
+
+    @contextmanager
+    def keep_film(self) -> Iterator[None]:
+        """Within the block, no other film can be loaded. It waits for one that is being loaded already."""
+        with self._lock:
+            self._readers += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._readers -= 1
 
     @property
     def loaded(self) -> bool:
@@ -119,20 +135,11 @@ class Session:
             radius: of the brush in pixels; it has no meaning for a box.
         Raises: InputError if nothing comes of it.
         """
-        with self._changing(t):
-            if tool in ("paint", "erase"):
-                mask, drawn = self.marks.read(t) == number, brush(self.film.size, points, radius)
-                self.marks.mark(t, number, mask | drawn if tool == "paint" else mask & ~drawn)
-                outline = None
-            else:
-                outline = self._outline_of(t, number)
-                if tool == "box":
-                    outline.start_from_box((*points[0], *points[-1]))
-                else:
-                    outline.stroke(points, radius, inside=tool == "inside")
-                self.marks.mark(t, number, outline.solve())
-        if outline is not None:
-            self._outline = (t, number, outline)  # strokes that follow refine it
+        with self._lock:
+            with self._changing(t):
+                mask, outline = self._drawn(t, number, tool, points, radius)
+                self.marks.mark(t, number, mask)
+            self._outline = (t, number, outline) if outline else None
         self.line = f"Frame {t}: changed object {number}."
         if self.marks.stale:
             self.line += f" The masks after frame {t} are from before: track from here."
@@ -192,10 +199,24 @@ class Session:
         self._tracker.forget_from(t)
         self.drift = {time: ious for time, ious in self.drift.items() if time < t}
 
+    def _drawn(
+        self, t: int, number: int, tool: str, points: Sequence[Point], radius: float
+    ) -> tuple[np.ndarray, Outline | None]:
+        """The mask of an object after something was drawn, and the outline that further strokes refine."""
+        if tool in ("paint", "erase"):
+            mask, drawn = self.marks.read(t) == number, brush(self.film.size, points, radius)
+            return (mask | drawn if tool == "paint" else mask & ~drawn), None
+        outline = self._outline_of(t, number)
+        if tool == "box":
+            outline.start_from_box((*points[0], *points[-1]))
+        else:
+            outline.stroke(points, radius, inside=tool == "inside")
+        return outline.solve(), outline
+
     def _outline_of(self, t: int, number: int) -> Outline:
-        """What was drawn of an object so far, or an outline that starts from its mask."""
+        """A copy of what was drawn of an object so far, or an outline that starts from its mask."""
         if self._outline and self._outline[:2] == (t, number):
-            return self._outline[2]
+            return self._outline[2].copy()  # a stroke of which nothing comes leaves no trace
         labels = self.marks.read(t)
         outline = Outline(self.film.image(t), (labels > 0) & (labels != number))
         outline.start_from_mask(labels == number)

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from demo.web.marks import MOST_OBJECTS
 from demo.web.outline import Point
 from demo.web.session import TOOLS, Session
 from demo.web.timeline import colour_of, draw_timeline
@@ -25,18 +26,21 @@ def frame_view(session: Session) -> dict[str, Any]:
     """What demo/web/canvas.js draws: the frame that is shown with its masks, and the objects."""
     if not session.loaded:
         return {}
+    version = time.monotonic_ns() // 1000  # first: of two images, the one with the newer masks shall win
     session.shown = t = min(max(0, session.shown), len(session.film) - 1)
     prediction = session.prediction(t)
     height, width = session.film.size
     known = session.marks.objects()
-    new = next(number for number in range(1, 256) if number not in known)
-    labels = {number: f"object {number}" for number in known} | {new: f"object {new} (new)"}
+    labels = {number: f"object {number}" for number in known}
+    new = next((number for number in range(1, MOST_OBJECTS + 1) if number not in labels), None)
+    if new is not None:
+        labels[new] = f"object {new} (new)"
     return {
         "image": _data_url(overlay(prediction.frame.image, prediction.labels)),
         "width": width,
         "height": height,
         "frame": t,
-        "version": time.monotonic_ns() // 1000,
+        "version": version,
         "objects": [{"id": k, "label": label, "colour": colour_of(k)} for k, label in labels.items()],
         "running": session.run.running,
     }
@@ -63,24 +67,40 @@ def line_view(line: str) -> str:
     return f'<p class="{kind}" role="status">{html.escape(line)}</p>'
 
 
+def chosen(event: dict[str, Any]) -> tuple[int, int]:
+    """Check what the browser says was chosen: a frame and an object. That the film has it is not checked.
+
+    Raises: InputError if it is not what demo/web/canvas.js sends.
+    """
+    try:
+        t, number = int(event["frame"]), int(event["object"])
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise InputError("the page sent a frame or an object that cannot be read; do it again") from error
+    if not 1 <= number <= MOST_OBJECTS:
+        raise InputError(f"the page sent object {number}, expected 1 to {MOST_OBJECTS}; choose another one")
+    return t, number
+
+
 def drawn(session: Session, event: dict[str, Any]) -> tuple[int, int, str, list[Point], float]:
     """Check what the browser says was drawn: the arguments of Session.draw.
 
     Raises: InputError if it is not what demo/web/canvas.js sends.
     """
     height, width = session.film.size
+    t, number = chosen(event)
     try:
-        t, number = int(event["frame"]), int(event["object"])
         points = [(float(x) * width, float(y) * height) for x, y in event["points"]]
         radius = float(event["radius"])
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise InputError("the page sent a stroke that cannot be read; reload it") from error
+        raise InputError("the page sent a stroke that cannot be read; draw it again") from error
     finite = all(math.isfinite(value) for point in points for value in point)
     within = finite and all(0 <= x <= width and 0 <= y <= height for x, y in points)
-    if not (1 <= number <= 254 and 1 <= len(points) <= MOST_POINTS and within):
-        raise InputError("the page sent a stroke that leaves the frame, or has too many points; reload it")
+    if not (1 <= len(points) <= MOST_POINTS and within):
+        raise InputError(
+            "the page sent a stroke that leaves the frame, or has too many points; draw a shorter one"
+        )
     if not (event.get("tool") in TOOLS and 0 < radius <= max(width, height)):
-        raise InputError("the page sent a tool that does not exist; reload it")
+        raise InputError("the page sent a tool that does not exist; choose one above the frame")
     return t, number, event["tool"], points, radius
 
 

@@ -62,14 +62,21 @@ class SignalHandler:
     """Raises Stopped on SIGINT or SIGTERM; while deferred, records the signal in `requested` instead.
 
     A second signal raises Stopped in any case. A context manager: at its end, the previous handlers are back.
+
+    Args:
+        hangup: so, too, on the first SIGHUP, which closing a terminal sends; further ones are ignored, as the
+            shell and the terminal send one each. Under nohup, and where there is no SIGHUP, it does nothing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, hangup: bool = False) -> None:
         self.requested: int | None = None
         self._deferred = False
+        self._hangup = getattr(signal, "SIGHUP", None) if hangup else None
 
     def __enter__(self) -> "SignalHandler":
-        numbers = (signal.SIGTERM, signal.SIGINT)
+        numbers = [signal.SIGTERM, signal.SIGINT]
+        if self._hangup is not None and signal.getsignal(self._hangup) != signal.SIG_IGN:
+            numbers.append(self._hangup)
         self._previous = {number: signal.signal(number, self._handle) for number in numbers}
         return self
 
@@ -103,6 +110,8 @@ class SignalHandler:
             self.defer()
 
     def _handle(self, number: int, _: object) -> None:
+        if number == self._hangup:
+            signal.signal(number, signal.SIG_IGN)
         is_second = self.requested is not None
         self.requested = number
         if is_second or not self._deferred:

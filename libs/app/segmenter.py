@@ -19,6 +19,7 @@ from libs.method.memory_rules import AUTO as AUTO_RULE
 from models.stm import STM
 
 LARGEST_ID = 254  # 255 is void
+SMALLEST_INPUT = 32  # of the option --max_size, in pixels
 PRECISIONS = (AUTO, *DTYPES)
 
 

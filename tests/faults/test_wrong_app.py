@@ -1,7 +1,11 @@
 """What the page of demo/app.py refuses: command lines, films, and strokes that no browser would send."""
 
+import os
+import signal
 import socket
 import sys
+import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +20,7 @@ from demo.web import film
 from demo.web.film import open_film
 from demo.web.library import Library
 from demo.web.sessions import Sessions
-from demo.web.views import drawn, line_view
+from demo.web.views import chosen, drawn, line_view
 from libs.app.segmenter import Segmenter
 from libs.core.errors import InputError
 from tests.helpers import fake_datasets
@@ -77,6 +81,49 @@ def test_a_port_that_is_in_use_is_told() -> None:
         run_in_process("demo/app.py", "--port", port).check_error(
             f"--port {port}: cannot be used", str(port + 1)
         )
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs SIGHUP")
+@pytest.mark.parametrize("ignored", [False, True], ids=["terminal", "nohup"])
+def test_closing_the_terminal_removes_all_temporary_files(tmp_path: Path, ignored: bool) -> None:
+    """The shell and the terminal send SIGHUP; a program under nohup stays."""
+    pytest.importorskip("gradio", reason="needs the packages of requirements-web.txt")
+
+    class Page:
+        """In place of the one in gradio."""
+
+        def launch(self, **_: Any) -> tuple[None, str, None]:
+            (tmp_path / "launched").touch()
+            return None, "http://nowhere", None
+
+        def close(self, verbose: bool) -> None:
+            os.kill(os.getpid(), signal.SIGHUP)  # the second one comes while files are removed
+            (tmp_path / "closed").touch()
+
+    def prepare() -> None:
+        (tmp_path / "temporary").mkdir()
+        tempfile.tempdir = str(tmp_path / "temporary")
+        page.build_page = lambda *_: Page()
+        Segmenter.load = lambda *_, **__: Segmenter(Tracker(), max_size=64)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+
+    from demo.web import page
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = ForkedScript("demo/app.py", "--port", port, before=prepare)
+    while process.is_running() and not (tmp_path / "launched").exists():
+        time.sleep(0.05)
+    process.send(signal.SIGHUP)
+    if ignored:
+        time.sleep(0.5)
+        assert process.is_running()
+        process.send(signal.SIGTERM)
+    result = process.wait()
+    assert result.code == 128 + (signal.SIGTERM if ignored else signal.SIGHUP), result
+    assert "Traceback" not in result.err and (tmp_path / "closed").exists()
+    assert list((tmp_path / "temporary").iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -182,10 +229,22 @@ def test_a_stroke_that_no_page_sends_is_refused(tmp_path: Path, change: dict[str
     session.load(tmp_path / "JPEGImages/a")
     event = {"frame": 1, "object": 2, "tool": "paint", "radius": 3, "points": [[0.5, 0.25], [1, 1]]}
     assert drawn(session, event) == (1, 2, "paint", [(32, 12), (64, 48)], 3)
-    with pytest.raises(InputError, match="the page sent a"):
+    with pytest.raises(InputError, match="the page sent (a|object)"):
         drawn(session, {**event, **change})
     with pytest.raises(InputError, match="frame 9: expected a number from 0 to 1"):
         session.draw(*drawn(session, {**event, "frame": 9}))
+
+
+@pytest.mark.parametrize(
+    "event",
+    [{}, {"frame": 1}, {"object": 1}, {"frame": 1, "object": 0}, {"frame": 1, "object": 255}, None]
+    + [{"frame": float("inf"), "object": 1}, {"frame": 1, "object": "x"}],
+    ids=str,
+)
+def test_a_choice_that_no_page_sends_is_refused(event: Any) -> None:
+    assert chosen({"frame": 3, "object": 254}) == (3, 254)
+    with pytest.raises(InputError, match="the page sent"):
+        chosen(event)
 
 
 def test_a_name_in_a_message_is_no_html() -> None:

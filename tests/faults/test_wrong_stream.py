@@ -40,6 +40,11 @@ def run(weights: Path) -> Callable[..., Result]:
         ("FILM EMPTY", ("empty.png", "at least one object")),
         ("FILM SMALL", ("small.png", "64x48", "32x24")),
         ("FILM MASK --out FILM", ("--out", "film.mp4", "is the input")),
+        ("FILM MASK --out MASK", ("--out", "film.png", "is the input")),
+        ("FILM --snapshot FILM", ("--snapshot", "film.mp4", "is the input")),
+        ("FILM MASK --snapshot MASK", ("--snapshot", "film.png", "is the input")),
+        ("FILM MASK --snapshot LINK", ("--snapshot", "link.png", "is the input")),
+        ("FILM --snapshot OTHER", ("--snapshot", "suffix .png", "other.mp4")),
     ],
 )
 def test_wrong_input(
@@ -52,12 +57,20 @@ def test_wrong_input(
         "MASK": film[1],
         "EMPTY": tmp_path / "empty.png",
         "SMALL": tmp_path / "small.png",
+        "LINK": tmp_path / "link.png",
+        "OTHER": tmp_path / "other.mp4",
     }
+    paths["LINK"].symlink_to(paths["MASK"])
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     run(*(paths.get(word, word) for word in words.split())).check_error(*named)
-    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".mp4", ".png", ".png", ".png"]
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-@pytest.mark.parametrize("words", ["--fps 0", "--fps nan", "--max-size 3"])
+@pytest.mark.parametrize("words", ["--fps 0", "--fps nan", "--max_size 31"])
 def test_wrong_numbers(run: Callable[..., Result], film: tuple[Path, Path], words: str) -> None:
     end = run(*film, *words.split())
     assert end.code == 2 and words.split(maxsplit=1)[0] in end.err and "expected" in end.err
+
+
+def test_the_earlier_name_of_an_option_works(run: Callable[..., Result], film: tuple[Path, Path]) -> None:
+    run(*film, "--fps", "1000", "--max-size", "64").check_success()

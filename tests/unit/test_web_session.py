@@ -1,16 +1,19 @@
 """The page without a browser: what a tab draws, tracks, corrects, removes and downloads; as test.py does."""
 
+import errno
 import json
 import threading
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from demo.web.downloads import DOWNLOADS, save
+from demo.web.film import Film, open_film
 from demo.web.session import Session
 from demo.web.sessions import Sessions
 from libs.app.build import for_inference, load_network
@@ -132,6 +135,24 @@ def test_boxes_strokes_and_brush_change_the_mask_of_one_object(session: Session)
     assert session.marks.objects() == [1, 2]
 
 
+def test_a_stroke_that_is_refused_leaves_no_trace(session: Session) -> None:
+    """A stroke outside over the whole frame finds nothing; the next one does as if it had not been drawn."""
+    rows, columns = np.nonzero(truth(0) == 1)
+    corners = [(columns.min(), rows.min()), (columns.max() + 1, rows.max() + 1)]
+    y, x = int(rows.mean()), int(columns.mean())
+    found = []
+    for refused in (False, True):
+        session.draw(0, 1, "box", corners, 3)
+        before = session.marks.read(0)
+        if refused:
+            with pytest.raises(InputError, match="no outline was found"):
+                session.draw(0, 1, "outside", [(32, 24)], 100)
+            assert np.array_equal(session.marks.read(0), before)
+        session.draw(0, 1, "outside", [(x, y)], 1)
+        found.append(session.marks.read(0))
+    assert np.array_equal(*found) and (found[0] == 1).any()
+
+
 def test_a_correction_leaves_the_other_objects_as_they_were_predicted(session: Session) -> None:
     give(session, 0, truth(0))
     track(session, 0)
@@ -145,6 +166,23 @@ def test_a_correction_leaves_the_other_objects_as_they_were_predicted(session: S
     assert session.marks.stale == set(range(11, 21)) and session.marks.ids[10] == {1}
     session.marks.mark(15, 1, moved)
     assert session.marks.stale == set(range(11, 21)) - {15}
+
+
+def test_a_mask_that_cannot_be_put_back_stays_whole(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give(session, 0, truth(0))
+    before, packed = session.marks.labels.pack(0), b"another mask"
+
+    def fill_disk(path: Path, content: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", fill_disk)
+    with pytest.raises(InputError, match="00000.png cannot be written: No space left"):
+        session.marks.labels.unpack(0, packed)
+    assert session.marks.labels.pack(0) == before
 
 
 def test_an_object_that_was_removed_is_gone_from_there_on(session: Session) -> None:
@@ -265,6 +303,54 @@ def test_two_tabs_do_not_mix_and_leave_no_file(tmp_path: Path, film: Path) -> No
         one.draw(0, 1, "paint", [(1, 1)], 3)
     sessions.close_all()
     assert list((tmp_path / "tabs").iterdir()) == []
+
+
+def test_a_long_gif_has_every_nth_frame(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("demo.web.downloads.LONGEST_GIF", 3)
+    give(session, 0, truth(0))
+    track(session, 0, until=4)
+    assert save(session, "overlay GIF")[1].startswith("3 frames, one of every 2")
+
+
+@pytest.mark.parametrize("kind", DOWNLOADS)
+def test_a_download_holds_one_film(tmp_path: Path, session: Session, kind: str) -> None:
+    """Another one cannot be loaded meanwhile; a download that is asked for while one is loaded waits."""
+    fake_datasets.folder(tmp_path, name="other", frames=2)
+    give(session, 0, truth(0))
+    track(session, 0, until=4)
+    refused = []
+
+    def load_other(done: int, total: int) -> None:
+        with pytest.raises(InputError, match="a file is being made of this video; wait") as error:
+            session.load(tmp_path / "JPEGImages/other")
+        refused.append(error)
+
+    path, content = save(session, kind, load_other)
+    assert len(refused) == 5 and path.name.startswith("film") and content.startswith("5 ")
+    session.load(tmp_path / "JPEGImages/other")
+    assert session.film.name == "other"
+
+
+def test_a_download_waits_for_a_film_that_is_being_loaded(
+    tmp_path: Path, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_datasets.folder(tmp_path, name="other", frames=2)
+    give(session, 0, truth(0))
+    opened, go_on = threading.Event(), threading.Event()
+
+    def slow(*arguments: Any) -> Film:
+        opened.set()
+        assert go_on.wait(20)
+        return open_film(*arguments)
+
+    monkeypatch.setattr("demo.web.session.open_film", slow)
+    load = threading.Thread(target=session.load, args=(tmp_path / "JPEGImages/other",))
+    load.start()
+    assert opened.wait(20)
+    threading.Timer(0.3, go_on.set).start()
+    with pytest.raises(InputError, match="there are no masks yet"):  # of the other film
+        save(session, next(iter(DOWNLOADS)))
+    load.join()
 
 
 def test_downloads_hold_what_was_tracked(tmp_path: Path, session: Session, weights: Path) -> None:
