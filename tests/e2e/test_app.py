@@ -194,6 +194,7 @@ def test_a_person_draws_tracks_corrects_removes_and_downloads(app: App, tmp_path
         tab.look("start")
         tab.load_clip()
         assert tab.line == "dogs_jump: 66 frames of 432x240 pixels."
+        top = page.locator("#canvas .tools").bounding_box()
         # 1. A box is enough for the dog. The person's box holds a dog, too, which a stroke excludes.
         tab.choose("box", 1)
         tab.drag(*box_of(person), look="box")
@@ -206,6 +207,7 @@ def test_a_person_draws_tracks_corrects_removes_and_downloads(app: App, tmp_path
         tab.choose("box", 2)
         tab.drag(*box_of(dog))
         tab.look("second-object")
+        assert page.locator("#canvas .tools").bounding_box() == top, "the tools have moved"
         # 2. Track, and stop: the masks made so far stay.
         page.click("#track")
         tab.wait_for_frame(5)
