@@ -269,11 +269,16 @@ class Session:
             if ious:
                 self.drift = {**self.drift, now: ious}  # others may be reading it
             self.newest = now
-            speed = (now + 1 - first) / (time.monotonic() - begun)
-            left = f", {(last - now) / speed:.0f} s left" if now < last else ""
-            self.line = f"Tracked frame {now} of {last}: {speed:.1f} frames per second{left}."
-            if self.run.stopping and now < last:
-                self.line = f"Stopped after frame {now}; its mask and the earlier ones stay."
+            seconds = time.monotonic() - begun
+            speed = (now + 1 - first) / seconds
+            if now == last:
+                rate = f"{seconds:.0f} s, {speed:.1f} frames per second"
+                self.line = f"Done: masks to frame {now} in {rate}. Check the curves, correct, or download."
+            elif self.run.stopping:
+                self.line = f"Stopped after frame {now}. Correct a mask and track from there, or download."
+            else:
+                left = f"{speed:.1f} frames per second, {(last - now) / speed:.0f} s left"
+                self.line = f"Tracked frame {now} of {last}: {left}."
             yield now
 
     def _tell(self, error: str, warned: list[str]) -> None:

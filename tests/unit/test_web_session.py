@@ -246,12 +246,12 @@ def test_stopping_keeps_the_masks_made_so_far(session: Session) -> None:
         session.run.wait(session.run.steps, 5)
     session.run.stop()
     newest = session.newest
-    assert 4 <= newest < 20 and session.line.startswith(f"Stopped after frame {newest}")
+    assert 4 <= newest < 20 and session.line.startswith(f"Stopped after frame {newest}. Correct")
     assert session.marks.labels.times == set(range(newest + 1))
     session.start(newest)
     while session.run.running:
         session.run.wait(session.run.steps, 5)
-    assert session.line.startswith("Tracked frame 20 of 20")
+    assert session.line.startswith("Done: masks to frame 20 in ")
     assert all(np.array_equal(labels, truth(t)) for t, labels in enumerate(labels_of(session)))
 
 
