@@ -140,9 +140,7 @@ class Session:
                 mask, outline = self._drawn(t, number, tool, points, radius)
                 self.marks.mark(t, number, mask)
             self._outline = (t, number, outline) if outline else None
-        self.line = f"Frame {t}: changed object {number}."
-        if self.marks.stale:
-            self.line += f" The masks after frame {t} are from before: track from here."
+        self._say_changed(f"Frame {t}: changed object {number}.")
 
     def load_mask(self, t: int, path: Path) -> None:
         """Give the masks of all objects that an image file shows in frame t.
@@ -163,7 +161,7 @@ class Session:
                 raise InputError(f"{path}: expected a mask with at least one object, found background only")
             given, new = self.marks.given.read(t), keep_objects(shown, ids)  # without void
             self.marks.give(t, new if given is None else impose(given, new))
-        self.line = f"Frame {t}: loaded the masks of {counted(len(ids), 'object')}."
+        self._say_changed(f"Frame {t}: loaded the masks of {counted(len(ids), 'object')}.")
 
     def remove(self, t: int, number: int) -> None:
         """End an object before frame t.
@@ -172,7 +170,7 @@ class Session:
         """
         with self._changing(t):
             self.marks.remove(t, number)
-        self.line = f"Removed object {number} from frame {t} on."
+        self._say_changed(f"Removed object {number} from frame {t} on.")
 
     def undo(self) -> int:
         """Take back the latest change of a mask. Returns: the frame it was in.
@@ -183,7 +181,7 @@ class Session:
             self._check_frame(0)
             t = self.marks.undo()
             self._forget_from(t)
-        self.line = f"Took back the latest change, in frame {t}."
+        self._say_changed(f"Took back the latest change, in frame {t}.")
         return t
 
     @contextmanager
@@ -193,6 +191,11 @@ class Session:
             self._check_frame(t)
             yield
             self._forget_from(t)
+
+    def _say_changed(self, line: str) -> None:
+        """Show what has changed, and what to do if masks are from before."""
+        advice = " The masks in orange below are from before: track again from here."
+        self.line = line + (advice if self.marks.stale and self.marks.objects() else "")
 
     def _forget_from(self, t: int) -> None:
         self._outline = None

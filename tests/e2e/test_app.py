@@ -226,7 +226,7 @@ def test_a_person_draws_tracks_corrects_removes_and_downloads(app: App, tmp_path
         tab.drag((60, 60), (90, 60))
         tab.choose("box", 3)
         tab.drag(*box_of(truth(10) == 1))
-        assert "masks after frame 10 are from before" in tab.line
+        assert "are from before: track again from here" in tab.line
         tab.look("corrected")
         page.click("#track")
         tab.wait_for_frame(stopped + 3)

@@ -5,6 +5,7 @@ import json
 import threading
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +203,26 @@ def test_an_object_that_was_removed_is_gone_from_there_on(session: Session) -> N
     assert all(np.array_equal(x, truth(t)) for t, x in enumerate(labels_of(session)))
     with pytest.raises(InputError, match=r"object 9 is not in this frame; choose one of \[1, 2\]"):
         session.remove(5, 9)
+
+
+def test_after_each_change_the_line_says_whether_masks_are_from_before(session: Session) -> None:
+    advice = "are from before: track again from here."
+    give(session, 0, truth(0))
+    assert advice not in session.line
+    track(session, 0)
+    changes: list[Callable[[], object]] = [
+        lambda: session.draw(5, 1, "paint", [(10, 10)], 3),
+        session.undo,
+        lambda: session.remove(5, 2),
+        lambda: give(session, 5, truth(5)),
+    ]
+    for change in changes:
+        change()
+        assert session.line.endswith(advice)
+        track(session, 5)
+    for _ in range(3):
+        session.undo()
+    assert session.marks.stale and not session.marks.objects() and advice not in session.line
 
 
 def test_an_object_that_is_removed_from_its_first_frame_on_was_never_there(session: Session) -> None:
