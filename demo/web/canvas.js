@@ -1,5 +1,6 @@
 // The frame, and what a person draws in it. props.value comes from the server (demo/web/handlers.py):
-// {image, width, height, frame, version, objects: [{id, colour, label}], running}; empty before a video.
+// {image, width, height, frame, version, objects: [{id, colour, label}], running}; empty before a video;
+// and perhaps `choose`, the object to choose.
 // What is drawn goes to the server as an event: {frame, object, tool, radius, points}, the points in
 // fractions of the frame.
 const LONGEST = 960;
@@ -15,6 +16,7 @@ let shown = {}; // the value whose image can be seen
 function show() {
   const value = props.value || {};
   if (!value.image) return;
+  object = value.choose ?? object;
   const next = new Image();
   next.onload = () => {
     if (shown.version > value.version) return; // a newer image was faster

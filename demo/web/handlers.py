@@ -106,7 +106,8 @@ class Handlers:
         return self._do(request, click)
 
     def go_to_drop(self, request: gr.Request) -> Shown:
-        """Show the frame in which the round trip IoU of an object falls most."""
+        """Show the frame in which the round trip IoU of an object falls most, and choose the object."""
+        named = {}
 
         def go(session: Session) -> None:
             """Say what falls there."""
@@ -119,8 +120,10 @@ class Handlers:
                 f"Object {number}: the round trip IoU falls from {before:.2f} to {after:.2f} at frame "
                 f"{session.shown}. Look from there back, correct the mask, and track on."
             )
+            named["choose"] = number
 
-        return self._do(request, go)
+        view, *others = self._do(request, go)
+        return ({**view, **named} if "image" in view else view), *others
 
     def track(self, request: gr.Request) -> Iterator[Shown]:
         """Track from the frame that is shown to the end, and show the masks as they come."""

@@ -245,6 +245,8 @@ def test_a_person_draws_tracks_corrects_removes_and_downloads(app: App, tmp_path
         # 5. Look where the round trip IoU falls, and click into the time line.
         tab.click("#drop")
         assert "the round trip IoU falls from" in tab.line
+        named = page.locator("#canvas [data-object].chosen").inner_text()
+        assert tab.line.startswith(f"{named.capitalize()}: "), named
         strip = page.locator("#timeline svg").bounding_box()
         page.mouse.click(strip["x"] + strip["width"] * 14.5 / 66, strip["y"] + 10)
         page.wait_for_selector("#canvas canvas[data-frame='14']")
