@@ -20,7 +20,8 @@ from demo.web.views import chosen, drawn, frame_view, line_view, timeline_view
 from libs.app.script import error_message
 from libs.core.errors import InputError
 
-Shown = tuple[Any, ...]  # frame, its slider, time line, line of text; see `show`
+Shown = tuple[Any, ...]  # frame, its slider, time line, Stop, LOCKED buttons, line of text; see `_show`
+LOCKED = 5  # what cannot be used while masks are tracked: bundled clip, upload, choice, mask, Track
 
 
 class Handlers:
@@ -206,7 +207,7 @@ class Handlers:
                 line = f"Error: {describe(error)}"
         line = shorten(" ".join([line, *(f"Warning: {text}" for text in warned)]))
         if session is None:
-            return gr.skip(), gr.skip(), gr.skip(), line_view(line)
+            return *[gr.skip()] * (4 + LOCKED), line_view(line)
         session.line = line
         return self._show(session)
 
@@ -218,13 +219,15 @@ class Handlers:
 
     def _show(self, session: Session) -> Shown:
         """Show a session: one value for each output of the page's events."""
+        running = session.run.running
+        buttons = gr.update(interactive=running), *[gr.update(interactive=not running)] * LOCKED
         try:
             view = frame_view(session)
         except (InputError, OSError) as error:  # a frame that cannot be read, or a tab that was closed
-            return gr.skip(), gr.skip(), gr.skip(), line_view(f"Error: {error_message(error)}")
+            return *[gr.skip()] * 3, *buttons, line_view(f"Error: {error_message(error)}")
         last = len(session.film) - 1 if session.loaded else 0
         slider = gr.Slider(maximum=max(1, last), value=view.get("frame", 0), interactive=session.loaded)
-        return view, slider, timeline_view(session), line_view(session.line)
+        return view, slider, timeline_view(session), *buttons, line_view(session.line)
 
 
 def describe(error: Exception) -> str:

@@ -46,11 +46,18 @@ def build_page(sessions: Sessions, library: Library) -> gr.Blocks:
                 timeline = gr.HTML("", js_on_load=CLICK, elem_id="timeline")
                 gr.Markdown(LEGEND)
             with gr.Column(scale=1, min_width=300):
-                shown = [frame, slider, timeline, line]
-                _add_video_step(handlers, library, shown)
-                _add_mask_step(handlers, shown)
-                _add_tracking_step(handlers, shown)
+                bundled, upload, choice = _add_video_step(library)
+                mask = _add_mask_step()
+                track, stop, drop = _add_tracking_step()
                 _add_download_step(handlers, line)
+        shown = [frame, slider, timeline, stop, bundled, upload, choice, mask, track, line]
+        bundled.click(handlers.load_bundled, None, shown, **SLOW)
+        upload.upload(handlers.load_upload, upload, shown, **SLOW)
+        choice.input(handlers.load_chosen, choice, shown, **SLOW)
+        mask.upload(handlers.load_mask, mask, shown, **SLOW)
+        track.click(handlers.track, None, shown, **AT_ONCE)
+        stop.click(handlers.stop, None, None, **AT_ONCE)
+        drop.click(handlers.go_to_drop, None, shown, **AT_ONCE)
         frame.select(handlers.draw, None, shown, trigger_mode="multiple", **AT_ONCE)
         frame.delete(handlers.remove, None, shown, **AT_ONCE)
         frame.undo(handlers.undo, None, shown, **AT_ONCE)
@@ -86,41 +93,38 @@ def _new_upload(label: str, elem_id: str) -> gr.UploadButton:
     return button
 
 
-def _add_video_step(handlers: Handlers, library: Library, shown: list[gr.Component]) -> None:
+def _add_video_step(library: Library) -> tuple[gr.Button, gr.UploadButton, gr.Dropdown]:
     with gr.Column():
         gr.Markdown("**1. Video.** Load the bundled clip, or upload a film.")
         bundled = gr.Button("Load the bundled clip", size="md", elem_id="bundled")
         upload = _new_upload("Upload a film", elem_id="upload")
-        if library.root is not None:
-            names = [(library.root.name if name == "." else name, name) for name in library.names()]
-            choice = gr.Dropdown(names, value=None, label=f"or one of {library.root.name}", elem_id="choice")
-            choice.input(handlers.load_chosen, choice, shown, **SLOW)
-    bundled.click(handlers.load_bundled, None, shown, **SLOW)
-    upload.upload(handlers.load_upload, upload, shown, **SLOW)
+        root = "" if library.root is None else library.root.name
+        names = [(root if name == "." else name, name) for name in library.names()]
+        choice = gr.Dropdown(
+            names, value=None, label=f"or one of {root}", visible=library.root is not None, elem_id="choice"
+        )
+    return bundled, upload, choice
 
 
-def _add_mask_step(handlers: Handlers, shown: list[gr.Component]) -> None:
+def _add_mask_step() -> gr.UploadButton:
     with gr.Column():
         gr.Markdown(
             "**2. Masks.** Choose an object above the frame and drag a box around it. Refine it with strokes "
             "(Inside, Outside), or paint and erase. Choose the new object for the next one."
         )
-        mask = _new_upload("Load a mask (PNG) for this frame", elem_id="mask")
-    mask.upload(handlers.load_mask, mask, shown, **SLOW)
+        return _new_upload("Load a mask (PNG) for this frame", elem_id="mask")
 
 
-def _add_tracking_step(handlers: Handlers, shown: list[gr.Component]) -> None:
+def _add_tracking_step() -> tuple[gr.Button, gr.Button, gr.Button]:
     with gr.Column():
         gr.Markdown(
             "**3. Track** from the frame that is shown to the end. Stop where a mask goes wrong, correct it, "
             "and track on."
         )
         track = gr.Button("Track from here", variant="primary", size="md", elem_id="track")
-        stop = gr.Button("Stop", variant="stop", size="md", elem_id="stop")
+        stop = gr.Button("Stop", variant="stop", size="md", interactive=False, elem_id="stop")
         drop = gr.Button("Go to the largest drop of the round trip IoU", size="md", elem_id="drop")
-    track.click(handlers.track, None, shown, **AT_ONCE)
-    stop.click(handlers.stop, None, None, **AT_ONCE)
-    drop.click(handlers.go_to_drop, None, shown, **AT_ONCE)
+    return track, stop, drop
 
 
 def _add_download_step(handlers: Handlers, line: gr.HTML) -> None:

@@ -211,10 +211,14 @@ def test_a_person_draws_tracks_corrects_removes_and_downloads(app: App, tmp_path
         # 2. Track, and stop: the masks made so far stay.
         page.click("#track")
         tab.wait_for_frame(5)
+        assert not any(tab.page.is_enabled(f"#{name}") for name in ("bundled", "upload", "mask", "track"))
         tab.look("tracking")
         tab.wait_for_frame(15)
         page.click("#stop")
         tab.wait_for_line("Stopped after frame")
+        page.wait_for_selector("#track:not([disabled])")
+        assert all(page.is_enabled(f"#{name}") for name in ("bundled", "upload", "mask"))
+        assert page.is_disabled("#stop")
         tab.look("stopped")
         masks = read_zip(tab.download("masks", ZIP, tmp_path))
         stopped = len(masks) - 1

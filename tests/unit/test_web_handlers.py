@@ -14,7 +14,8 @@ import pytest
 pytest.importorskip("gradio", reason="needs the packages of requirements-web.txt")
 
 from demo.web import views
-from demo.web.handlers import Handlers
+from demo.web.background import BackgroundRun
+from demo.web.handlers import LOCKED, Handlers
 from demo.web.library import Library
 from demo.web.marks import MOST_OBJECTS
 from demo.web.session import Session
@@ -143,6 +144,17 @@ def test_a_new_object_is_offered_as_long_as_there_is_a_number(handlers: Handlers
     session.marks.ids[0] = frozenset(range(1, MOST_OBJECTS + 1))
     offered = [one["label"] for one in views.frame_view(session)["objects"]]
     assert len(offered) == 254 and offered[-1] == "object 254"
+
+
+def test_what_cannot_be_used_while_masks_are_tracked_is_disabled(
+    handlers: Handlers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line that says so would be replaced by the next frame's at once."""
+    load_frames(handlers, tmp_path)
+    for running in (False, True):
+        monkeypatch.setattr(BackgroundRun, "running", running)
+        stop, *locked = [one["interactive"] for one in handlers.scrub(4, ONE)[3:-1]]
+        assert stop == running and locked == [not running] * LOCKED
 
 
 # ---- uploads ----------------------------------------------------------------------------------------------
