@@ -87,7 +87,8 @@ class Session:
             self._film, self._outline, self.drift = film, None, {}
             self.shown = self.newest = 0
             height, width = film.size
-            self.line = f"{film.name}: {counted(len(film), 'frame')} of {width}x{height} pixels."
+            size = f"{counted(len(film), 'frame')} of {width}x{height} pixels"
+            self.line = f"{film.name}: {size}. Drag a box around the first object."
 
     @property
     def film(self) -> Film:

@@ -193,7 +193,7 @@ def test_a_person_draws_tracks_corrects_removes_and_downloads(app: App, tmp_path
         tab = Tab(page, app.address)
         tab.look("start")
         tab.load_clip()
-        assert tab.line == "dogs_jump: 66 frames of 432x240 pixels."
+        assert tab.line == ("dogs_jump: 66 frames of 432x240 pixels. Drag a box around the first object.")
         top = page.locator("#canvas .tools").bounding_box()
         # 1. A box is enough for the dog. The person's box holds a dog, too, which a stroke excludes.
         tab.choose("box", 1)

@@ -245,6 +245,7 @@ def test_a_film_that_cannot_be_loaded_leaves_the_one_before(session: Session, tm
     fake_datasets.folder(tmp_path, name="other", frames=2)
     session.load(tmp_path / "JPEGImages/other")
     assert len(session.film) == 2 and not session.marks.read(0).any() and session.marks.objects() == []
+    assert session.line == "other: 2 frames of 64x48 pixels. Drag a box around the first object."
     assert list(session.folder.iterdir()) == [session.place]  # nothing is left of the others
 
 
