@@ -1,11 +1,13 @@
 // The frame, and what a person draws in it. props.value comes from the server (demo/web/handlers.py):
-// {image, width, height, frame, version, objects: [{id, colour, label}], running}; empty before a video;
-// and perhaps `choose`, the object to choose.
+// {image, plain, width, height, frame, version, objects: [{id, colour, label}], running}; empty before a
+// video. `plain` is the frame without masks, '' while they are tracked. There may be `choose`, the object
+// to choose.
 // What is drawn goes to the server as an event: {frame, object, tool, radius, points}, the points in
 // fractions of the frame.
 const LONGEST = 960;
 const canvas = element.querySelector("canvas");
 const context = canvas.getContext("2d");
+const hide = element.querySelector(".plain");
 const slider = element.querySelector(".radius");
 let picture = null; // the image that can be seen
 let tool = "box";
@@ -16,7 +18,8 @@ let shown = {}; // the value whose image can be seen
 function show() {
   const value = props.value || {};
   if (!value.image) return;
-  object = value.choose ?? object;
+  if (shown.version !== value.version) object = value.choose ?? object;
+  if (value.running) hide.checked = false;
   const next = new Image();
   next.onload = () => {
     if (shown.version > value.version) return; // a newer image was faster
@@ -30,7 +33,7 @@ function show() {
     listObjects();
     render();
   };
-  next.src = value.image;
+  next.src = (hide.checked && value.plain) || value.image;
 }
 
 function listObjects() {
@@ -112,6 +115,7 @@ canvas.addEventListener("pointermove", (event) => {
 canvas.addEventListener("pointerup", (event) => {
   if (!points) return;
   points.push(place(event));
+  hide.checked = false; // to see what comes of it
   trigger("select", { frame: shown.frame, object, tool, radius: radius(), points });
   points = null; // the stroke stays to be seen until the new image comes
 });
@@ -124,6 +128,7 @@ for (const button of element.querySelectorAll("[data-tool]")) {
 }
 element.querySelector(".undo").onclick = () => trigger("undo", {});
 element.querySelector(".remove").onclick = () => trigger("delete", { frame: shown.frame, object });
+hide.onchange = show;
 choose(tool, object);
 watch("value", show);
 show();

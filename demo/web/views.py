@@ -35,14 +35,16 @@ def frame_view(session: Session) -> dict[str, Any]:
     new = next((number for number in range(1, MOST_OBJECTS + 1) if number not in labels), None)
     if new is not None:
         labels[new] = f"object {new} (new)"
+    image, running = prediction.frame.image, session.run.running
     return {
-        "image": _data_url(overlay(prediction.frame.image, prediction.labels)),
+        "image": _data_url(overlay(image, prediction.labels)),
+        "plain": "" if running else _data_url(image),  # left out while each frame counts
         "width": width,
         "height": height,
         "frame": t,
         "version": version,
         "objects": [{"id": k, "label": label, "colour": colour_of(k)} for k, label in labels.items()],
-        "running": session.run.running,
+        "running": running,
     }
 
 

@@ -119,6 +119,15 @@ class Tab:
         self.page.mouse.up()
         self.wait_for_new_image(version)
 
+    def pixels(self) -> str:
+        """What the canvas shows."""
+        return self.page.evaluate("document.querySelector('#canvas canvas').toDataURL()")
+
+    def wait_for_pixels(self, comparison: str, pixels: str) -> None:
+        self.page.wait_for_function(
+            f"old => document.querySelector('#canvas canvas').toDataURL() {comparison} old", arg=pixels
+        )
+
     def wait_for_new_image(self, version: str) -> None:
         self.page.wait_for_selector(f"#canvas canvas:not([data-version='{version}'])")
 
@@ -207,6 +216,12 @@ def test_a_person_draws_tracks_corrects_removes_and_downloads(app: App, tmp_path
         tab.choose("box", 2)
         tab.drag(*box_of(dog))
         tab.look("second-object")
+        with_masks = tab.pixels()
+        page.check("#canvas .plain")
+        tab.wait_for_pixels("!=", with_masks)
+        tab.look("hidden")
+        page.uncheck("#canvas .plain")
+        tab.wait_for_pixels("==", with_masks)
         assert page.locator("#canvas .tools").bounding_box() == top, "the tools have moved"
         # 2. Track, and stop: the masks made so far stay.
         page.click("#track")

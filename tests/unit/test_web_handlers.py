@@ -153,8 +153,10 @@ def test_what_cannot_be_used_while_masks_are_tracked_is_disabled(
     load_frames(handlers, tmp_path)
     for running in (False, True):
         monkeypatch.setattr(BackgroundRun, "running", running)
-        stop, *locked = [one["interactive"] for one in handlers.scrub(4, ONE)[3:-1]]
+        view, *shown = handlers.scrub(4, ONE)
+        stop, *locked = [one["interactive"] for one in shown[2:-1]]
         assert stop == running and locked == [not running] * LOCKED
+        assert view["running"] == running and bool(view["plain"]) != running
 
 
 # ---- uploads ----------------------------------------------------------------------------------------------
