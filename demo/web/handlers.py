@@ -114,7 +114,8 @@ class Handlers:
             """Say what falls there."""
             drop = session.largest_drop()
             if drop is None:
-                raise InputError("the round trip IoU falls nowhere; track first")
+                falls = "the round trip IoU falls nowhere; track first"
+                raise InputError(falls if session.loaded else "load a video first")
             session.following = False
             session.shown, number, before, after = drop
             session.line = (

@@ -85,13 +85,13 @@ class Outline:
         inside = np.isin(hints, (cv2.GC_FGD, cv2.GC_PR_FGD))
         if not inside.any() or inside.all():
             advice = "draw where no other object is" if not inside.any() else "leave background around it"
-            raise InputError(f"no outline was found; {advice}, or use the brush")
+            raise InputError(f"no outline was found; {advice}, or paint it")
         cv2.setRNGSeed(SEED)
         models = np.zeros((1, 65)), np.zeros((1, 65))
         cv2.grabCut(self._image, hints, (0, 0, 0, 0), *models, ITERATIONS, cv2.GC_INIT_WITH_MASK)
         found = np.isin(hints, (cv2.GC_FGD, cv2.GC_PR_FGD))
         if not found.any():
-            raise InputError("no outline was found; draw another box, or use the brush")
+            raise InputError("no outline was found; draw another box, or paint it")
         height, width = self.size
         return cv2.resize(found.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR) > 0.5
 

@@ -114,8 +114,11 @@ def test_what_a_person_looks_at_stays_while_masks_are_tracked(
 
 
 def test_the_object_whose_round_trip_iou_falls_is_chosen(handlers: Handlers, tmp_path: Path) -> None:
-    assert handlers.go_to_drop(ONE)[0] == {}
-    load_frames(handlers, tmp_path).drift = {4: {1: 0.9, 2: 0.5}}
+    view, *_, line = handlers.go_to_drop(ONE)
+    assert view == {} and "Error: load a video first" in line
+    session = load_frames(handlers, tmp_path)
+    assert "Error: the round trip IoU falls nowhere; track first" in handlers.go_to_drop(ONE)[-1]
+    session.drift = {4: {1: 0.9, 2: 0.5}}
     view, *_, line = handlers.go_to_drop(ONE)
     assert view["choose"] == 2 and view["frame"] == 4 and "Object 2: " in line
     assert "choose" not in handlers.scrub(4, ONE)[0]
