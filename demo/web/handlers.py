@@ -167,7 +167,9 @@ class Handlers:
             session.line = f"{path.name}: {content}, {max(1, path.stat().st_size // 1000)} kB."
 
         line = self._do(request, write)[-1]
-        return gr.File(str(path) if path else None, visible=path is not None), line
+        if path is None:
+            return gr.DownloadButton(visible=False), line
+        return gr.DownloadButton(f"Download {path.name}", str(path), visible=True), line
 
     def close(self, request: gr.Request) -> None:
         """Remove all that belongs to a tab that was closed."""

@@ -132,5 +132,5 @@ def _add_download_step(handlers: Handlers, line: gr.HTML) -> None:
         gr.Markdown("**4. Download** what has been made so far.")
         kind = gr.Dropdown(list(DOWNLOADS), label="format", elem_id="kind")
         make = gr.Button("Make the file", size="md", elem_id="make")
-        file = gr.File(label="file", visible=False, interactive=False, elem_id="file")
+        file = gr.DownloadButton(visible=False, size="md", elem_id="file")
     make.click(handlers.download, kind, [file, line], **SLOW)

@@ -160,9 +160,9 @@ class Tab:
         self.page.click(f"[role=option]:has-text('{kind}')")
         self.page.click("#make")
         self.wait_for_line(f"{name}: ")
-        link = self.page.locator(f"#file a[download='{name}']").first
         with self.page.expect_download() as download:
-            link.click()
+            self.page.click(f"#file:has-text('Download {name}')")
+        assert download.value.suggested_filename == name
         download.value.save_as(folder / name)
         return folder / name
 
