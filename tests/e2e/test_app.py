@@ -198,7 +198,7 @@ def read_zip(path: Path) -> dict[str, np.ndarray]:
 
 def test_a_person_draws_tracks_corrects_removes_and_downloads(app: App, tmp_path: Path) -> None:
     person, dog = (truth(0) == k for k in (3, 2))
-    with open_page(1400, 1000) as page:
+    with open_page(1400, 1040) as page:
         tab = Tab(page, app.address)
         tab.look("start")
         tab.load_clip()
