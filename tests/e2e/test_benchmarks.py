@@ -294,8 +294,8 @@ def test_processes_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     table = waiting.table(argparse.Namespace(rounds=1, policies=list(waiting.POLICIES), processes=[1, 2]))
     assert [line.split(" | ")[1:] for line in table.splitlines()[2:]] == [
         ["200 / 1000", "200 / 2000", "200 / 2000 |"]
-    ] * 3
-    assert {case[:2] for case in seen} == {(1, 4), (2, 4), (2, 2)} and len(seen) == 9
+    ] * len(waiting.POLICIES)
+    assert {case[:2] for case in seen} == {(1, 4), (2, 4), (2, 2)} and len(seen) == 3 * len(waiting.POLICIES)
 
 
 @torch.no_grad()
