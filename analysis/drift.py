@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from analysis.pictures import save_figure
 from analysis.runs import read_run
 from analysis.statistics import spearman
 from libs.app.script import run_with_error_messages
 from libs.core.errors import InputError
-from libs.core.files import atomic_write
 from libs.evaluation.evaluator import DriftRow
 
 BAD = 0.5  # J below this is bad
@@ -153,8 +153,7 @@ def plot(path: Path, curves: dict[str, Curve], threshold: float) -> None:
     )
     axes.legend(loc="lower right")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=100)
+    save_figure(path, figure)
 
 
 if __name__ == "__main__":
