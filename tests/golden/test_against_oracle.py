@@ -63,7 +63,7 @@ NETWORKS = [  # arch, context, pad_to, num_objects, num_channels, size
     ("resnet34", "background", 16, 4, 5, (35, 50)),
     ("resnet34", "others", 1, 1, 2, (33, 24)),
     ("resnet50", "others", 16, 3, 4, (33, 47)),
-    ("resnet101", "background", 1, 2, 4, (25, 34)),
+    pytest.param("resnet101", "background", 1, 2, 4, (25, 34), marks=pytest.mark.slow),
 ]
 
 
