@@ -233,7 +233,7 @@ class TrainingRun:
             parts.append(f"cycle {means['cycle']:.4f} ({means['cycle_skipped']:.0%} skipped)")
         if self.trainer.settings.attention_loss:
             parts.append(f"attention {means['attention']:.4f}")
-        parts += [f"learning rate {state.rate:g}", f"max_skip {max_skip}", f"{seconds:.1f} s"]
+        parts += [f"learning rate {state.rate:g} at its start", f"max_skip {max_skip}", f"{seconds:.1f} s"]
         self.log.info(f"epoch {epoch}/{self.settings.epochs}: {', '.join(parts)}")
 
     def _save(self, is_best: bool = False, replace_newest: bool = False) -> None:
