@@ -1,4 +1,4 @@
-"""Segment a film or a camera as if live.
+"""Segment a video file or a camera as if live.
 
 python3 demo/stream.py SOURCE MASK [--drop] [--show] [--out FILE.mp4]
 
@@ -39,7 +39,7 @@ from libs.evaluation.visualize import Mp4Writer, overlay  # noqa: E402
 
 WAITING = 4  # frames that may wait for the network if none is dropped
 RECENT = 1000  # frames whose latencies are kept for the median
-RATE = 25.0  # frames per second of a film whose header names no rate, and of what is written of a camera
+RATE = 25.0  # frames per second of a video whose header names no rate, and of what is written of a camera
 WINDOW = "stream"  # title
 SILENT = 0  # log level of OpenCV
 
@@ -59,7 +59,7 @@ class Arrival:
 Frames = Generator[Arrival, None, None]
 
 
-def play_film(
+def play_video(
     path: Path,
     rate: float,
     clock: Callable[[], float] = time.perf_counter,
@@ -222,10 +222,10 @@ def read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
 def main() -> None:
     """Run the command line."""
     args = parse_arguments()
-    camera, film = args.source.isdecimal(), Path(args.source)
-    check_outputs(args, [path for path in (None if camera else film, args.mask) if path])
-    rate = args.fps or (0.0 if camera else frame_rate(film)) or RATE
-    frames = watch_camera(int(args.source)) if camera else play_film(film, rate)
+    camera, video = args.source.isdecimal(), Path(args.source)
+    check_outputs(args, [path for path in (None if camera else video, args.mask) if path])
+    rate = args.fps or (0.0 if camera else frame_rate(video)) or RATE
+    frames = watch_camera(int(args.source)) if camera else play_video(video, rate)
     if args.snapshot:
         with closing(frames):
             write_image(args.snapshot, next(frames).image)
@@ -253,7 +253,7 @@ def parse_arguments() -> argparse.Namespace:
     add("mask", nargs="?", type=Path, metavar="MASK", help="mask of the first frame; 0 is background")
     add("--snapshot", type=Path, metavar="FILE.png", help="save the first frame, to draw its mask, and end")
     add("--drop", action="store_true", help="drop frames that are late: take the newest one")
-    add("--fps", type=float, metavar="N", help="frames per second; without it, those of the film")
+    add("--fps", type=float, metavar="N", help="frames per second; without it, those of the video")
     add("--out", type=Path, metavar="FILE.mp4", help="write overlays of the frames that are segmented")
     add("--show", action="store_true", help="show overlays in a window; the key q ends it")
     add("--weights", default="shipped", metavar="W", help="file or name, as the key 'initial' takes it")

@@ -1,11 +1,11 @@
-"""Files that a person may download: masks, films with overlays, COCO, a data set to train on."""
+"""Files that a person may download: masks, videos with overlays, COCO, a data set to train on."""
 
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from demo.web.film import Film
 from demo.web.h264 import H264Writer
+from demo.web.loaded_video import LoadedVideo
 from demo.web.session import Session
 from libs.core.errors import InputError, counted
 from libs.core.files import atomic_write
@@ -18,25 +18,25 @@ Progress = Callable[[int, int], None]  # frames done, frames in all
 
 
 def save_masks(session: Session, target: Path, progress: Progress) -> str:
-    """Pack <film>/<frame>.png, palette PNGs of the labels."""
+    """Pack <video>/<frame>.png, palette PNGs of the labels."""
     times = _times(session)
     with atomic_write(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         for done, t in enumerate(times):
-            archive.writestr(f"{session.film.name}/{session.film.names[t]}.png", session.packed_mask(t))
+            archive.writestr(f"{session.video.name}/{session.video.names[t]}.png", session.packed_mask(t))
             progress(done, len(times))
     return counted(len(times), "mask")
 
 
 def save_mp4(session: Session, target: Path, progress: Progress) -> str:
-    """Write a film (H.264) with overlays of all frames that have masks."""
-    return _animate(session, H264Writer(target, session.film.fps), _times(session), progress)
+    """Write a video (H.264) with overlays of all frames that have masks."""
+    return _animate(session, H264Writer(target, session.video.fps), _times(session), progress)
 
 
 def save_gif(session: Session, target: Path, progress: Progress) -> str:
-    """Write a GIF with overlays; of a long film, with every n-th frame."""
+    """Write a GIF with overlays; of a long video, with every n-th frame."""
     times = _times(session)
     step = -(-len(times) // LONGEST_GIF)
-    written = _animate(session, GifWriter(target, session.film.fps / step), times[::step], progress)
+    written = _animate(session, GifWriter(target, session.video.fps / step), times[::step], progress)
     return written if step == 1 else f"{written}, one of every {step}"
 
 
@@ -52,23 +52,23 @@ def save_coco(session: Session, target: Path, progress: Progress) -> str:
 
 
 def save_folder(session: Session, target: Path, progress: Progress) -> str:
-    """Pack a data set FOLDER: <film>/JPEGImages/<film>/ and <film>/Annotations/<film>/."""
-    film, times = session.film, _times(session)
+    """Pack a data set FOLDER: <video>/JPEGImages/<video>/ and <video>/Annotations/<video>/."""
+    video, times = session.video, _times(session)
     with atomic_write(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         for done, t in enumerate(times):
-            frame = film.frames[t]
-            archive.writestr(f"{film.name}/JPEGImages/{film.name}/{frame.name}", frame.read_bytes())
-            mask = f"{film.name}/Annotations/{film.name}/{film.names[t]}.png"
+            frame = video.frames[t]
+            archive.writestr(f"{video.name}/JPEGImages/{video.name}/{frame.name}", frame.read_bytes())
+            mask = f"{video.name}/Annotations/{video.name}/{video.names[t]}.png"
             archive.writestr(mask, session.packed_mask(t))
             progress(done, len(times))
-    left_out = len(film) - len(times)
+    left_out = len(video) - len(times)
     return counted(len(times), "frame") + (f", {left_out} without a mask left out" if left_out else "")
 
 
 # What is shown on the page -> name of the file, and what writes it. The latter returns what it has written.
 DOWNLOADS: dict[str, tuple[str, Callable[[Session, Path, Progress], str]]] = {
     "masks (zip of PNG)": ("{}_masks.zip", save_masks),
-    "overlay film (MP4)": ("{}.mp4", save_mp4),
+    "overlay video (MP4)": ("{}.mp4", save_mp4),
     "overlay GIF": ("{}.gif", save_gif),
     "COCO (JSON)": ("{}_coco.json", save_coco),
     "data set for train.py (zip)": ("{}_folder.zip", save_folder),
@@ -83,8 +83,8 @@ def save(session: Session, kind: str, progress: Progress = lambda done, total: N
     if kind not in DOWNLOADS:
         raise InputError(f"'{kind}': expected one of {', '.join(DOWNLOADS)}")
     name, write = DOWNLOADS[kind]
-    with session.keep_film():
-        target = session.place / "downloads" / name.format(session.film.name)
+    with session.keep_video():
+        target = session.place / "downloads" / name.format(session.video.name)
         target.parent.mkdir(parents=True, exist_ok=True)
         written = write(session, target, progress)
         stale = len(session.marks.stale)
@@ -96,8 +96,8 @@ def _times(session: Session) -> list[int]:
 
     Raises: InputError if there is none.
     """
-    film: Film = session.film
-    times = [t for t in range(len(film)) if t in session.marks.labels.times]
+    video: LoadedVideo = session.video
+    times = [t for t in range(len(video)) if t in session.marks.labels.times]
     if not times:
         raise InputError("there are no masks yet; mark an object and track it")
     return times

@@ -51,7 +51,7 @@ class Handlers:
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Shown:
-        """Load an uploaded film, and remove the file: its frames are kept."""
+        """Load an uploaded video, and remove the file: its frames are kept."""
 
         def load(session: Session, file: Path) -> None:
             """Show how far it has come."""
@@ -102,7 +102,7 @@ class Handlers:
         def click(session: Session) -> None:
             """Turn a fraction of the width into a frame."""
             session.following = False
-            session.shown = frame_at(float(event._data["fraction"]), len(session.film))
+            session.shown = frame_at(float(event._data["fraction"]), len(session.video))
 
         return self._do(request, click)
 
@@ -228,7 +228,7 @@ class Handlers:
             view = frame_view(session)
         except (InputError, OSError) as error:  # a frame that cannot be read, or a tab that was closed
             return *[gr.skip()] * 3, *buttons, line_view(f"Error: {error_message(error)}")
-        last = len(session.film) - 1 if session.loaded else 0
+        last = len(session.video) - 1 if session.loaded else 0
         slider = gr.Slider(maximum=max(1, last), value=view.get("frame", 0), interactive=session.loaded)
         return view, slider, timeline_view(session), *buttons, line_view(session.line)
 

@@ -1,4 +1,4 @@
-"""What a person has marked in a film: given masks, removed objects, and the labels that follow from them."""
+"""What a person has marked in a video: given masks, removed objects, and the labels that follow from them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ class Before:
     stale: frozenset[int]
 
 
-class MarkedFilm:
-    """Given masks and labels of a film, on disk.
+class MarkedVideo:
+    """Given masks and labels of a video, on disk.
 
     given: of the objects that a person has drawn in a frame, and of no others.
     labels: what is shown and downloaded: predictions, with the given masks on top.

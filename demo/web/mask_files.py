@@ -1,4 +1,4 @@
-"""Label maps of a film on disk, one palette PNG for each frame, written whole or not at all."""
+"""Label maps of a video on disk, one palette PNG for each frame, written whole or not at all."""
 
 import shutil
 from pathlib import Path

@@ -95,9 +95,9 @@ def _new_upload(label: str, elem_id: str) -> gr.UploadButton:
 
 def _add_video_step(library: Library) -> tuple[gr.Button, gr.UploadButton, gr.Dropdown]:
     with gr.Column():
-        gr.Markdown("**1. Video.** Load the bundled clip, or upload a film.")
+        gr.Markdown("**1. Video.** Load the bundled clip, or upload a video.")
         bundled = gr.Button("Load the bundled clip", size="md", elem_id="bundled")
-        upload = _new_upload("Upload a film", elem_id="upload")
+        upload = _new_upload("Upload a video", elem_id="upload")
         root = "" if library.root is None else library.root.name
         names = [(root if name == "." else name, name) for name in library.names()]
         choice = gr.Dropdown(

@@ -1,4 +1,4 @@
-"""What one tab of the page works on: a film, its masks, and the run that tracks them."""
+"""What one tab of the page works on: a video, its masks, and the run that tracks them."""
 
 import shutil
 import tempfile
@@ -12,8 +12,8 @@ import numpy as np
 
 from dataset.annotations import Annotations
 from demo.web.background import BackgroundRun
-from demo.web.film import Film, open_film
-from demo.web.marks import MarkedFilm, impose
+from demo.web.loaded_video import LoadedVideo, load_video
+from demo.web.marks import MarkedVideo, impose
 from demo.web.outline import Outline, Point, brush
 from demo.web.tracker import Tracker
 from libs.app.segmenter import Segmenter
@@ -27,7 +27,7 @@ TOOLS = ("box", "inside", "outside", "paint", "erase")
 
 
 class Session:
-    """A film and its masks on disk, and a segmenter. All methods may be called from any thread.
+    """A video and its masks on disk, and a segmenter. All methods may be called from any thread.
 
     line: the newest message.
     shown: the frame that the page shows; following: whether it shows the newest one while masks are tracked.
@@ -35,7 +35,7 @@ class Session:
 
     Args:
         new_segmenter: creates a segmenter; the network is shared by all sessions.
-        folder: of its own, and there already; `close` removes it. `place` in it has the files of the film.
+        folder: of its own, and there already; `close` removes it. `place` in it has the files of the video.
         computing: held while the network runs, so that tabs take turns.
     """
 
@@ -51,18 +51,18 @@ class Session:
         self._new_segmenter, self._computing = new_segmenter, computing
         self._lock = threading.RLock()
         self._closed = False
-        self._readers = 0  # blocks of `keep_film` that are running
-        self._film: Film | None = None
+        self._readers = 0  # blocks of `keep_video` that are running
+        self._video: LoadedVideo | None = None
         self._outline: tuple[int, int, Outline] | None = None  # frame, object, and what was drawn of it
 
-    # ---- the film -----------------------------------------------------------------------------------------
+    # ---- the video ----------------------------------------------------------------------------------------
 
-    def load(self, video: Path, progress: Callable[[int], None] = lambda count: None) -> None:
-        """Open a folder of frames or a video file, in place of the film before.
+    def load(self, path: Path, progress: Callable[[int], None] = lambda count: None) -> None:
+        """Open a folder of frames or a video file, in place of the video before.
 
         Args:
             progress: called with the number of frames that were taken out of a video file so far.
-        Raises: InputError naming it, or while a file is made of the film before; then that film stays.
+        Raises: InputError naming it, or while a file is made of the video before; then that video stays.
         """
 
         def report(count: int) -> None:
@@ -76,33 +76,33 @@ class Session:
                 raise InputError("a file is being made of this video; wait for it, then load the other one")
             place = Path(tempfile.mkdtemp(dir=self.folder))
             try:
-                film = open_film(video, place / "frames", report)
+                video = load_video(path, place / "frames", report)
             except BaseException:
                 shutil.rmtree(place, ignore_errors=True)
                 raise
-            if self._film is not None:
+            if self._video is not None:
                 shutil.rmtree(self.place, ignore_errors=True)
-            self.place, self.marks = place, MarkedFilm(place / "masks", film.size)
+            self.place, self.marks = place, MarkedVideo(place / "masks", video.size)
             self._tracker = Tracker(self._new_segmenter())
-            self._film, self._outline, self.drift = film, None, {}
+            self._video, self._outline, self.drift = video, None, {}
             self.shown = self.newest = 0
-            height, width = film.size
-            size = f"{counted(len(film), 'frame')} of {width}x{height} pixels"
-            self.line = f"{film.name}: {size}. Drag a box around the first object."
+            height, width = video.size
+            size = f"{counted(len(video), 'frame')} of {width}x{height} pixels"
+            self.line = f"{video.name}: {size}. Drag a box around the first object."
 
     @property
-    def film(self) -> Film:
-        """The film.
+    def video(self) -> LoadedVideo:
+        """The video that was loaded last.
 
         Raises: InputError if none was loaded.
         """
-        if self._film is None:
+        if self._video is None:
             raise InputError("load a video first")
-        return self._film
+        return self._video
 
     @contextmanager
-    def keep_film(self) -> Iterator[None]:
-        """Within the block, no other film can be loaded. It waits for one that is being loaded already."""
+    def keep_video(self) -> Iterator[None]:
+        """Within the block, no other video can be loaded. It waits for one that is being loaded already."""
         with self._lock:
             self._readers += 1
         try:
@@ -113,15 +113,15 @@ class Session:
 
     @property
     def loaded(self) -> bool:
-        """Whether there is a film."""
-        return self._film is not None
+        """Whether there is a video."""
+        return self._video is not None
 
     def close(self) -> None:
         """Stop, and remove all files."""
         self._closed = True
         self.run.stop()
         with self._lock:
-            self._film = None
+            self._video = None
             shutil.rmtree(self.folder, ignore_errors=True)
 
     # ---- masks --------------------------------------------------------------------------------------------
@@ -149,13 +149,13 @@ class Session:
         Raises: InputError naming the file.
         """
         with self._changing(t):
-            (height, width), found = self.film.size, image_size(path)
+            (height, width), found = self.video.size, image_size(path)
             if found != (height, width):
                 raise InputError(
                     f"{path}: expected the size of the frames, {width}x{height}, found "
                     f"{found[1]}x{found[0]}; scale the mask"
                 )
-            index = VideoIndex(self.film.name, self.film.frames, {t: path}, binary=None)
+            index = VideoIndex(self.video.name, self.video.frames, {t: path}, binary=None)
             shown = Annotations(index).read(t)
             ids = object_ids(shown)
             if not ids:
@@ -208,7 +208,7 @@ class Session:
     ) -> tuple[np.ndarray, Outline | None]:
         """The mask of an object after something was drawn, and the outline that further strokes refine."""
         if tool in ("paint", "erase"):
-            mask, drawn = self.marks.read(t) == number, brush(self.film.size, points, radius)
+            mask, drawn = self.marks.read(t) == number, brush(self.video.size, points, radius)
             return (mask | drawn if tool == "paint" else mask & ~drawn), None
         outline = self._outline_of(t, number)
         if tool == "box":
@@ -222,7 +222,7 @@ class Session:
         if self._outline and self._outline[:2] == (t, number):
             return self._outline[2].copy()  # a stroke of which nothing comes leaves no trace
         labels = self.marks.read(t)
-        outline = Outline(self.film.image(t), (labels > 0) & (labels != number))
+        outline = Outline(self.video.image(t), (labels > 0) & (labels != number))
         outline.start_from_mask(labels == number)
         return outline
 
@@ -240,8 +240,8 @@ class Session:
             yield
 
     def _check_frame(self, t: int) -> None:
-        if not 0 <= t < len(self.film):
-            raise InputError(f"frame {t}: expected a number from 0 to {len(self.film) - 1}")
+        if not 0 <= t < len(self.video):
+            raise InputError(f"frame {t}: expected a number from 0 to {len(self.video) - 1}")
 
     # ---- tracking -----------------------------------------------------------------------------------------
 
@@ -261,10 +261,10 @@ class Session:
 
         It starts before frame t if frame t depends on masks that are not there yet.
         """
-        first, last = self._tracker.go_back(t), len(self.film) - 1
+        first, last = self._tracker.go_back(t), len(self.video) - 1
         begun = time.monotonic()
         for now in range(first, last + 1):
-            image = self.film.image(now)
+            image = self.video.image(now)
             with self._computing:
                 given, removed = self.marks.given.read(now), self.marks.removed.get(now, ())
                 labels = self._tracker.step(image, given, removed)
@@ -294,8 +294,8 @@ class Session:
 
     def prediction(self, t: int) -> Prediction:
         """Frame t with its labels, zeros if it has none."""
-        film, ids = self.film, self.marks.objects()
-        frame = SourceFrame(film.names[t], film.image(t), file=film.frames[t].name)
+        video, ids = self.video, self.marks.objects()
+        frame = SourceFrame(video.names[t], video.image(t), file=video.frames[t].name)
         return Prediction(frame, self.marks.read(t), None, ids=tuple(ids))
 
     def packed_mask(self, t: int) -> bytes:

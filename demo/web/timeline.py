@@ -1,4 +1,4 @@
-"""Draw the time line of a film: which frames have masks, and the round trip IoU of each object below it."""
+"""Draw the time line of a video: which frames have masks, and the round trip IoU of each object below it."""
 
 from collections.abc import Collection, Mapping
 from itertools import groupby

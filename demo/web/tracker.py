@@ -1,4 +1,4 @@
-"""Run a Segmenter through a film, and go back in it."""
+"""Run a Segmenter through a video, and go back in it."""
 
 from collections.abc import Collection
 

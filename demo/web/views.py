@@ -27,9 +27,9 @@ def frame_view(session: Session) -> dict[str, Any]:
     if not session.loaded:
         return {}
     version = time.monotonic_ns() // 1000  # first: of two images, the one with the newer masks shall win
-    session.shown = t = min(max(0, session.shown), len(session.film) - 1)
+    session.shown = t = min(max(0, session.shown), len(session.video) - 1)
     prediction = session.prediction(t)
-    height, width = session.film.size
+    height, width = session.video.size
     known = session.marks.objects()
     labels = {number: f"object {number}" for number in known}
     new = next((number for number in range(1, MOST_OBJECTS + 1) if number not in labels), None)
@@ -49,12 +49,12 @@ def frame_view(session: Session) -> dict[str, Any]:
 
 
 def timeline_view(session: Session) -> str:
-    """The time line as SVG; empty if there is no film."""
+    """The time line as SVG; empty if there is no video."""
     if not session.loaded:
         return ""
     marks = session.marks
     return draw_timeline(
-        len(session.film),
+        len(session.video),
         session.shown,
         masks=set(marks.labels.times),
         stale=set(marks.stale),
@@ -70,7 +70,7 @@ def line_view(line: str) -> str:
 
 
 def chosen(event: dict[str, Any]) -> tuple[int, int]:
-    """Check what the browser says was chosen: a frame and an object. That the film has it is not checked.
+    """Check what the browser says was chosen: a frame and an object. That the video has it is not checked.
 
     Raises: InputError if it is not what demo/web/canvas.js sends.
     """
@@ -88,7 +88,7 @@ def drawn(session: Session, event: dict[str, Any]) -> tuple[int, int, str, list[
 
     Raises: InputError if it is not what demo/web/canvas.js sends.
     """
-    height, width = session.film.size
+    height, width = session.video.size
     t, number = chosen(event)
     try:
         points = [(float(x) * width, float(y) * height) for x, y in event["points"]]

@@ -187,7 +187,7 @@ def test_a_film_is_played_at_its_rate(film: tuple[Path, Path]) -> None:
         now[0] += seconds
 
     assert frame_rate(film[0]) == pytest.approx(10)
-    frames = SCRIPT.play_film(film[0], 10.0, lambda: now[0], sleep)
+    frames = SCRIPT.play_video(film[0], 10.0, lambda: now[0], sleep)
     assert next(frames).time == 100
     now[0] += 0.03
     assert next(frames).time == pytest.approx(100.1) and now[0] == pytest.approx(100.1)

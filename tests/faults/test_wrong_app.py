@@ -1,4 +1,4 @@
-"""What the page of demo/app.py refuses: command lines, films, and strokes that no browser would send."""
+"""What the page of demo/app.py refuses: command lines, videos, and strokes that no browser would send."""
 
 import os
 import signal
@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from demo.web import film
-from demo.web.film import open_film
+from demo.web import loaded_video
 from demo.web.library import Library
+from demo.web.loaded_video import load_video
 from demo.web.sessions import Sessions
 from demo.web.views import chosen, drawn, line_view
 from libs.app.segmenter import Segmenter
@@ -151,17 +151,17 @@ def test_a_film_that_cannot_be_used_is_told(
 
 def test_a_film_that_would_fill_the_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save_film(tmp_path / "a.avi", [(64, 48)] * 9)
-    opened = open_film(path, tmp_path / "frames")
+    opened = load_video(path, tmp_path / "frames")
     assert len(opened) == 9 and opened.fps == 7 and opened.image(8).shape == (48, 64, 3)
-    monkeypatch.setattr(film, "MOST_BYTES", 5 * opened.frames[0].stat().st_size)
+    monkeypatch.setattr(loaded_video, "MOST_BYTES", 5 * opened.frames[0].stat().st_size)
     with pytest.raises(InputError, match="its first 5 frames fill 0.0 GB of temporary files"):
-        open_film(path, tmp_path / "more")
+        load_video(path, tmp_path / "more")
 
 
 def test_a_frame_of_another_size_is_told(tmp_path: Path) -> None:
     fake_datasets.folder(tmp_path, name="a", frames=3)
     Image.new("RGB", (60, 48)).save(tmp_path / "JPEGImages/a/00002.png")
-    opened = open_film(tmp_path / "JPEGImages/a", tmp_path / "frames")
+    opened = load_video(tmp_path / "JPEGImages/a", tmp_path / "frames")
     with pytest.raises(InputError, match="00002.png: .*the first frame, 64x48, found 60x48"):
         opened.image(2)
 

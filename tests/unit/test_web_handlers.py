@@ -55,8 +55,8 @@ def check_loaded(handlers: Handlers, *requests: SimpleNamespace) -> None:
     """Expect the film in these tabs, and no file of an upload."""
     for request in requests:
         session = handlers.sessions.of(request.session_hash)
-        assert (session.film.name, len(session.film), session.film.fps) == ("a_film", 9, 7)
-        assert session.film.image(8).shape == (*fake_datasets.SIZE, 3)
+        assert (session.video.name, len(session.video), session.video.fps) == ("a_film", 9, 7)
+        assert session.video.image(8).shape == (*fake_datasets.SIZE, 3)
         assert list(session.folder.iterdir()) == [session.place]
     assert all(folder.name.startswith("tab-") for folder in handlers.sessions.folder.iterdir())
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from demo.web.downloads import DOWNLOADS, save
-from demo.web.film import Film, open_film
+from demo.web.loaded_video import LoadedVideo, load_video
 from demo.web.session import Session
 from demo.web.sessions import Sessions
 from libs.app.build import for_inference, load_network
@@ -72,7 +72,7 @@ def track(session: Session, t: int, until: int | None = None) -> list[int]:
 
 
 def labels_of(session: Session) -> list[np.ndarray]:
-    return [session.marks.read(t) for t in range(len(session.film))]
+    return [session.marks.read(t) for t in range(len(session.video))]
 
 
 # ---- the same as test.py ----------------------------------------------------------------------------------
@@ -241,10 +241,10 @@ def test_a_film_that_cannot_be_loaded_leaves_the_one_before(session: Session, tm
     (tmp_path / "rubbish.mp4").write_bytes(b"rubbish")
     with pytest.raises(InputError, match="rubbish.mp4"):
         session.load(tmp_path / "rubbish.mp4")
-    assert len(session.film) == 21 and np.array_equal(session.marks.read(0), truth(0))
+    assert len(session.video) == 21 and np.array_equal(session.marks.read(0), truth(0))
     fake_datasets.folder(tmp_path, name="other", frames=2)
     session.load(tmp_path / "JPEGImages/other")
-    assert len(session.film) == 2 and not session.marks.read(0).any() and session.marks.objects() == []
+    assert len(session.video) == 2 and not session.marks.read(0).any() and session.marks.objects() == []
     assert session.line == "other: 2 frames of 64x48 pixels. Drag a box around the first object."
     assert list(session.folder.iterdir()) == [session.place]  # nothing is left of the others
 
@@ -254,13 +254,13 @@ def test_a_film_that_cannot_be_loaded_leaves_the_one_before(session: Session, tm
 
 def test_stopping_keeps_the_masks_made_so_far(session: Session) -> None:
     give(session, 0, truth(0))
-    image = session.film.image
+    image = session.video.image
 
     def slow(t: int) -> np.ndarray:
         time.sleep(0.05)
         return image(t)
 
-    object.__setattr__(session.film, "image", slow)
+    object.__setattr__(session.video, "image", slow)
     session.start(0)
     with pytest.raises(InputError, match="stop tracking first"):
         session.draw(0, 1, "paint", [(1, 1)], 3)
@@ -350,7 +350,7 @@ def test_a_download_holds_one_film(tmp_path: Path, session: Session, kind: str) 
     path, content = save(session, kind, load_other)
     assert len(refused) == 5 and path.name.startswith("film") and content.startswith("5 ")
     session.load(tmp_path / "JPEGImages/other")
-    assert session.film.name == "other"
+    assert session.video.name == "other"
 
 
 def test_a_download_waits_for_a_film_that_is_being_loaded(
@@ -360,12 +360,12 @@ def test_a_download_waits_for_a_film_that_is_being_loaded(
     give(session, 0, truth(0))
     opened, go_on = threading.Event(), threading.Event()
 
-    def slow(*arguments: Any) -> Film:
+    def slow(*arguments: Any) -> LoadedVideo:
         opened.set()
         assert go_on.wait(20)
-        return open_film(*arguments)
+        return load_video(*arguments)
 
-    monkeypatch.setattr("demo.web.session.open_film", slow)
+    monkeypatch.setattr("demo.web.session.load_video", slow)
     load = threading.Thread(target=session.load, args=(tmp_path / "JPEGImages/other",))
     load.start()
     assert opened.wait(20)

@@ -24,7 +24,7 @@ PACKING = [cv2.IMWRITE_PNG_COMPRESSION, 1]  # a third of the default's time
 
 
 @dataclass(frozen=True)
-class Film:
+class LoadedVideo:
     """A video on disk. No frame is held in memory.
 
     name: safe as the name of a file.
@@ -58,7 +58,9 @@ class Film:
         return image
 
 
-def open_film(path: Path, scratch: Path, progress: Callable[[int], None] = lambda count: None) -> Film:
+def load_video(
+    path: Path, scratch: Path, progress: Callable[[int], None] = lambda count: None
+) -> LoadedVideo:
     """Open a folder of frames, or take the frames out of a video file.
 
     Args:
@@ -70,14 +72,14 @@ def open_film(path: Path, scratch: Path, progress: Callable[[int], None] = lambd
         frames: Sequence[File] = list_frames(path.name, path)
         size = image_size(frames[0])
         _check_size(frames[0], size)
-        return Film(_safe(path.name), frames, size)
+        return LoadedVideo(_safe(path.name), frames, size)
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(
             f"{path.name}: expected a video file ({', '.join(SUFFIXES[:5])} and others); convert the file"
         )
     rate = frame_rate(path) or FRAMES_PER_SECOND  # first: the file may be removed while it is read
     frames, size = _extract(path, scratch, progress)
-    return Film(_safe(path.stem), frames, size, rate)
+    return LoadedVideo(_safe(path.stem), frames, size, rate)
 
 
 def _extract(
@@ -97,7 +99,7 @@ def _extract(
         if written > MOST_BYTES or shutil.disk_usage(scratch).free < FREE_BYTES + len(packed):
             raise InputError(
                 f"{path}: its first {len(frames)} frames fill {written / 1e9:.1f} GB of temporary files; "
-                "cut or scale down the film, or free some space"
+                "cut or scale down the video, or free some space"
             )
         frames.append(scratch / f"{name}.png")
         frames[-1].write_bytes(packed.tobytes())
@@ -116,4 +118,4 @@ def _check_size(path: File, size: tuple[int, int]) -> None:
 
 def _safe(name: str) -> str:
     """A name without what file systems and pages may misread."""
-    return re.sub(r"[^\w.-]+", "_", name).strip("._") or "film"
+    return re.sub(r"[^\w.-]+", "_", name).strip("._") or "video"
