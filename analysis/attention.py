@@ -24,7 +24,6 @@ from analysis.common import (
     check_wanted,
     load_configs,
     load_model,
-    markdown_table,
     moments,
     new_parser,
     open_chosen,
@@ -36,6 +35,7 @@ from libs.app.build import inference_settings
 from libs.app.script import run_with_error_messages
 from libs.core.errors import InputError, counted
 from libs.core.files import exclusive_run
+from libs.core.tables import markdown_table
 from libs.evaluation.scores import write_rows
 from libs.evaluation.visualize import heatmap
 

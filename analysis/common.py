@@ -266,12 +266,3 @@ def warn_of_leftovers(out: Path, patterns: Sequence[str], written: Collection[Pa
             f"{left[0].relative_to(out)}); remove them, or give another --out",
             stacklevel=3,
         )
-
-
-# ---- tables -----------------------------------------------------------------------------------------------
-
-
-def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    """Format rows of cells, the header first, as a Markdown table."""
-    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -25,7 +25,6 @@ from analysis.common import (
     check_wanted,
     load_configs,
     load_model,
-    markdown_table,
     moments,
     new_parser,
     open_chosen,
@@ -39,6 +38,7 @@ from libs.core.errors import InputError
 from libs.core.files import exclusive_run
 from libs.core.image_io import write_image
 from libs.core.structures import SourceFrame
+from libs.core.tables import markdown_table
 from libs.evaluation.scores import write_rows
 from libs.evaluation.visualize import heatmap
 from libs.method.cycle import mask_gradient

@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from analysis.common import load_configs, load_model, markdown_table, new_parser, open_chosen, positive
+from analysis.common import load_configs, load_model, new_parser, open_chosen, positive
 from analysis.damage import DamagedMemory, damage_given, damage_masks
 from analysis.pictures import save_figure
 from libs.app.build import inference_settings
@@ -29,6 +29,7 @@ from libs.core.errors import InputError
 from libs.core.files import atomic_write, exclusive_run
 from libs.core.masks import object_ids
 from libs.core.structures import Video
+from libs.core.tables import markdown_table
 from libs.evaluation.inference import InferenceSettings, VideoSegmenter, segment_video
 from libs.evaluation.scores import VideoScorer, mean_jaccard, summarise, write_rows
 from models.stm import STM

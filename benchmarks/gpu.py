@@ -21,7 +21,6 @@ from benchmarks.measure import (
     add_device_and_size,
     count_gflop,
     describe_machine,
-    markdown,
     peak_gflop_per_second,
     peak_memory,
     time_one,
@@ -30,6 +29,7 @@ from libs.app.build import for_inference
 from libs.app.script import run_with_error_messages
 from libs.core.errors import InputError
 from libs.core.precision import DTYPES
+from libs.core.tables import markdown_table
 from models.compiled import compile_network
 from models.stm import STM
 
@@ -54,7 +54,7 @@ def main() -> None:
     peaks = {amp: peak_gflop_per_second(amp, device) for amp in args.amp}
     print("measured peak: " + ", ".join(f"{amp} {peak / 1000:.1f} TFLOP/s" for amp, peak in peaks.items()))
     head = ["network", "objects", "precision", "way", "ms a frame", "frames/s", "GFLOP", "of peak", "peak MB"]
-    print("\n" + markdown([head]), flush=True)
+    print("\n" + markdown_table([head]), flush=True)
     for network in args.network:
         for num_objects in args.objects:
             for amp in args.amp:

@@ -148,12 +148,6 @@ def profile(
     return dict(sorted(total.items(), key=lambda item: -item[1].seconds))
 
 
-def markdown(rows: Sequence[Sequence[object]]) -> str:
-    """Format rows as a Markdown table; the first one is its head."""
-    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
-
-
 def describe_machine(device: torch.device) -> str:
     """Return a line with the device, the number of threads and the versions of torch and Python."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()

@@ -21,12 +21,12 @@ from benchmarks.measure import (
     add_device_and_size,
     count_gflop,
     describe_machine,
-    markdown,
     peak_gflop_per_second,
     time_in_turns,
 )
 from libs.app.build import for_inference
 from libs.core.precision import DTYPES
+from libs.core.tables import markdown_table
 from libs.method.memory_bank import MemoryBank
 from models.memory_read import read
 from models.stm import STM
@@ -108,7 +108,7 @@ def table(costs: dict[int, dict[str, Cost]], peak: float) -> str:
             )
             extra = f"{1000 * seconds:.1f} ms, {gflop:.1f} GFLOP"
         rows.append([part, *cells, extra])
-    return markdown(rows)
+    return markdown_table(rows)
 
 
 def _sum(costs: list[Cost]) -> Cost:

@@ -31,7 +31,6 @@ from benchmarks.measure import (
     NETWORKS,
     add_device_and_size,
     describe_machine,
-    markdown,
     peak_gflop_per_second,
     profile,
     vertical_bands,
@@ -42,6 +41,7 @@ from libs.app.script import run_with_error_messages
 from libs.core.errors import InputError
 from libs.core.masks import IMAGENET_MEAN, IMAGENET_STD, normalise, one_hot
 from libs.core.precision import DTYPES
+from libs.core.tables import markdown_table
 from libs.method.propagate import FrameInput, Propagation
 from models.stm import STM, Objects
 
@@ -205,7 +205,7 @@ def profile_table(call: Callable[[], object], peak: float, device: torch.device)
     rows.append(
         ["all", sum(cost.calls for cost in costs.values()), f"{1000 * seconds:.1f}", f"{gflop:.1f}", least]
     )
-    return markdown(rows)
+    return markdown_table(rows)
 
 
 def table(seconds: dict[tuple[int, str], dict[str, list[float]]]) -> str:
@@ -218,7 +218,8 @@ def table(seconds: dict[tuple[int, str], dict[str, list[float]]]) -> str:
             ratio = mean(own["Cutie-small"]) / mean(own[name])
             cells.append(f"{1000 * mean(own[name]):.0f} / {1000 * median(own[name]):.0f} ({ratio:.2f})")
         rows.append([name, *cells])
-    return "\nMean / median ms of a frame, and how many times as fast as Cutie-small:\n\n" + markdown(rows)
+    title = "Mean / median ms of a frame, and how many times as fast as Cutie-small:"
+    return f"\n{title}\n\n{markdown_table(rows)}"
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 
-from benchmarks.measure import describe_machine, markdown
+from benchmarks.measure import describe_machine
 from dataset.download.checksum import hash_file
 from dataset.download.sets import download_set
 from dataset.known import find_split, is_complete, known_size
@@ -24,6 +24,7 @@ from libs.app.config import load_config
 from libs.app.script import run_with_error_messages
 from libs.core.errors import InputError, counted
 from libs.core.named_weights import weights_file
+from libs.core.tables import markdown_table
 from libs.evaluation.evaluator import Report
 from libs.evaluation.results import read_records
 from libs.evaluation.scores import j_and_f
@@ -76,7 +77,7 @@ def main() -> None:
         except InputError as error:
             failures.append(f"{model}: {error}")
     if rows:
-        print(f"\n{markdown([HEAD, *rows])}\n")
+        print(f"\n{markdown_table([HEAD, *rows])}\n")
         print(describe_run(args.models, args.options, len(videos)))
     if failures:
         raise InputError("; ".join(failures))

@@ -23,7 +23,6 @@ from benchmarks.measure import (
     Profiler,
     add_device_and_size,
     describe_machine,
-    markdown,
     matmul_gflop_per_second,
     peak_gflop_per_second,
     profile,
@@ -34,6 +33,7 @@ from benchmarks.training import FRAMES, OBJECTS, banded_clip
 from libs.app.build import training_layout
 from libs.core.precision import DTYPES
 from libs.core.structures import Clip
+from libs.core.tables import markdown_table
 from models.stm import STM
 
 CONVOLUTION, OTHER = "convolution", "other element-wise"
@@ -96,7 +96,7 @@ def main() -> None:
             seconds = time_one(step, device, args.runs)
             costs = profile(step, device, max(1, args.runs // 2), StepProfiler)
             print(f"\n{name}, {amp}, {1000 * seconds:.0f} ms a step:\n")
-            print(markdown(rows(costs, seconds, peaks[amp])), flush=True)
+            print(markdown_table(rows(costs, seconds, peaks[amp])), flush=True)
 
 
 def parse_arguments() -> argparse.Namespace:

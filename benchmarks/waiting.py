@@ -22,12 +22,13 @@ from statistics import median
 import torch
 
 from benchmarks.inference import scene, segment_last
-from benchmarks.measure import NETWORKS, describe_machine, markdown
+from benchmarks.measure import NETWORKS, describe_machine
 from benchmarks.scaling import SIZE
 from benchmarks.training import FRAMES, OBJECTS, banded_clip
 from benchmarks.training_profile import prepare
 from libs.app.build import for_inference
 from libs.core.precision import DTYPES
+from libs.core.tables import markdown_table
 from models.stm import STM
 
 CPU = torch.device("cpu")
@@ -83,7 +84,7 @@ def table(args: argparse.Namespace) -> str:
     rows: list[Sequence[str]] = [["waiting", *cases]]
     for policy in args.policies:
         rows.append([policy, *(milliseconds(found[policy, case]) for case in cases)])
-    return markdown(rows)
+    return markdown_table(rows)
 
 
 def milliseconds(seconds: dict[str, list[float]]) -> str:

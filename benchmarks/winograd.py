@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.inference import scene, segment_last
-from benchmarks.measure import NETWORKS, describe_machine, markdown
+from benchmarks.measure import NETWORKS, describe_machine
 from benchmarks.memory import choose
 from dataset.build import test_videos
 from libs.app.build import for_inference, load_network
@@ -29,6 +29,7 @@ from libs.app.script import run_with_error_messages
 from libs.app.segmenter import Segmenter
 from libs.core.named_weights import weights_file
 from libs.core.structures import SourceFrame
+from libs.core.tables import markdown_table
 from models.stm import STM
 
 WAYS: dict[str, dict[str, Any]] = {  # arguments of for_inference
@@ -58,7 +59,7 @@ def main() -> None:
     rows: list[Sequence[object]] = [HEAD]
     for name in args.networks:
         rows += compare(name, dict.fromkeys(["direct", *args.ways]), frames)
-    print(markdown(rows))
+    print(markdown_table(rows))
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -9,6 +9,7 @@ from pathlib import Path
 from dataset.build import ReadMasks
 from dataset.known import Found, Known
 from libs.core.errors import LISTED, counted, named
+from libs.core.tables import markdown_table
 
 PACKAGES = ("numpy", "pillow", "opencv-python", "torch")
 COLUMNS = ("split", "release", "videos", "frames", "masks", "objects", "frames read", "masks read", "result")
@@ -43,8 +44,8 @@ class SplitReport:
 
 def describe(root: Path, name: str, reports: Sequence[SplitReport]) -> str:
     """The report in Markdown."""
-    rows = [COLUMNS, ("---",) * len(COLUMNS), *(_row(report) for report in reports)]
-    lines = [f"{name} below {root}", "", *(f"| {' | '.join(row)} |" for row in rows), ""]
+    rows = [COLUMNS, *(_row(report) for report in reports)]
+    lines = [f"{name} below {root}", "", markdown_table(rows), ""]
     if any("~" in cell for row in rows for cell in row):
         lines.append("~: this number is likely, not certain; its source is weak")
     for report in reports:
