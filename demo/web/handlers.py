@@ -108,24 +108,26 @@ class Handlers:
 
     def go_to_drop(self, request: gr.Request) -> Shown:
         """Show the frame in which the round trip IoU of an object falls most, and choose the object."""
-        named = {}
+        choose: int | None = None
 
         def go(session: Session) -> None:
             """Say what falls there."""
+            nonlocal choose
             drop = session.largest_drop()
             if drop is None:
                 falls = "the round trip IoU falls nowhere; track first"
                 raise InputError(falls if session.loaded else "load a video first")
             session.following = False
-            session.shown, number, before, after = drop
+            session.shown, choose, before, after = drop
             session.line = (
-                f"Object {number}: the round trip IoU falls from {before:.2f} to {after:.2f} at frame "
+                f"Object {choose}: the round trip IoU falls from {before:.2f} to {after:.2f} at frame "
                 f"{session.shown}. Look from there back, correct the mask, and track on."
             )
-            named["choose"] = number
 
         view, *others = self._do(request, go)
-        return ({**view, **named} if "image" in view else view), *others
+        if choose is not None and "image" in view:
+            view["choose"] = choose
+        return view, *others
 
     def track(self, request: gr.Request) -> Iterator[Shown]:
         """Track from the frame that is shown to the end, and show the masks as they come."""
