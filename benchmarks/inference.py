@@ -140,11 +140,12 @@ def measure(arch: str, num_objects: int, args: argparse.Namespace, device: torch
         return time_in_turns(calls, device, args.runs)
 
     # All steps cost the same, except that the first one prepares: two short runs give the time of LOOP steps.
-    one_step, two_steps = time_correction(1), time_correction(2)
+    # Runs of 1 and 2 steps would multiply what the machine's noise adds to them by LOOP - 1.
+    one_step, four_steps = time_correction(1), time_correction(4)
     return [
         Measurement(
             frame=seconds[i],
-            correction=one_step[i] + (LOOP - 1) * (two_steps[i] - one_step[i]),
+            correction=one_step[i] + (LOOP - 1) / 3 * (four_steps[i] - one_step[i]),
             peak=peak_memory(one.frame, device),
             gflop=count_gflop(one.frame),
             labels=logits[i].argmax(1)[0],
