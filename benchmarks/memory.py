@@ -21,10 +21,10 @@ from benchmarks.scores import scored_videos
 from libs.app.build import build_device, build_model, for_inference, inference_settings
 from libs.app.config import load_config
 from libs.app.script import run_with_error_messages
-from libs.core.errors import InputError, named
+from libs.core.errors import named
 from libs.core.masks import object_ids
 from libs.core.prefetch import prefetch
-from libs.core.structures import SourceFrame, Video
+from libs.core.structures import SourceFrame
 from libs.evaluation.inference import FrameReader, InferenceSettings, VideoSegmenter
 from libs.evaluation.scores import mean_jaccard
 from models.stm import STM
@@ -38,7 +38,7 @@ def main() -> None:
     args = parse_arguments()
     options = ["amp", "auto", *args.options, "root", args.root, "valset", args.valset]
     cfg = load_config(args.cfg, options)
-    videos = choose(scored_videos(cfg, args.splits, []), args.videos)
+    videos = scored_videos(cfg, args.splits, args.videos)[: None if args.videos else VIDEOS]
     device = build_device(cfg.gpu_id)
     model = for_inference(build_model(cfg, device)[0], cfg.amp, cfg.compile)
     print(f"{named(video.name for video in videos)}; {args.frames} frames each; {describe_machine(device)}")
@@ -67,20 +67,6 @@ def parse_arguments() -> argparse.Namespace:
     add("--top-k", type=int, default=32, metavar="K", help="positions that are read where not all are")
     add("options", nargs="*", metavar="KEY VALUE", help="override keys of the config")
     return parser.parse_args()
-
-
-def choose(videos: list[Video], names: Sequence[str] | None) -> list[Video]:
-    """Return the videos of these names; without names the first VIDEOS.
-
-    Raises: InputError naming what there is not.
-    """
-    if not names:
-        return videos[:VIDEOS]
-    known = {video.name: video for video in videos}
-    missing = [name for name in names if name not in known]
-    if missing:
-        raise InputError(f"--videos: there is no {named(missing)}; expected some of {named(known)}")
-    return [known[name] for name in names]
 
 
 def memories(

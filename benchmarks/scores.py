@@ -1,6 +1,6 @@
 """Score a model on annotated videos, beside two baselines: a copy of the first mask, and optical flow.
 
-    python3 -m benchmarks.scores --root DATA --valset DAVIS16 [--without VIDEO ...] [-- KEY VALUE ...]
+    python3 -m benchmarks.scores --root DATA --valset DAVIS16 [--videos NAME ...] [-- KEY VALUE ...]
 
 Prints J, F and J&F of each video in percent, with and without gradient correction, and the time of a frame.
 Also prints how well the round trip IoU ranks the videos (Spearman). The round trip predicts the first mask
@@ -8,7 +8,7 @@ back from the video's last frame; its IoU is that of the first mask and this pre
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,10 +24,11 @@ from dataset.video import open_video
 from libs.app.build import build_device, build_model, for_inference, inference_settings
 from libs.app.config import load_config
 from libs.app.script import run_with_error_messages
-from libs.core.errors import InputError
+from libs.core.errors import InputError, named
 from libs.core.log import Progress
 from libs.core.masks import object_ids
 from libs.core.structures import Video
+from libs.core.tables import markdown_table
 from libs.evaluation.evaluator import RoundTripRow, count_frames, evaluate
 from libs.evaluation.scores import VideoScorer, VideoScores, j_and_f, summarise
 
@@ -39,7 +40,7 @@ def main() -> None:
     """Run the command line."""
     args = parse_arguments()
     cfg = load_config(args.cfg, [*args.options, "root", args.root, "valset", args.valset])
-    report(cfg, scored_videos(cfg, args.splits, args.without), args.methods)
+    report(cfg, scored_videos(cfg, args.splits, args.videos), args.methods)
     if args.sample:
         report(cfg, [open_video(bundled_clip())], args.methods)
 
@@ -65,33 +66,40 @@ def parse_arguments() -> argparse.Namespace:
     add("--root", default="data", metavar="DATA", help="folder that holds the data sets")
     add("--valset", default="DAVIS16", help="data set to score")
     add("--splits", nargs="+", default=["val"], help="splits of the data set")
-    add(
-        "--without",
-        nargs="*",
-        default=[],
-        metavar="VIDEO",
-        help="videos to leave out, such as training videos",
-    )
+    add("--videos", nargs="+", metavar="NAME", help="videos to score (default: all of the splits)")
     add("--sample", action="store_true", help="score the bundled clip of the demo as well")
     add("--methods", nargs="+", choices=METHODS, default=METHODS, help="what to score beside copying")
     add("options", nargs="*", metavar="KEY VALUE", help="override keys of the config")
     return parser.parse_args()
 
 
-def scored_videos(cfg: CfgNode, splits: list[str], without: list[str]) -> list[Video]:
-    """Open the videos that have masks to score with.
+def scored_videos(cfg: CfgNode, splits: list[str], names: Sequence[str] | None = None) -> list[Video]:
+    """Open the videos of these names that have masks to score with; without names all of them.
 
-    Raises: InputError if there are none.
+    Raises: InputError if there are none, or naming those that there are not.
     """
     found = [recorded_videos(Path(cfg.root), cfg.valset, split, cfg.davis_resolution)[0] for split in splits]
     indices = [index for videos in found for index in videos]
-    videos = [open_video(index) for index in indices if index.name not in without]
-    videos = [video for video in videos if video.scored]
+    videos = [video for video in map(open_video, indices) if video.scored]
     if not videos:
         raise InputError(
-            f"{cfg.valset} below {cfg.root}: no video with a mask beside the given one is left to score"
+            f"{cfg.valset} below {cfg.root}: no video with a mask beside the given one is there to score"
         )
-    return videos
+    return choose_videos(videos, names)
+
+
+def choose_videos(videos: list[Video], names: Sequence[str] | None) -> list[Video]:
+    """Return the videos of these names, in this order; without names all of them.
+
+    Raises: InputError naming what there is not.
+    """
+    if not names:
+        return videos
+    known = {video.name: video for video in videos}
+    missing = [name for name in names if name not in known]
+    if missing:
+        raise InputError(f"--videos: there is no {named(missing)}; expected some of {named(known)}")
+    return [known[name] for name in names]
 
 
 def run_methods(
@@ -157,7 +165,7 @@ def line(scores: list[VideoScores]) -> str:
 
 def table(videos: list[Video], rows: dict[str, list[VideoScores]], round_trips: dict[str, float]) -> str:
     """Format a Markdown table: for each video J / F / J&F of every method and the round trip IoU."""
-    lines = [["video", *rows, "round trip IoU"], ["---"] * (len(rows) + 2)]
+    lines = [["video", *rows, "round trip IoU"]]
     if len(videos) == 1:
         for n, number in enumerate(next(iter(rows.values()))[0].ids):
             cells = [_cell([_only(scores[0], n)]) for scores in rows.values()]
@@ -168,7 +176,7 @@ def table(videos: list[Video], rows: dict[str, list[VideoScores]], round_trips: 
         lines.append([video.name, *cells, trip])
     if len(videos) > 1:
         lines.append(["all", *(_cell(scores) for scores in rows.values()), ""])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return markdown_table(lines)
 
 
 def _only(scores: VideoScores, n: int) -> VideoScores:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from benchmarks.inference import scene, segment_last
 from benchmarks.measure import NETWORKS, describe_machine
-from benchmarks.memory import choose
+from benchmarks.scores import choose_videos
 from dataset.build import test_videos
 from libs.app.build import for_inference, load_network
 from libs.app.script import run_with_error_messages
@@ -53,7 +53,7 @@ HEAD = (
 def main() -> None:
     """Run the command line."""
     args = parse_arguments()
-    video = choose(test_videos(args.root, args.valset, "val"), [args.video])[0]
+    video = choose_videos(test_videos(args.root, args.valset, "val"), [args.video])[0]
     frames = [frame for frame, _ in zip(video.read(), range(args.frames))]
     print(f"{video.name}, {len(frames)} frames; {describe_machine(torch.device('cpu'))}")
     rows: list[Sequence[object]] = [HEAD]

@@ -126,12 +126,12 @@ def test_memories_are_compared(tmp_path: Path) -> None:
     assert sizes == {"all": 7, "all, top_k 2": 7, **bounded, "first_last": 2, "last": 1}
 
 
-def test_videos_to_play_are_chosen_by_name(tmp_path: Path) -> None:
+def test_videos_are_chosen_by_name(tmp_path: Path) -> None:
     trees.folder(tmp_path)
     videos = videos_of(tmp_path, "FOLDER", "val")
-    assert memory.choose(videos, None) == memory.choose(videos, [videos[0].name]) == videos
+    assert scores.choose_videos(videos, None) == scores.choose_videos(videos, [videos[0].name]) == videos
     with pytest.raises(InputError, match="--videos: there is no nobody; expected some of"):
-        memory.choose(videos, ["nobody"])
+        scores.choose_videos(videos, ["nobody"])
 
 
 def test_the_exchange_of_gradients_in_a_ring() -> None:
