@@ -9,7 +9,6 @@ docs/analysis/ablate.md describes the plan.
 import argparse
 import hashlib
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,9 +23,12 @@ from analysis.runs import Run, read_run
 from analysis.statistics import Interval, format_interval
 from libs.app.build import result_folder
 from libs.app.config import Config, load_config
-from libs.app.script import run_with_error_messages
+from libs.app.defaults import MACHINE
+from libs.app.fingerprint import file_hash
+from libs.app.script import run_as_process, run_with_error_messages
 from libs.core.errors import InputError, counted
 from libs.core.files import atomic_write, exclusive_run
+from libs.core.named_weights import weights_file
 from libs.evaluation.scores import write_rows
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -98,7 +100,12 @@ def check_keys(plan: Plan, options: Keys) -> None:
     Raises: InputError naming the key.
     """
     for variant in plan.variants:
-        load_config(plan.cfg, _pairs({**plan.keys, **variant.train, **options}))
+        training = load_config(plan.cfg, _pairs({**plan.keys, **variant.train, **options}))
+        if training.max_minutes and not plan.weights:
+            raise InputError(
+                f"variant {variant.name}: a training that ends by max_minutes {training.max_minutes:g} would "
+                "count as complete; set max_minutes 0, and interrupt this command instead"
+            )
         for name in plan.tests:
             cfg, own = _test_keys(plan, variant, plan.seeds[0], name, options, Path("runs"))
             load_config(cfg, _pairs(own))
@@ -150,11 +157,9 @@ def run_script(script: str, cfg: Path, keys: Keys) -> None:
 
     Raises: InputError if it fails; it has printed why.
     """
-    end = subprocess.run(
-        [sys.executable, str(PROJECT / script), "--cfg", str(cfg), *_pairs(keys)], check=False
-    )
-    if end.returncode:
-        raise InputError(f"{script} ended with exit code {end.returncode}, see above; run this command again")
+    code = run_as_process([sys.executable, str(PROJECT / script), "--cfg", str(cfg), *_pairs(keys)])
+    if code:
+        raise InputError(f"{script} ended with exit code {code}, see above; run this command again")
 
 
 def compare_variants(plan: Plan, name: str, options: Keys, out: Path) -> list[Row]:
@@ -215,8 +220,12 @@ def _pairs(keys: Keys) -> list[str]:
 
 
 def _digest(cfg: Config) -> str:
-    """A name for the values of all keys, so that a changed config file means another training."""
-    return hashlib.sha256(json.dumps(cfg, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    """A name for a training: the keys that count, and the content of the weights it starts from."""
+    keys = {key: value for key, value in cfg.items() if key not in {"seed", "workers", *MACHINE}}
+    keys["root"] = str(Path(cfg.root).resolve())
+    weights = weights_file(cfg.initial) if cfg.initial else None
+    content = file_hash(weights) if weights and weights.is_file() else None
+    return hashlib.sha256(json.dumps([keys, content], sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ videos that are left.
 """
 
 import argparse
-import subprocess
 import sys
 import warnings
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from dataset.download.sets import download_set
 from dataset.known import find_split, is_complete, known_size
 from libs.app.build import build_device, result_folder
 from libs.app.config import load_config
-from libs.app.script import run_with_error_messages
+from libs.app.script import run_as_process, run_with_error_messages
 from libs.core.errors import InputError, counted
 from libs.core.named_weights import weights_file
 from libs.core.tables import markdown_table
@@ -141,7 +140,7 @@ def test(model: str, root: Path, options: list[str], videos: set[str]) -> Report
     cfg = REPOSITORY / published.cfg
     keys = [*options, *(str(word) for pair in fixed.items() for word in pair)]
     command = [sys.executable, str(REPOSITORY / "test.py"), "--cfg", str(cfg), *keys]
-    code = subprocess.run(command, check=False).returncode  # in a process of its own, as a user would
+    code = run_as_process(command)  # as a user would
     if code:
         raise InputError(f"test.py ended with exit code {code}; its message is above; run this command again")
     records = read_records(result_folder(load_config(cfg, keys)))

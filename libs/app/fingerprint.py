@@ -21,7 +21,7 @@ NETWORK_KEYS = {field.name for field in fields(NetworkDescription)}
 def settings_fingerprint(cfg: Mapping[str, object], weights: Path) -> str:
     """Describe, as JSON, all keys that can change a mask, and the content of the weights' file."""
     keys = {key: value for key, value in cfg.items() if key not in CHANGE_NO_MASK | NETWORK_KEYS}
-    return json.dumps([RULES, keys, _digest(weights) if weights.is_file() else None], sort_keys=True)
+    return json.dumps([RULES, keys, file_hash(weights) if weights.is_file() else None], sort_keys=True)
 
 
 def warn_of_other_runs(folder: ResultFolder) -> None:
@@ -49,8 +49,8 @@ def _differing(one: str, other: str) -> set[str]:
     return differing | ({"weights"} if weights != other_weights else set())
 
 
-def _digest(path: Path) -> str:
-    """The hash of a file's content."""
+def file_hash(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

@@ -1,7 +1,6 @@
 """python3 -m benchmarks.published: from downloads to a table, on a local server and a small tree."""
 
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,12 +45,12 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> list[Result]:
     """Let test.py run in this process, which saves its start. Returns: how each run ended."""
     ends: list[Result] = []
 
-    def run_here(command: list[str], check: bool) -> subprocess.CompletedProcess:
+    def run_here(command: list[str]) -> int:
         assert command[:2] == [sys.executable, str(ROOT / "test.py")]
         ends.append(run_in_process("test.py", *command[2:]))
-        return subprocess.CompletedProcess(command, ends[-1].code)
+        return ends[-1].code
 
-    monkeypatch.setattr(subprocess, "run", run_here)
+    monkeypatch.setattr("libs.app.script.run_as_process", run_here)
     return ends
 
 

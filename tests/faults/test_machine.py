@@ -461,3 +461,37 @@ def test_tables_of_an_earlier_run_go_when_masks_change(tmp_path: Path, weights: 
     (tmp_path / "JPEGImages/mine/00001.png").write_bytes(b"")
     segment(tmp_path, weights).check_error("1 of 1 videos failed")
     assert not table.exists()
+
+
+# ---- a script that starts another one --------------------------------------------------------------------
+
+STARTS = """
+import sys
+from libs.app.script import run_as_process, run_with_error_messages
+run_with_error_messages(lambda: sys.exit(run_as_process([sys.executable, sys.argv[1]])))
+"""
+SAVES = """
+import pathlib, signal, sys, time
+folder = pathlib.Path(__file__).parent
+def save(number, _):
+    time.sleep(1)
+    (folder / "saved").touch()
+    sys.exit(128 + number)
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, save)
+(folder / "ready").touch()
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_script_that_another_one_has_started_saves_at_a_signal(tmp_path: Path, number: int) -> None:
+    """subprocess.run kills it a quarter of a second after SIGINT, and SIGTERM leaves it behind."""
+    starts, saves = tmp_path / "starts.py", tmp_path / "saves.py"
+    starts.write_text(STARTS)
+    saves.write_text(SAVES)
+    process = ForkedScript(starts, saves)
+    wait_until((tmp_path / "ready").exists, process)
+    process.send(number)
+    assert process.wait(30).code == 128 + number
+    assert (tmp_path / "saved").exists()

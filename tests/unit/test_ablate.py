@@ -141,6 +141,20 @@ def test_a_changed_config_is_trained_anew(
     assert trained == [None, 2e-5, None, 2e-5, None, None]
 
 
+def test_other_weights_to_start_from_are_another_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: list[tuple[str, dict[str, Any]]]
+) -> None:
+    """Their content counts, not their path. Keys that say how it is run do not count."""
+    start = tmp_path / "start.pth"
+    text = PLAN.replace("epochs: 1", f"epochs: 1, initial: {start}, workers: {{workers}}")
+    for content, workers, trainings in (("a", 0, 4), ("a", 2, 4), ("b", 0, 8)):
+        start.write_text(content)
+        (tmp_path / "plan.yaml").write_text(text.format(root=tmp_path, workers=workers))
+        monkeypatch.setattr("sys.argv", ["ablate", f"{tmp_path}/plan.yaml", "--out", f"{tmp_path}/out"])
+        ablate.main()
+        assert [script for script, _ in calls].count("train.py") == trainings
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -149,6 +163,7 @@ def test_a_changed_config_is_trained_anew(
         (("seeds: [1, 2]", "keys: {{}}"), "either seeds"),
         (("learning_rate", "learning_rat"), "learning_rat"),
         (("loop: 3", "loop: -3"), "loop"),
+        (("epochs: 1", "max_minutes: 30"), "max_minutes 30"),
         (("train: {{", "training: {{"), "slow"),
         (("base: ", "a/b: "), "a/b"),
         (("mine: ", "../mine: "), "../mine"),
