@@ -187,7 +187,8 @@ TRAINING = {
     ),
     "epochs_per_increment": Key(
         5,
-        "Number of epochs after which max_skip grows: by 5 for DAVIS, by 1 for other sets, up to 100.",
+        "Number of epochs after which max_skip grows: by 5 for DAVIS, MOSE and FOLDER, by 1 for other sets, "
+        "up to 100.",
         whole_number(1),
     ),
     "train_batch": Key(1, "Number of clips per step.", whole_number(1)),

@@ -47,13 +47,13 @@ class App:
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     """demo/app.py with two videos to choose from; a signal ends it, and it leaves no file."""
     pytest.importorskip("gradio", reason="needs the packages of requirements-web.txt")
-    films, temporary = tmp_path_factory.mktemp("films"), tmp_path_factory.mktemp("temporary")
+    videos, temporary = tmp_path_factory.mktemp("app") / "my_videos", tmp_path_factory.mktemp("temporary")
     for name in ("one", "two"):
-        fake_datasets.folder(films / name, name=name, frames=3)
+        fake_datasets.folder(videos / name, name=name, frames=3)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    words = ("--port", port, "--max_size", MAX_SIZE, "--video", films)
+    words = ("--port", port, "--max_size", MAX_SIZE, "--video", videos)
     process = ForkedScript("demo/app.py", *words, before=lambda: setattr(tempfile, "tempdir", str(temporary)))
     wait_for_port(process, port)
     yield App(f"http://127.0.0.1:{port}", process, temporary)
@@ -212,7 +212,7 @@ def test_a_person_draws_tracks_corrects_removes_and_downloads(app: App, tmp_path
         assert list(masks) == ["00000"] and iou(masks["00000"] == 1, person) < 0.8
         tab.choose("outside", 1)
         tab.drag((214, 132), (216, 145), (220, 165), (222, 178), look="stroke")
-        tab.look("refined")
+        tab.look("refined", "#canvas")
         tab.choose("box", 2)
         tab.drag(*box_of(dog))
         tab.look("second-object")
@@ -279,7 +279,7 @@ def test_a_person_draws_tracks_corrects_removes_and_downloads(app: App, tmp_path
             " return [v.videoWidth, v.videoHeight, v.duration]; }"
         )
         assert played == [432, 240, pytest.approx(len(masks) / 12, abs=0.2)]
-        tab.look("film")
+        tab.look("video")
     wait_until_empty(app)
 
 

@@ -15,7 +15,6 @@ from dataset.loader import PilLoader
 from dataset.registry import REGISTRY, DataSet, recorded_videos
 from dataset.sampling import ClipSettings
 from libs.app.config import load_config
-from libs.core.structures import VideoIndex
 from tests.helpers import fake_datasets
 from tests.helpers.subprocess_runner import ROOT
 
@@ -168,7 +167,7 @@ def test_the_data_set_of_the_bridge_works_when_pasted(
 def test_the_index_function_of_a_page_works_when_pasted(page: str, tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
     (code,) = [block for block in blocks if "def mine" in block]
-    pasted: dict = {"Path": Path, "VideoIndex": VideoIndex}
+    pasted: dict = {}
     exec(textwrap.dedent(code), pasted)
     where = tmp_path / "Mine" / "val"
     fake_datasets.write_video(where / "frames" / "a", where / "masks" / "a", {1: 0, 2: 0}, frames=3)
