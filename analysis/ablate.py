@@ -41,6 +41,7 @@ class Row:
     test: str
     variant: str
     seeds: int
+    score: str  # 'J&F', or 'J' if the test set has no F
     mean: float
     deviation: float | None  # over the seeds; None for a single one
     difference: float
@@ -181,10 +182,18 @@ def find_runs(plan: Plan, variant: Variant, name: str, options: Keys, out: Path)
 
 def _row(name: str, variant: str, runs: Sequence[Run], against: Comparison) -> Row:
     means = [float(np.mean(list(object_scores([run]).values()))) for run in runs]
-    deviation = float(np.std(means, ddof=1)) if len(means) > 1 else None
     low, high = against.interval or (None, None)
     return Row(
-        name, variant, len(runs), float(np.mean(means)), deviation, against.difference, low, high, against.p
+        name,
+        variant,
+        len(runs),
+        runs[0].report.summary.overall_name,
+        mean=float(np.mean(means)),
+        deviation=float(np.std(means, ddof=1)) if len(means) > 1 else None,
+        difference=against.difference,
+        low=low,
+        high=high,
+        p=against.p,
     )
 
 
@@ -195,7 +204,10 @@ def format_rows(rows: Sequence[Row]) -> str:
     for row in rows:
         if row.test != test:
             test = row.test
-            lines += ["", f"{test}: J&F over {counted(row.seeds, 'seed')}, and difference to the first row"]
+            lines += [
+                "",
+                f"{test}: {row.score} over {counted(row.seeds, 'seed')}, and difference to the first row",
+            ]
         deviation = "" if row.deviation is None else f" ± {100 * row.deviation:.1f}"
         line = f"{row.variant:{width}}  {100 * row.mean:5.1f}{deviation}"
         if row.variant != rows[0].variant:
@@ -210,8 +222,8 @@ def plot(path: Path, rows: Sequence[Row]) -> None:
     for row in rows:
         if row.variant != first:
             bar = Bar(row.variant, row.difference, row.interval)
-            panels.setdefault(f"{row.test}: against {first}", []).append(bar)
-    save_intervals(path, panels, "difference of J&F in percentage points")
+            panels.setdefault(f"{row.test}, {row.score}: against {first}", []).append(bar)
+    save_intervals(path, panels, "difference in percentage points")
 
 
 def _pairs(keys: Keys) -> list[str]:

@@ -64,6 +64,7 @@ class Recorder:
         self.names: dict[int, str] = {}  # index of a frame in the video -> its name
         self.moment: Moment | None = None
         self.newest: dict[int, tuple[np.ndarray, Reading]] = {}  # id -> mask and reading in the newest frame
+        self._first: dict[int, int] = {}  # id -> index of the frame with the object's first mask
         self._images: dict[int, np.ndarray] = {}  # small, of the frames in memory
 
     def add(self, moment: Moment) -> None:
@@ -71,6 +72,8 @@ class Recorder:
         step = moment.step
         self.moment, self.newest = moment, {}
         self.names[step.t] = moment.frame.name
+        for number in moment.ids:
+            self._first.setdefault(number, step.t)
         # Only frames in memory are drawn: images of the others are dropped, however long the video is.
         held = {time for times in moment.bank.read_times() for time in times}
         self._images = {time: image for time, image in self._images.items() if time in held}
@@ -92,7 +95,7 @@ class Recorder:
             return
         self.newest[number] = mask, reading
         for time, mass in zip(reading.times, reading.masses.tolist()):
-            kind = kind_of(time, moment.step.t, min(reading.times))
+            kind = kind_of(time, moment.step.t, self._first[number])
             self.rows.append(Row(moment.frame.name, number, self.names[time], kind, mass))
 
     def tiles(self, number: int) -> list[list[Tile]]:

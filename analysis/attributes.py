@@ -135,11 +135,11 @@ def by_attribute(found: Mapping[Key, Attributes], J: Mapping[Key, Mapping[str, f
 
 
 def by_list(listed: Mapping[str, Sequence[str]], J: Mapping[Key, Mapping[str, float]]) -> list[Line]:
-    """Mean J of the objects in videos with each attribute that the data set lists, and in the others."""
+    """Mean J of the objects in videos with each attribute that the data set lists, and in its others."""
     lines = []
     for name in sorted({name for names in listed.values() for name in names}):
         for label, wanted in ((name, True), (f"  not {name}", False)):
-            keys = {key for key in J if (name in listed.get(key[0], ())) == wanted}
+            keys = {key for key in J if key[0] in listed and (name in listed[key[0]]) == wanted}
             lines.append(_mean_of_objects(label, J, keys))
     return lines
 
@@ -163,7 +163,10 @@ def by_age(ages: Mapping[Key, Ages], J: Mapping[Key, Mapping[str, float]], which
 
 
 def listed_attributes(root: Path, run: Run) -> dict[str, list[str]]:
-    """Video -> its attributes in the data set's db_info.yaml; empty if there is no such file."""
+    """Video -> its attributes in the data set's db_info.yaml; empty if there is no such file.
+
+    A video with an empty list is left out: nobody may have looked at it.
+    """
     path = root / str(run.settings["valset"]) / "data/db_info.yaml"
     if not path.is_file():
         return {}

@@ -25,6 +25,7 @@ from libs.core.masks import keep_objects
 from libs.core.structures import VideoIndex
 from libs.evaluation.evaluator import Report
 from libs.evaluation.results import Record
+from libs.evaluation.scores import overall
 from libs.evaluation.visualize import overlay
 
 TIE = 0.0005  # differences smaller than this are ties: they vanish in a table of percent
@@ -35,7 +36,7 @@ HEIGHT = 180  # pixels of a picture
 
 @dataclass(frozen=True)
 class Pair:
-    """One object in both runs: its J&F as fractions, each the mean over the seeds of its side."""
+    """One object in both runs: its scores (see `overall`) as fractions, means over the seeds of each side."""
 
     video: str
     object: int
@@ -91,13 +92,20 @@ def main() -> None:
     ]
     comparison = compare(*(object_scores(side) for side in sides))
     differing = differing_keys(sides[0][0], sides[1][0])
-    print(format_text(comparison, differing))
+    score = sides[0][0].report.summary.overall_name
+    print(format_text(comparison, differing, score))
     for run in (sides[0][0], sides[1][0]):
         check_label_maps(run)
     changes = largest_changes(comparison, sides[0][0], sides[1][0], args.root)
     names = [", ".join(run.name for run in side) for side in sides]
     write_page(
-        args.out, "compare.html", comparison=comparison, names=names, differing=differing, changes=changes
+        args.out,
+        "compare.html",
+        comparison=comparison,
+        score=score,
+        names=names,
+        differing=differing,
+        changes=changes,
     )
     print(f"page written to {args.out}")
 
@@ -150,12 +158,8 @@ def object_scores(runs: Sequence[Run]) -> dict[tuple[str, int], float]:
 
 
 def _scores(run: Run) -> dict[tuple[str, int], float]:
-    scores = {}
-    for row in run.report.summary.objects:
-        kinds = [measure.mean for measure in (row.J, row.F) if measure is not None]
-        if kinds:
-            scores[row.video, row.object_id] = float(np.mean(kinds))
-    return scores
+    scores = {(row.video, row.object_id): overall(row) for row in run.report.summary.objects}
+    return {key: score for key, score in scores.items() if score is not None}
 
 
 def compare(a: dict[tuple[str, int], float], b: dict[tuple[str, int], float]) -> Comparison:
@@ -196,15 +200,19 @@ def differing_keys(a: Run, b: Run) -> list[tuple[str, Any, Any]]:
     return [(key, one, other) for key, one, other in values if one != other]
 
 
-def format_text(comparison: Comparison, differing: Sequence[tuple[str, Any, Any]]) -> str:
-    """The result as text."""
+def format_text(comparison: Comparison, differing: Sequence[tuple[str, Any, Any]], score: str = "J&F") -> str:
+    """The result as text.
+
+    Args:
+        score: what was compared, 'J&F' or 'J'.
+    """
     spread = format_interval(comparison.interval)
     if comparison.interval:
         spread = f"95 % interval {spread} (bootstrap over videos)"
     videos = len({pair.video for pair in comparison.pairs})
     verdict = "significant" if comparison.is_significant else "not significant"
     lines = [
-        f"J&F over {counted(len(comparison.pairs), 'object')} in {counted(videos, 'video')}: "
+        f"{score} over {counted(len(comparison.pairs), 'object')} in {counted(videos, 'video')}: "
         f"A {100 * comparison.mean_a:.1f}, B {100 * comparison.mean_b:.1f}",
         f"B - A: {100 * comparison.difference:+.1f} points, {spread}, "
         f"Wilcoxon p = {comparison.p:.3g}: {verdict}",

@@ -76,7 +76,7 @@ class WorstFrame:
     frame: str
     position: int
     J: float
-    F: float
+    F: float | None  # None if the benchmark has none
 
 
 def main() -> None:
@@ -136,7 +136,6 @@ def video_page(run: Run, video: Video, progress: Progress) -> VideoPage:
             thumbnails.append(thumbnail(frame, masks.read(frame.name, _size(frame))))
         progress.advance()
     position = {name: t for t, name in enumerate(names)}
-    saved = range(0, len(names), run.settings["save_freq"])
     return VideoPage(
         video.name,
         _mean_score(record.report.scores),
@@ -150,8 +149,13 @@ def video_page(run: Run, video: Video, progress: Progress) -> VideoPage:
             for number, curve in sorted(curves.items())
         ],
         corrected=[position[row.frame] for row in record.report.corrections],
-        memorized=sorted({*saved, *given}),
+        memorized=asked_to_keep(len(names), run.settings["save_freq"], given),
     )
+
+
+def asked_to_keep(count: int, save_freq: int, given: Sequence[int]) -> list[int]:
+    """The frames that the time loop asks to keep in memory: from the first of the given masks on."""
+    return sorted({*given, *(t for t in range(0, count, save_freq) if given and t >= given[0])})
 
 
 def thumbnail(frame: SourceFrame, labels: np.ndarray | None) -> np.ndarray:
@@ -199,10 +203,9 @@ def worst_frames(run: Run, pages: Sequence[VideoPage]) -> list[WorstFrame]:
             for number, names, J, F in zip(scores.ids, scores.frames, scores.jaccard, scores.boundary):
                 for first in range(0, len(names), 10):  # neighbours look alike
                     n = first + int(np.argmin(J[first : first + 10]))
-                    found.append(
-                        WorstFrame(page.name, number, names[n], position[names[n]], float(J[n]), float(F[n]))
-                    )
-    return sorted(found, key=lambda row: (row.J, row.F))[:WORST]
+                    both = float(J[n]), float(F[n]) if "F" in scores.scoring.measures else None
+                    found.append(WorstFrame(page.name, number, names[n], position[names[n]], *both))
+    return sorted(found, key=lambda row: (row.J, row.F or 0.0))[:WORST]
 
 
 def summarise_corrections(rows: Sequence[CorrectionRow]) -> dict[str, float]:

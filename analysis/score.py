@@ -22,7 +22,7 @@ from libs.core.files import atomic_write
 from libs.core.masks import object_ids
 from libs.core.structures import Prediction, Video, VideoIndex
 from libs.evaluation.evaluator import VideoSink
-from libs.evaluation.scores import Summary, VideoScores, format_table, j_and_f, summarise, write_csv
+from libs.evaluation.scores import Summary, VideoScores, format_table, overall, summarise, write_csv
 
 
 def main() -> None:
@@ -33,7 +33,8 @@ def main() -> None:
     for folder, scores in results.items():
         print(f"\n{folder}\n{format_table(summarise(scores))}")
     if len(results) > 1:
-        print(f"\nJ&F side by side\n{side_by_side([summarise(scores) for scores in results.values()])}")
+        summaries = [summarise(scores) for scores in results.values()]
+        print(f"\n{summaries[0].overall_name} side by side\n{side_by_side(summaries)}")
     for number, scores in enumerate(results.values(), start=1):
         if args.out:
             write_csv(args.out / f"scores_{number}.csv", summarise(scores))
@@ -142,11 +143,11 @@ def read_predictions(video: Video, masks: PredictedMasks, lacking: list[str]) ->
 
 
 def side_by_side(summaries: Sequence[Summary]) -> str:
-    """Format J&F in percent, a row for each object and a column for each folder; '-': not scored."""
+    """Format the score to compare by in percent: a row for each object, a column a folder; '-': none."""
     columns: list[Mapping[tuple[str, str], float | None]] = [
         {
-            **{(scores.video, str(scores.object_id)): j_and_f(scores) for scores in summary.objects},
-            ("global", ""): j_and_f(summary),
+            **{(scores.video, str(scores.object_id)): overall(scores) for scores in summary.objects},
+            ("global", ""): overall(summary),
         }
         for summary in summaries
     ]
@@ -163,7 +164,7 @@ def side_by_side(summaries: Sequence[Summary]) -> str:
 
 
 def write_frames(path: Path, scores: Sequence[VideoScores]) -> None:
-    """Write J and F of each object in each scored frame, as fractions in full precision."""
+    """Write J and F (if the benchmark has it) of each object in each scored frame, as fractions."""
     with (
         atomic_write(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
@@ -172,7 +173,8 @@ def write_frames(path: Path, scores: Sequence[VideoScores]) -> None:
         writer.writerow(["video", "object", "frame", "J", "F"])
         for video in scores:
             for number, names, J, F in zip(video.ids, video.frames, video.jaccard, video.boundary):
-                writer.writerows([video.name, number, *row] for row in zip(names, J.tolist(), F.tolist()))
+                shown = F.tolist() if "F" in video.scoring.measures else [""] * len(F)
+                writer.writerows([video.name, number, *row] for row in zip(names, J.tolist(), shown))
 
 
 if __name__ == "__main__":

@@ -168,7 +168,8 @@ class VideoSegmenter:
             # A given object is exactly its pixels, at full resolution. What was predicted of it elsewhere
             # becomes background.
             labels = np.where((frame.given > 0) | np.isin(labels, frame.given), frame.given, labels)
-        object_probs = probs[1:].float().cpu().numpy() if self.settings.object_probs else None
+        # Corrected masks may lie outside 0..1, and views that were resized a little.
+        object_probs = probs[1:].float().clamp(0, 1).cpu().numpy() if self.settings.object_probs else None
         return Prediction(frame, labels, object_probs, self._correction(frame), self.ids)
 
     def _correction(self, frame: SourceFrame) -> CorrectedFrame | None:

@@ -102,6 +102,11 @@ class Summary:
     groups: Mapping[str, "Summary"] = field(default_factory=dict)
 
     @property
+    def overall_name(self) -> str:
+        """What `overall` gives: 'J&F', or 'J' if the benchmark has no F."""
+        return "J&F" if "F" in self.measures else "J"
+
+    @property
     def columns(self) -> list[str]:
         """The columns of a table of these scores."""
         kinds = [kind for kind in ("J", "F") if kind in self.measures]
@@ -216,11 +221,10 @@ def j_and_f(scores: ObjectScores | Summary) -> float | None:
     return (scores.J.mean + scores.F.mean) / 2
 
 
-def overall(summary: Summary) -> float | None:
-    """The number to compare models by: J&F, or J if the benchmark has no F; None if nothing was scored."""
-    if "F" in summary.measures:
-        return j_and_f(summary)
-    return summary.J.mean if summary.J else None
+def overall(scores: ObjectScores | Summary) -> float | None:
+    """The number to compare by: J&F, or J if the benchmark has no F; None if nothing was scored."""
+    kinds = [measure.mean for measure in (scores.J, scores.F) if measure is not None]
+    return sum(kinds) / len(kinds) if kinds else None
 
 
 def format_table(summary: Summary, references: Mapping[str, Summary] | None = None) -> str:

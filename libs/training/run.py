@@ -74,7 +74,7 @@ class TrainingRun:
             "epoch", steps_left, record=self.log.record, shown=self._processes.is_main, clock=self._clock
         )
         # The earlier run may have ended between saving an epoch and validating it.
-        if state.validated < state.epoch:
+        if state.validated < state.epoch and self.settings.epoch_per_test:
             self._validate()
         while state.epoch < self.settings.epochs:
             stopped = self._train_epoch()

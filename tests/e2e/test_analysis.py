@@ -99,6 +99,17 @@ def test_attention(tmp_path: Path, weights: Path, video: list[object], pixel: li
     assert "| object | frames | first frame |" in end.out
 
 
+def test_attention_to_the_previous_frame_alone_is_not_called_that_to_the_first(
+    tmp_path: Path, weights: Path, video: list[object]
+) -> None:
+    out, keys = tmp_path / "out", {**KEYS, "memory_rule": "last"}
+    run_in_process(
+        "analysis.attention", "--out", out, "--weights", weights, *video, "--", **keys
+    ).check_success()
+    rows = [(int(row["frame"]), row["kind"]) for row in table(out / "attention.csv")]
+    assert {kind for t, kind in rows if t > 1} == {"previous"} and (1, "first") in rows
+
+
 def test_noise(tmp_path: Path, weights: Path, video: list[object]) -> None:
     """Each damage is a row without and a row with correction; the first pair is without damage."""
     out, chosen = tmp_path / "out", ["--kinds", "erode", "--amounts", "0.5", "--length", "4"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from analysis import compare
+from analysis import compare, report
 from analysis.html import write_page
 from analysis.statistics import bootstrap_interval
 from dataset.registry import recorded_videos
@@ -20,6 +20,7 @@ from tests.helpers import fake_datasets
 from tests.helpers.browser import open_page
 from tests.helpers.small_network import small
 from tests.helpers.subprocess_runner import Result, run_in_process
+from tests.unit.test_benchmarks import vost
 
 VIDEOS = [f"v{n}" for n in range(8)]
 
@@ -97,6 +98,24 @@ def test_missing_masks_count_as_empty_and_are_counted(segmented: Segmented, tmp_
     assert "1 video" in end.err and "v7" in end.err and "1 mask" in end.err and "00002" in end.err
     (row,) = (r for r in rows(tmp_path / "out/frames_1.csv") if (r["video"], r["frame"]) == ("v0", "00002"))
     assert float(row["J"]) == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*VOST protocol neither gives nor scores")
+def test_a_benchmark_without_f_shows_none(tmp_path: Path) -> None:
+    vost(tmp_path)
+    masks, copies = tmp_path / "VOST/Annotations", tmp_path / "copies"
+    shutil.copytree(masks, copies)
+    end = run_in_process(
+        "analysis.score", masks, copies, "--root", tmp_path, "--valset", "VOST", "--out", tmp_path / "scores"
+    )
+    end.check_success()
+    assert re.search(r"\nJ side by side\n.*\nglobal +100\.0 +100\.0\n", end.out, re.DOTALL)
+    assert {(row["J"], row["F"]) for row in rows(tmp_path / "scores/frames_1.csv")} == {("1.0", "")}
+
+
+def test_ticks_of_the_report_begin_with_the_first_mask() -> None:
+    assert report.asked_to_keep(12, 5, [7]) == [7, 10] and report.asked_to_keep(6, 5, [0, 3]) == [0, 3, 5]
+    assert report.asked_to_keep(12, 5, []) == []
 
 
 def test_a_folder_without_masks_is_an_error(segmented: Segmented, tmp_path: Path) -> None:
@@ -274,6 +293,7 @@ def test_names_of_videos_cannot_inject_html(segmented: Segmented, tmp_path: Path
     write_page(
         tmp_path / "page.html",
         "compare.html",
+        score="J&F",
         comparison=compare.compare({("<b>", 1): 0.1}, {("<b>", 1): 0.4}),
         names=["<script>", "b"],
         differing=[],

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from analysis.attributes import Line, by_age, by_attribute
+from analysis.attributes import Line, by_age, by_attribute, by_list
 from analysis.object_attributes import Ages, Attributes, lookalike_distance, measure_video
 from libs.core.structures import SourceFrame, Video
 
@@ -77,6 +77,14 @@ def test_what_no_frame_can_tell_has_no_value() -> None:
     counts = {line.label.strip(): line.count for line in by_attribute({key: a}, {key: {"00001": 0.5}})}
     assert counts["not fast"] == counts["fast (speed of at least 0.1)"] == 0
     assert counts["not at the border"] == counts["hidden (hidden in some frame)"] == 1
+
+
+def test_a_video_that_the_data_set_does_not_describe_is_in_no_line() -> None:
+    J = {(video, 1): {"00001": value} for video, value in (("a", 0.9), ("b", 0.5), ("undescribed", 0.1))}
+    lines = {line.label.strip(): line for line in by_list({"a": ["FM"], "b": ["OCC"]}, J)}
+    assert {label: line.mean for label, line in lines.items()} == {
+        "FM": 0.9, "not FM": 0.5, "OCC": 0.5, "not OCC": 0.9
+    }  # fmt: skip
 
 
 def test_hidden_frames_and_reappearances_are_counted_from_the_first_mask_on() -> None:

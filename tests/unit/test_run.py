@@ -157,6 +157,14 @@ def test_a_missing_validation_is_done_first(tmp_path: Path, linear: None) -> Non
     assert again.loader.epochs_asked == [] and again.log.of("val__JF") == pytest.approx([0.5])
 
 
+def test_a_missing_validation_is_left_out_if_the_config_asks_for_none(tmp_path: Path, linear: None) -> None:
+    validate = reports(0.5)
+    run = training_run(tmp_path, Batches([clip(1)]), validate=validate, epochs=2, epoch_per_test=0)
+    run.state.epoch, run.state.validated = 1, 0
+    run.run()
+    assert validate.modes == []
+
+
 # ---- checkpoints ---------------------------------------------------------------------------------
 
 

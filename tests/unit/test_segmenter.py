@@ -188,6 +188,17 @@ def test_probabilities_come_if_asked_for() -> None:
         assert probs[labels == number].min() > 0.5 > probs[labels != number].max()
 
 
+def test_probabilities_of_corrected_masks_lie_within_0_and_1() -> None:
+    """Correction moves the values of a mask beyond."""
+    segmenter = Segmenter(Tracker(), max_size=64, probabilities=True)
+    average = segmenter._segmenter._average
+    segmenter._segmenter._average = lambda masks, size: 3 * average(masks, size) - 1
+    segmenter.step(*scene(0))
+    segmenter.step(scene(1)[0])
+    values = np.stack(list(segmenter.probabilities().values()))
+    assert (values.min(), values.max()) == (0, 1)
+
+
 @pytest.mark.parametrize(
     "image, mask, line",
     [
