@@ -5,6 +5,7 @@ Without arguments it segments the bundled clip with the model that ships.
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +64,7 @@ def main(cfg: CfgNode, signals: SignalHandler) -> None:
         curves=parent / f"{video.name}_curves.png",
     )
     check_own_folder(folder, video_path, mask_path)
+    check_own_files([outputs.animation, outputs.round_trip, outputs.curves], video_path, mask_path)
 
     # 2. Segment it. No second run may write to the same files meanwhile.
     with exclusive_run(folder, outputs.frames.place, outputs.animation, outputs.round_trip, outputs.curves):
@@ -115,6 +117,16 @@ def check_own_folder(folder: Path, video: Path, mask: Path) -> None:
         raise InputError(
             f"key 'output_dir': {folder} holds the demo's input, or lies within it; give another folder"
         )
+
+
+def check_own_files(written: Sequence[Path], video: Path, mask: Path) -> None:
+    """Check that no file of the results is the video or the mask.
+
+    Raises: InputError naming the file if one is.
+    """
+    for path in written:
+        if path.resolve() in (video.resolve(), mask.resolve()):
+            raise InputError(f"key 'output_dir': {path} is the demo's input; give another folder")
 
 
 def segment(cfg: CfgNode, video: Video, outputs: Outputs) -> Report:

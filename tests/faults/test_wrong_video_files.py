@@ -10,9 +10,9 @@ from tests.helpers.small_network import segment_folder, small
 from tests.helpers.subprocess_runner import Result, run_in_process
 
 
-def segment(video: Path, mask: Path, weights: Path, output: Path) -> Result:
+def segment(video: Path, mask: Path, weights: Path, output: Path, **others: object) -> Result:
     """Run the demo."""
-    keys = small(initial=weights, video_path=video, mask_path=mask, output_dir=output)
+    keys = small(initial=weights, video_path=video, mask_path=mask, output_dir=output, **others)
     return run_in_process("demo/demo.py", **keys)
 
 
@@ -182,3 +182,17 @@ def test_the_demo_does_not_write_over_its_input(tmp_path: Path, weights: Path) -
         )
         end.check_error("'output_dir'", f"{where}/mine")
     assert not list(tmp_path.rglob("*.gif"))
+
+
+@pytest.mark.parametrize("name", ["cat.mp4", "cat_round_trip.png"])
+def test_the_demo_does_not_write_over_a_video_or_mask_beside_its_results(
+    tmp_path: Path, weights: Path, name: str
+) -> None:
+    images, labels = zip(*(fake_datasets.scene([1], t) for t in range(3)))
+    video, mask = tmp_path / "cat.mp4", tmp_path / ("cat_round_trip.png" if "png" in name else "cat.png")
+    fake_datasets.write_mp4(video, images)
+    fake_datasets.save_mask(mask, labels[0])
+    before = (tmp_path / name).read_bytes()
+    end = segment(video, mask, weights, tmp_path, demo_format="gif" if "png" in name else "mp4")
+    end.check_error("'output_dir'", name)
+    assert (tmp_path / name).read_bytes() == before
