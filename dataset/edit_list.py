@@ -39,7 +39,7 @@ def _count(header: memoryview, track: memoryview, media: memoryview) -> int | No
     edits = list(_edits(_child(_child(track, b"edts"), b"elst")))
     movie_scale, media_scale = _timescale(_child(header, b"mvhd")), _timescale(_child(media, b"mdhd"))
     times = _display_times(_child(_child(media, b"minf"), b"stbl"))
-    if not edits or not movie_scale or not len(times):
+    if not edits or not movie_scale or not media_scale or not len(times):
         return None
     shown = 0
     for duration, start in edits:
@@ -75,7 +75,9 @@ def _edits(table: memoryview) -> Iterator[tuple[int, int]]:
 
 
 def _timescale(box: memoryview) -> int:
-    """Units per second of 'mvhd' or 'mdhd'."""
+    """Units per second of 'mvhd' or 'mdhd'; 0 if there is no such box."""
+    if not box:
+        return 0
     return struct.unpack_from(">I", box, 20 if box[0] else 12)[0]
 
 

@@ -96,5 +96,10 @@ def test_a_header_cut_anywhere_is_no_error(tmp_path: Path) -> None:
         assert shown(tmp_path / "film.mp4", whole[:length]) in (None, 0, 1, 2, 3, 4)
 
 
+@pytest.mark.parametrize("kind", [b"mvhd", b"mdhd", b"elst", b"stts", b"hdlr"])
+def test_a_box_that_is_not_there_is_no_error(tmp_path: Path, kind: bytes) -> None:
+    assert shown(tmp_path / "film.mp4", film(edit(4, 3)).replace(kind, b"xxxx")) is None
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert shown_frames(tmp_path / "none.mp4") is None
