@@ -8,6 +8,7 @@ and testing read the shards as they read the folder.
 """
 
 import argparse
+import math
 import os
 import shutil
 import sys
@@ -37,8 +38,11 @@ def write_shards(source: Path, out: Path, megabytes: float = MEGABYTES) -> list[
         source: the folder that holds `JPEGImages` or another one of PACKED.
         out: a new or empty folder.
     Returns: the shards.
-    Raises: InputError if there is nothing to pack, if `out` is not empty, or if it cannot be written.
+    Raises: InputError if there is nothing to pack, if `out` is not empty or cannot be written, or if
+        `megabytes` is not above 0.
     """
+    if not 0 < megabytes < math.inf:
+        raise InputError(f"--size: expected a number of megabytes above 0, found {megabytes:g}")
     if not any((source / name).is_dir() for name in PACKED):
         inner = [path for path in sorted(source.glob("*/")) if any((path / name).is_dir() for name in PACKED)]
         advice = f"give {named(inner, 3)}" if inner else "give the folder of a data set's split"
@@ -87,7 +91,7 @@ def _pack(source: Path, files: Iterable[Path], out: Path, limit: int) -> Iterato
     while waiting:
         path = out / f"{number:05d}{SHARD}"
         with atomic_write(path) as temporary, tarfile.open(temporary, "w") as shard:
-            while waiting and shard.offset < limit:
+            while waiting and (not shard.offset or shard.offset < limit):  # at least one file in each
                 _add(shard, waiting.popleft(), source)
         yield path
         number += 1

@@ -113,6 +113,20 @@ def test_damaged_shards_are_refused(tmp_path: Path, damage: Callable[[Path], Non
     assert str(shard) in str(caught.value) and words in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("size", [0, -1, float("nan"), float("inf")])
+def test_a_wrong_size_of_shards_is_refused(tmp_path: Path, size: float) -> None:
+    trees.folder(tmp_path / "set")
+    with pytest.raises(InputError, match="--size: expected a number of megabytes above 0"):
+        write_shards(tmp_path / "set", tmp_path / "out", size)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_shard_holds_a_file_at_least(tmp_path: Path) -> None:
+    trees.folder(tmp_path / "set")
+    files = list((tmp_path / "set").rglob("*.png"))
+    assert len(write_shards(tmp_path / "set", tmp_path / "out", 1e-9)) == len(files)
+
+
 def test_a_file_in_two_shards_is_refused(tmp_path: Path) -> None:
     trees.folder(tmp_path / "one")
     (shard,) = write_shards(tmp_path / "one", tmp_path / "two")
