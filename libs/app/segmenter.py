@@ -57,6 +57,8 @@ class Segmenter:
         max_size: int = 427,
         probabilities: bool = False,
     ) -> None:
+        if max_size < SMALLEST_INPUT:
+            raise InputError(f"max_size: expected at least {SMALLEST_INPUT} pixels, found {max_size}")
         memory = {"memory_frames": memory_frames, "memory_rule": memory_rule, "top_k": top_k}
         check_keys(memory)
         self.model = model
@@ -143,6 +145,7 @@ class Segmenter:
         Returns: (H, W) uint8 labels with the ids of the masks; 0 before the first object.
         Raises: InputError if shapes, sizes or values are not as expected.
         """
+        mask = None if mask is None else np.asarray(mask)
         given = None if mask is None else _checked_mask(mask)
         frame = SourceFrame(f"{self._frames:05d}", _checked(image, mask), given)
         self._newest = self._segmenter.step(self._reader.read(frame))

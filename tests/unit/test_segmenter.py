@@ -214,6 +214,7 @@ def test_probabilities_of_corrected_masks_lie_within_0_and_1() -> None:
         (np.zeros((48, 64, 3), np.uint8), np.zeros((48, 64), np.float32), "float32"),
         (np.zeros((48, 64, 3), np.uint8), np.full((48, 64), 300), "from 0 to 254, found 300"),
         (np.zeros((48, 64, 3), np.uint8), np.full((48, 64), -1), "found -1"),
+        (np.zeros((48, 64, 3), np.uint8), [[0, 1], [0, 1]], "mask: expected the size"),
     ],
 )
 def test_wrong_input_is_told_in_one_line(image: np.ndarray, mask: np.ndarray | None, line: str) -> None:
@@ -230,6 +231,7 @@ def test_wrong_input_is_told_in_one_line(image: np.ndarray, mask: np.ndarray | N
         ({"memory_rule": "surprise", "memory_frames": 0}, "key 'memory_rule': surprise drops frames"),
         ({"memory_frames": 2}, "key 'memory_frames': expected 0 or a whole number of at least 3, found 2"),
         ({"top_k": -1}, "key 'top_k': expected a whole number of at least 0, found -1"),
+        ({"max_size": 0}, "max_size: expected at least 32 pixels, found 0"),
     ],
     ids=str,
 )
