@@ -7,14 +7,15 @@ import numpy as np
 from libs.app.segmenter import Segmenter
 
 COPY_EVERY = 5  # frames
-MOST_COPIES = 8  # the oldest is up to 640 frames old
+MOST_COPIES = 9  # the oldest is 640 to 1279 frames old
 
 
 class Tracker:
     """A segmenter that knows which frame comes next, and keeps copies of itself to go back to.
 
     Near the newest frame the copies lie close together, before it ever further apart. So going back by n
-    frames costs at most about n frames that are segmented again, if n is below 640, and memory is bounded.
+    frames, n below 640, costs at most about 3n frames that are segmented again, and memory is bounded. After
+    that, copies of the frames before are sparse: going back further at once costs more.
 
     Args:
         segmenter: that has seen no frame yet.
