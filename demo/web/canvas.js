@@ -13,6 +13,7 @@ let picture = null; // the image that can be seen
 let tool = "box";
 let object = 1;
 let points = null; // of the stroke that is being drawn
+let target = {}; // its frame, object and tool
 let shown = {}; // the value whose image can be seen
 
 function show() {
@@ -104,6 +105,7 @@ function place(event) {
 canvas.addEventListener("pointerdown", (event) => {
   if (!shown.image || shown.running || event.button !== 0) return;
   canvas.setPointerCapture(event.pointerId);
+  target = { frame: shown.frame, object, tool }; // another frame may come while the person draws
   points = [place(event)];
   render();
 });
@@ -116,7 +118,7 @@ canvas.addEventListener("pointerup", (event) => {
   if (!points) return;
   points.push(place(event));
   hide.checked = false; // to see what comes of it
-  trigger("select", { frame: shown.frame, object, tool, radius: radius(), points });
+  trigger("select", { ...target, radius: radius(), points });
   points = null; // the stroke stays to be seen until the new image comes
 });
 canvas.addEventListener("pointercancel", () => {
