@@ -49,8 +49,8 @@ def fetch(file: RemoteFile, folder: Path, page: str) -> Path:
             raise InputError(f"{path}: {error}; remove it and run this command again; see {page}") from error
         return path
     part, reasons = path.with_name(f"{path.name}.part"), []
-    for address in file.addresses:
-        try:
+    for address in sorted(file.addresses, key=lambda address: read_note(part, address) is None):
+        try:  # first the address of which a part is there
             _fetch_from(address, part, file)
             check(part, file)
         except Refused as error:

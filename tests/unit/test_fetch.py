@@ -173,6 +173,14 @@ def test_the_second_address_is_used_if_the_first_one_fails(server: FileServer, t
     assert [path for path, _ in server.asked] == ["gone.zip", "a.zip"]
 
 
+def test_a_part_of_the_second_address_is_resumed_there(server: FileServer, tmp_path: Path) -> None:
+    """Although the first one answers again."""
+    second = stop_after(server, tmp_path, 2_000_000).addresses[0]
+    file = remote(server.put("first.zip", CONTENT), second)
+    assert fetch(file, tmp_path, PAGE).read_bytes() == CONTENT
+    assert server.asked == [("a.zip", "bytes=2000000-")]
+
+
 CONFIRM = (
     '<html><body>too large to scan\n<form id="download-form" action="ADDRESS/uc?id=2" method="get">'
     '<input type="hidden" name="confirm" value="t"><input type="hidden" name="uuid" value="7"></form></html>'
