@@ -46,7 +46,8 @@ def check(folder: Path, images: Path | None = None, expected: Expected | None = 
     """List what a server would refuse in a folder of <video>/<frame>.png.
 
     Args:
-        images: folder of <video>/<frame>.jpg; then each mask needs a frame of its size, and each video masks.
+        images: folder of <video>/<frame>.jpg; then each mask needs a frame of its size, and each video masks,
+            of all frames unless `expected` says of which.
         expected: the masks that must exist, no more and no less.
     Returns: a line per problem.
     """
@@ -59,6 +60,8 @@ def check(folder: Path, images: Path | None = None, expected: Expected | None = 
     if images:
         missing = sorted({p.name for p in images.iterdir() if p.is_dir()} - {p.parent.name for p in masks})
         errors += [f"{folder}: no masks of video '{name}'" for name in missing]
+        if expected is None:
+            errors += _frames_without_mask(images, masks)
     if expected is not None:
         wanted = _paths(folder, expected)
         errors += _missing(wanted)
@@ -88,6 +91,20 @@ def _masks(folder: Path) -> list[Path]:
 
 def _paths(folder: Path, expected: Expected) -> list[Path]:
     return sorted(folder / video / f"{frame}.png" for video, frames in expected.items() for frame in frames)
+
+
+def _frames_without_mask(images: Path, masks: list[Path]) -> list[str]:
+    """A line for each video of which some frames have no mask."""
+    errors = []
+    for video in sorted({path.parent for path in masks}):
+        shown = {path.stem for path in (images / video.name).glob("*.jpg")}
+        missing = shown - {path.stem for path in masks if path.parent == video}
+        if missing:
+            errors.append(
+                f"{video}: no masks of {len(missing)} of {len(shown)} frames, {min(missing)} first; if the "
+                "server expects some frames only, give --meta"
+            )
+    return errors
 
 
 def _missing(masks: list[Path]) -> list[str]:

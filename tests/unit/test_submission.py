@@ -82,8 +82,14 @@ def missing_video(root):
     return "no masks of video 'cat'"
 
 
+def missing_mask(root):
+    (root / "masks/dog/00000.png").unlink()
+    return "dog: no masks of 1 of 2 frames, 00000 first"
+
+
 @pytest.mark.parametrize(
-    "spoil", [spoil_mode, spoil_palette, spoil_size, spoil_bytes, stray_mask, stray_file, missing_video]
+    "spoil",
+    [missing_mask, spoil_mode, spoil_palette, spoil_size, spoil_bytes, stray_mask, stray_file, missing_video],
 )
 def test_one_problem_is_one_line(results, spoil, monkeypatch, capsys):
     told = spoil(results)
