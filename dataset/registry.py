@@ -127,7 +127,7 @@ def recorded_videos(
         resolution: the subfolder of frames and masks in a DAVIS set.
         cache: folder in which the list of files of a large set is kept for later runs; None keeps none.
     Returns: the videos; those that are incomplete.
-    Raises: InputError if the set is synthetic and only serves training, or if all videos are incomplete.
+    Raises: InputError if the set is synthetic and only serves training, or if there is no complete video.
     """
     data = find(name)
     if not data.index:
@@ -139,6 +139,8 @@ def recorded_videos(
         found = data.index(root, split, resolution) if data.has_resolutions else data.index(root, split)
         videos = [video for video in found if isinstance(video, VideoIndex)]
         incomplete = [video for video in found if isinstance(video, Incomplete)]
+        if not found:
+            raise InputError(f"{name} below {root}: found no video; check root and the split '{split}'")
         if not videos:
             several = f"{len(incomplete)} of {len(found)} videos are incomplete, the first of them: "
             reasons = "; ".join(video.reason for video in incomplete[:LISTED])

@@ -17,7 +17,7 @@ from dataset.davis import davis17
 from dataset.folder import folder, index_video, list_images, single_video
 from dataset.loader import PilLoader
 from dataset.masks import style as mask_style
-from dataset.registry import REGISTRY, DataSet, find
+from dataset.registry import REGISTRY, DataSet, find, recorded_videos
 from dataset.sampling import ClipSettings
 from dataset.video import open_video
 from dataset.youtube_vos import youtube_vos
@@ -287,6 +287,9 @@ def test_a_new_set_in_the_registry_can_be_trained_on(tmp_path: Path, monkeypatch
     for name in ("a", "b"):
         trees.write_video(tmp_path / "shots-train" / name, tmp_path / "labels" / name, {1: 0, 2: 0}, frames=3)
     monkeypatch.setitem(REGISTRY, "MINE", DataSet(mine, skip_step=7))
+    monkeypatch.setitem(REGISTRY, "EMPTY", DataSet(lambda root, split: [], skip_step=7))
+    with pytest.raises(InputError, match="EMPTY below .*: found no video; check root and the split 'val'"):
+        recorded_videos(tmp_path, "EMPTY", "val")
     settings = ClipSettings(size=(32, 48), max_skip=[5], sampled_frames=2, train_batch=2)
     loader = PilLoader(training_sets(tmp_path, ["MINE"], [2]), settings, workers=0)
     loader.grow_max_skip()
