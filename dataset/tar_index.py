@@ -50,12 +50,7 @@ def list_members(path: Path) -> dict[str, Members]:
         foreign = "" if folders else recognize(path)
         reason = foreign or f"{' '.join(str(error).split())}; copy or make it again"
         raise InputError(f"{path}: expected an uncompressed tar file: {reason}") from error
-    return {
-        folder: Members.of(
-            files, (offset for offset, _ in files.values()), (size for _, size in files.values())
-        )
-        for folder, files in folders.items()
-    }
+    return {folder: Members.of_spans(files) for folder, files in folders.items()}
 
 
 def _add(folders: dict[str, Spans], member: tarfile.TarInfo, path: Path, size: int) -> None:

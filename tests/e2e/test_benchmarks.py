@@ -1,6 +1,7 @@
 """The benchmarks: rank correlation, optical flow, contact sheet, loader, memories, times at a tiny size."""
 
 import argparse
+import builtins
 import io
 import os
 from functools import partial
@@ -148,6 +149,7 @@ def test_the_start_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for name in startup.CALLS:
         monkeypatch.setattr(os, name, getattr(os, name))  # put back at the end
     monkeypatch.setattr(io, "open", io.open)
+    monkeypatch.setattr(builtins, "open", builtins.open)
     startup.write_set(tmp_path, videos=3, frames=2)
     assert "3 videos" in (line := startup.measure(tmp_path, 0, None)) and "'listdir': 8" in line
 
