@@ -176,24 +176,27 @@ def run_with_error_messages(run: Callable[[], None], debug: Callable[[], bool] =
 def run_as_process(command: Sequence[str]) -> int:
     """Run a script of this project in a process of its own. Returns: its exit code.
 
-    A signal to this process ends the script as well: it saves first, and a second signal ends it at once.
-    (`subprocess.run` kills the script a quarter of a second after Ctrl-C.)
+    SIGINT, SIGTERM and SIGHUP are passed on: the script saves and ends, a second signal ends it at once.
+    Other signals, such as Ctrl-Z, do not reach it. (`subprocess.run` kills it 0.25 seconds after Ctrl-C.)
 
     Raises: Stopped, after the script has ended.
     """
     stopped: Stopped | None = None
-    # In a session of its own, the script gets a signal from here alone, not a second one from the terminal.
-    with SignalHandler(hangup=True), subprocess.Popen(command, start_new_session=True) as script:
-        while True:
-            try:
-                code = script.wait()
-                break
-            except Stopped as stop:
-                stopped = stop
-                script.send_signal(signal.SIGINT if stop.number == signal.SIGINT else signal.SIGTERM)
+    with SignalHandler(hangup=True) as signals:
+        signals.defer()  # until there is a script to pass a signal on to
+        # In a session of its own it gets a signal from here alone, not a second one from the terminal.
+        with subprocess.Popen(command, start_new_session=True) as script:
+            wait: Callable[[], object] = signals.release
+            while script.returncode is None:
+                try:
+                    wait()
+                except Stopped as stop:
+                    stopped = stop
+                    script.send_signal(signal.SIGINT if stop.number == signal.SIGINT else signal.SIGTERM)
+                wait = script.wait
     if stopped is not None:
         raise stopped
-    return code
+    return script.returncode
 
 
 @contextmanager
