@@ -233,7 +233,7 @@ def _pairs(keys: Keys) -> list[str]:
 
 def _digest(cfg: Config) -> str:
     """A name for a training: the keys that count, and the content of the weights it starts from."""
-    keys = {key: value for key, value in cfg.items() if key not in {"seed", "workers", *MACHINE}}
+    keys = {key: value for key, value in cfg.items() if key not in {"seed", "workers", "initial", *MACHINE}}
     keys["root"] = str(Path(cfg.root).resolve())
     weights = weights_file(cfg.initial) if cfg.initial else None
     content = file_hash(weights) if weights and weights.is_file() else None

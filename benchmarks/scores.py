@@ -11,6 +11,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -27,10 +28,12 @@ from libs.app.script import run_with_error_messages
 from libs.core.errors import InputError, named
 from libs.core.log import Progress
 from libs.core.masks import object_ids
-from libs.core.structures import Video
+from libs.core.structures import Video, VideoIndex
 from libs.core.tables import markdown_table
 from libs.evaluation.evaluator import RoundTripRow, count_frames, evaluate
 from libs.evaluation.scores import VideoScorer, VideoScores, j_and_f, summarise
+
+Named = TypeVar("Named", Video, VideoIndex)
 
 LOOP = 10  # steps of gradient correction if the config has none; as in the paper
 METHODS = ("model", "corrected", "flow")
@@ -80,16 +83,18 @@ def scored_videos(cfg: CfgNode, splits: list[str], names: Sequence[str] | None =
     """
     found = [recorded_videos(Path(cfg.root), cfg.valset, split, cfg.davis_resolution)[0] for split in splits]
     indices = [index for videos in found for index in videos]
-    videos = [video for video in map(open_video, indices) if video.scored]
-    if not videos:
+    videos = [open_video(index) for index in choose_videos(indices, names)]
+    scored = [video for video in videos if video.scored]
+    if not scored or (names and len(scored) < len(videos)):
+        unscored = named(video.name for video in videos if not video.scored)
         raise InputError(
-            f"{cfg.valset} below {cfg.root}: no video with a mask beside the given one is there to score"
+            f"{cfg.valset} below {cfg.root}: no mask beside the given one to score with in {unscored}"
         )
-    return choose_videos(videos, names)
+    return scored
 
 
-def choose_videos(videos: list[Video], names: Sequence[str] | None) -> list[Video]:
-    """Return the videos of these names, in this order; without names all of them.
+def choose_videos(videos: list[Named], names: Sequence[str] | None) -> list[Named]:
+    """Return the videos (or their indices) of these names, in this order; without names all of them.
 
     Raises: InputError naming what there is not.
     """

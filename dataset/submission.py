@@ -6,6 +6,7 @@ python3 -m dataset.submission FOLDER [--images JPEGIMAGES] [--meta META_JSON]
 import argparse
 import sys
 import zipfile
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -95,10 +96,12 @@ def _paths(folder: Path, expected: Expected) -> list[Path]:
 
 def _frames_without_mask(images: Path, masks: list[Path]) -> list[str]:
     """A line for each video of which some frames have no mask."""
-    errors = []
-    for video in sorted({path.parent for path in masks}):
+    errors, found = [], defaultdict(set)
+    for path in masks:
+        found[path.parent].add(path.stem)
+    for video, names in sorted(found.items()):
         shown = {path.stem for path in (images / video.name).glob("*.jpg")}
-        missing = shown - {path.stem for path in masks if path.parent == video}
+        missing = shown - names
         if missing:
             errors.append(
                 f"{video}: no masks of {len(missing)} of {len(shown)} frames, {min(missing)} first; if the "

@@ -145,11 +145,12 @@ def test_other_weights_to_start_from_are_another_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: list[tuple[str, dict[str, Any]]]
 ) -> None:
     """Their content counts, not their path. Keys that say how it is run do not count."""
-    start = tmp_path / "start.pth"
-    text = PLAN.replace("epochs: 1", f"epochs: 1, initial: {start}, workers: {{workers}}")
-    for content, workers, trainings in (("a", 0, 4), ("a", 2, 4), ("b", 0, 8)):
+    text = PLAN.replace("epochs: 1", "epochs: 1, initial: {start}, workers: {workers}")
+    cases = (("one.pth", "a", 0, 4), ("one.pth", "a", 2, 4), ("two.pth", "a", 0, 4), ("two.pth", "b", 0, 8))
+    for name, content, workers, trainings in cases:
+        start = tmp_path / name
         start.write_text(content)
-        (tmp_path / "plan.yaml").write_text(text.format(root=tmp_path, workers=workers))
+        (tmp_path / "plan.yaml").write_text(text.format(root=tmp_path, start=start, workers=workers))
         monkeypatch.setattr("sys.argv", ["ablate", f"{tmp_path}/plan.yaml", "--out", f"{tmp_path}/out"])
         ablate.main()
         assert [script for script, _ in calls].count("train.py") == trainings
