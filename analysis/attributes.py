@@ -135,7 +135,7 @@ def by_attribute(found: Mapping[Key, Attributes], J: Mapping[Key, Mapping[str, f
 
 
 def by_list(listed: Mapping[str, Sequence[str]], J: Mapping[Key, Mapping[str, float]]) -> list[Line]:
-    """Mean J of the objects in videos with each attribute that the data set lists, and in its others."""
+    """Mean J of the objects in videos with each listed attribute, and in other videos that have a list."""
     lines = []
     for name in sorted({name for names in listed.values() for name in names}):
         for label, wanted in ((name, True), (f"  not {name}", False)):

@@ -200,7 +200,7 @@ def differing_keys(a: Run, b: Run) -> list[tuple[str, Any, Any]]:
     return [(key, one, other) for key, one, other in values if one != other]
 
 
-def format_text(comparison: Comparison, differing: Sequence[tuple[str, Any, Any]], score: str = "J&F") -> str:
+def format_text(comparison: Comparison, differing: Sequence[tuple[str, Any, Any]], score: str) -> str:
     """The result as text.
 
     Args:

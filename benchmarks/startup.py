@@ -109,7 +109,7 @@ def count_calls(latency: float) -> Counter[str]:
 
     for name in CALLS:
         setattr(os, name, counted(name, getattr(os, name)))
-    # pathlib calls the one, Pillow the other.
+    # pathlib calls io.open, Pillow the built-in open.
     io.open = builtins.open = counted("io.open", io.open)  # type: ignore[assignment]
     return counts
 

@@ -19,7 +19,7 @@ from libs.method.memory_rules import AUTO as AUTO_RULE
 from models.stm import STM
 
 LARGEST_ID = 254  # 255 is void
-SMALLEST_INPUT = 32  # of the option --max_size, in pixels
+SMALLEST_INPUT = 32  # least max_size, in pixels
 PRECISIONS = (AUTO, *DTYPES)
 
 
@@ -41,7 +41,8 @@ class Segmenter:
         memory_rule: which frames stay in the memory, one of the values of the key `memory_rule`: auto, all,
             even, last, first_last, surprise. 'all' needs memory_frames=0.
         top_k: memory positions that each position of a frame reads; 0: all.
-        max_size: longer side of the network's input in pixels; larger finds smaller objects and takes longer.
+        max_size: longer side of the network's input in pixels, at least 32; larger finds smaller objects
+            and takes longer.
         probabilities: keep the probabilities of the newest frame for `probabilities`.
     Raises: InputError naming an argument that is out of range or contradicts another one.
     """

@@ -168,7 +168,7 @@ class VideoSegmenter:
             # A given object is exactly its pixels, at full resolution. What was predicted of it elsewhere
             # becomes background.
             labels = np.where((frame.given > 0) | np.isin(labels, frame.given), frame.given, labels)
-        # Corrected masks may lie outside 0..1, and views that were resized a little.
+        # Correction moves values outside 0..1, and resizing a view does so slightly.
         object_probs = probs[1:].float().clamp(0, 1).cpu().numpy() if self.settings.object_probs else None
         return Prediction(frame, labels, object_probs, self._correction(frame), self.ids)
 

@@ -218,7 +218,7 @@ def test_one_video_has_no_interval() -> None:
     assert bootstrap_interval([np.array([0.1, 0.3]), np.array([])]) is None
     result = compare.compare({("v", 1): 0.1, ("v", 2): 0.2}, {("v", 1): 0.3, ("v", 2): 0.5})
     assert result.interval is None and not result.is_significant
-    assert "B - A: +25.0 points, no interval: one video, Wilcoxon" in compare.format_text(result, [])
+    assert "B - A: +25.0 points, no interval: one video, Wilcoxon" in compare.format_text(result, [], "J&F")
 
 
 def test_signed_ranks_give_a_known_p() -> None:
