@@ -19,7 +19,7 @@ from analysis.runs import Run, read_run, video_indices
 from analysis.statistics import Interval, bootstrap_interval, format_interval
 from dataset.video import open_video
 from libs.app.script import run_with_error_messages
-from libs.core.errors import InputError
+from libs.core.errors import InputError, counted, named
 from libs.core.log import Progress
 from libs.evaluation.scores import write_rows
 
@@ -85,6 +85,9 @@ def main() -> None:
     tables = {"J by attribute, mean over objects": by_attribute(found, J)}
     listed = listed_attributes(args.root or Path(run.settings["root"]), run)
     if listed:
+        unlisted = sorted({video for video, _ in J} - listed.keys())
+        if unlisted:
+            print(f"db_info.yaml lists no attribute of {counted(len(unlisted), 'video')}: {named(unlisted)}")
         tables["J by the attributes that the data set lists"] = by_list(listed, J)
     tables["J by frames since the object's mask was given"] = by_age(ages, J, 0)
     tables["J by frames since the object reappeared"] = by_age(ages, J, 1)

@@ -25,7 +25,7 @@ from dataset.video import open_video
 from libs.app.build import build_device, build_model, for_inference, inference_settings
 from libs.app.config import load_config
 from libs.app.script import run_with_error_messages
-from libs.core.errors import InputError, named
+from libs.core.errors import InputError, counted, named
 from libs.core.log import Progress
 from libs.core.masks import object_ids
 from libs.core.structures import Video, VideoIndex
@@ -90,6 +90,8 @@ def scored_videos(cfg: CfgNode, splits: list[str], names: Sequence[str] | None =
         raise InputError(
             f"{cfg.valset} below {cfg.root}: no mask beside the given one to score with in {unscored}"
         )
+    if len(scored) < len(videos):
+        print(f"{counted(len(videos) - len(scored), 'video')} without masks to score with are left out")
     return scored
 
 
