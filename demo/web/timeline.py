@@ -65,6 +65,7 @@ def _curves(unit: float, drift: Mapping[int, Mapping[int, float]]) -> list[str]:
     height = CURVES - 10
 
     def y(iou: float) -> float:
+        """The height at which an IoU is drawn."""
         return top + (1 - iou) * height
 
     parts = [
